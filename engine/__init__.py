@@ -1,0 +1,48 @@
+"""Aisle: product search as a library."""
+
+from engine.config import EngineConfig, IndexConfig, SearchConfig
+from engine.errors import (
+    AisleError,
+    CatalogError,
+    ConfigError,
+    IndexCorruptError,
+    IndexMismatchError,
+    IndexNotFoundError,
+    InvalidFilterError,
+    InvalidQueryError,
+    MissingExtraError,
+    ModelError,
+)
+from engine.filters import Equal, Exists, In, Range
+from engine.product import Product
+from engine.search import SearchEngine
+from engine.types import Candidates, FacetCount, Hit, SearchResult, StageReport, StageTrace, TermMatch
+
+__all__ = [
+    "AisleError",
+    "Candidates",
+    "CatalogError",
+    "ConfigError",
+    "EngineConfig",
+    "Equal",
+    "Exists",
+    "FacetCount",
+    "Hit",
+    "In",
+    "IndexConfig",
+    "IndexCorruptError",
+    "IndexMismatchError",
+    "IndexNotFoundError",
+    "InvalidFilterError",
+    "InvalidQueryError",
+    "MissingExtraError",
+    "ModelError",
+    "Product",
+    "Range",
+    "SearchConfig",
+    "SearchEngine",
+    "SearchResult",
+    "StageReport",
+    "StageTrace",
+    "TermMatch",
+]

@@ -1,0 +1,212 @@
+"""Text to index terms, made for product titles, model codes and measures.
+
+One scan splits text into atoms: maximal runs of letters or of digits, each with its place. What the terms are then
+depends on how atoms touch:
+
+- a number and a unit, touching or a space or hyphen apart, are one measure (``55in``) beside the bare number;
+- letters and digits that touch are a code part (``d206l``), and parts joined by ``-``, ``/``, ``.`` or ``_`` are also
+  one code (``mltd206l``);
+- a short word or code beside a number or code is also the two joined (``s 23`` → ``s23``), so that spaces do not matter;
+- ``SmartRemote`` is the word, and its two halves;
+- every other run of letters is a word, stemmed.
+
+The same function serves products and queries: whatever it does to one, it does to the other.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from functools import lru_cache
+
+import Stemmer
+
+from engine.analysis.units import UNITS, canonical_number
+
+#: Raised whenever a change here alters the terms of any text: indexes built by another version are refused.
+ANALYZER_VERSION = 1
+
+STOP_WORDS = frozenset(
+    "a an and are as at be by for from has have i in is it its my of on or our that the their these this to was we"
+    " were which will with you your".split()
+)
+
+# Lower-case words that stand before or after a number without belonging to it.
+_NEVER_JOINED = STOP_WORDS | {"x", "no", "up", "per", "pro", "plus", "max", "mini", "new", "set", "all", "non"}
+_ATOM = re.compile(r"[^\W\d_]+|\d+(?:[.,/]\d+)*")
+_CAMEL = re.compile(r"[A-Z]?[a-z]{2,}(?=[A-Z][a-z]{2})|[A-Z][a-z]{2,}")
+_PIECE = re.compile(r"[^\W\d_]+|\d+")
+_QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u2032": "'", "\u201c": '"', "\u201d": '"', "\u2033": '"'})
+_LINKS = "-/._"
+_MAX_TERM = 64  # characters; a longer "word" is noise or an attack and is cut
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One index term. ``kind`` is word, number, measure, code, part or joined."""
+
+    text: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Atom:
+    raw: str
+    start: int
+    end: int
+    number: bool
+
+
+def fold(text: str) -> str:
+    """Compatibility-normalised text without accents, case kept."""
+    text = text.translate(_QUOTES)
+    if text.isascii():
+        return text
+    decomposed = unicodedata.normalize("NFKD", text)
+    return "".join(c for c in decomposed if not unicodedata.combining(c)).translate(_QUOTES)
+
+
+class Analyzer:
+    """Turns text into terms. Stateless apart from a stem cache; safe to share between threads.
+
+    ``language`` names a Snowball algorithm (Porter 2 for ``english``).
+    """
+
+    def __init__(self, language: str = "english") -> None:
+        self.language = language
+        # A Snowball stemmer keeps state while it runs; the cache in front makes calls rare, the GIL makes each one whole.
+        stemmer = Stemmer.Stemmer(language)
+        self._stem = lru_cache(maxsize=200_000)(stemmer.stemWord)
+
+    def terms(self, text: str) -> list[str]:
+        """Terms of ``text`` in order, repeats kept."""
+        return [term.text for term in self.analyze(text)]
+
+    def words(self, text: str) -> list[str]:
+        """The plain words of ``text``, lower case, unstemmed, in order."""
+        return [m.group().lower() for m in _ATOM.finditer(fold(text)) if not m.group()[0].isdigit()]
+
+    def analyze(self, text: str) -> list[Term]:
+        """Terms with their kinds, in order, repeats kept."""
+        text = fold(text)
+        atoms = [
+            _Atom(m.group(), m.start(), m.end(), m.group()[0].isdigit()) for m in _ATOM.finditer(text)
+        ]
+        out: list[Term] = []
+        previous: list[_Atom] = []
+        position = 0
+        while position < len(atoms):
+            measure_end = self._measure(text, atoms, position, out)
+            if measure_end:
+                previous = []
+                position = measure_end
+                continue
+            run_end = _run_end(text, atoms, position)
+            run = atoms[position:run_end]
+            self._run(text, run, out)
+            self._join(previous, run, text, out)
+            previous = run
+            position = run_end
+        return out
+
+    def _measure(self, text: str, atoms: list[_Atom], at: int, out: list[Term]) -> int:
+        """Emits a measure that starts at atom ``at``; returns the atom after it, or 0 if there is none."""
+        atom = atoms[at]
+        if not atom.number or (at and atoms[at - 1].end == atom.start):
+            return 0
+        number = canonical_number(atom.raw)
+        if text[atom.end : atom.end + 1] in ('"', "'") and not text[atom.end + 1 : atom.end + 2].isalnum():
+            out += [Term(number + UNITS[text[atom.end]], "measure"), Term(number, "number")]
+            return at + 1
+        if at + 1 >= len(atoms):
+            return 0
+        unit = atoms[at + 1]
+        gap = text[atom.end : unit.start]
+        name = UNITS.get(unit.raw.lower())
+        after = atoms[at + 2] if at + 2 < len(atoms) else None
+        if name is None or gap not in ("", " ", "-") or (after and after.start == unit.end):
+            return 0
+        if unit.raw.lower() == "in" and after and after.number and text[unit.end : after.start] == " " and gap == " ":
+            return 0  # "3 in 1" is no length
+        if gap == " " and unit.raw.lower() == "a":
+            return 0
+        out += [Term(number + name, "measure"), Term(number, "number")]
+        return at + 2
+
+    def _run(self, text: str, run: list[_Atom], out: list[Term]) -> None:
+        """Emits the terms of atoms that touch or are linked by a single separator."""
+        parts = _parts(text, run)
+        for part in parts:
+            if len(part) == 1:
+                self._single(part[0], out)
+                continue
+            out.append(Term(_glue(part), "code"))
+            lead = next((i for i, atom in enumerate(part) if i and not atom.number and len(atom.raw) >= 3), None)
+            if lead and lead > 1:
+                out.append(Term(_glue(part[:lead]), "part"))
+            out += [Term(self._word(a.raw), "part") for a in part if not a.number and len(a.raw) >= 3]
+            if any(a.raw.lower() == "x" for a in part[1:-1]):  # 4x8 is two numbers, as in "4 x 8"
+                out += [Term(canonical_number(a.raw), "number") for a in part if a.number]
+        if len(parts) > 1:
+            whole = _glue(run)
+            mixed = any(a.number for a in run) and any(not a.number for a in run)
+            if mixed:
+                out.append(Term(whole, "code"))
+            elif not run[0].number and len(parts) == 2:
+                out.append(Term(self._word(whole), "joined"))
+
+    def _single(self, atom: _Atom, out: list[Term]) -> None:
+        if atom.number:
+            out.append(Term(canonical_number(atom.raw)[:_MAX_TERM], "number"))
+            return
+        if atom.raw == "s" and out:
+            return  # a possessive's tail
+        out.append(Term(self._word(atom.raw), "word"))
+        halves = _CAMEL.findall(atom.raw) if not atom.raw.islower() else []
+        if len(halves) > 1 and sum(map(len, halves)) == len(atom.raw):
+            out += [Term(self._word(half), "part") for half in halves]
+
+    def _join(self, left: list[_Atom], right: list[_Atom], text: str, out: list[Term]) -> None:
+        """Emits the join of two neighbours a space apart, where the two may be one code."""
+        if not left or text[left[-1].end : right[0].start] != " ":
+            return
+        a, b = _glue(left), _glue(right)
+        if a in _NEVER_JOINED or b in _NEVER_JOINED or len(a) + len(b) > 24:
+            return
+        a_digit, b_digit = any(x.number for x in left), any(x.number for x in right)
+        a_alpha, b_alpha = any(not x.number for x in left), any(not x.number for x in right)
+        if not (a_digit or b_digit) or not (a_alpha or b_alpha):
+            return
+        short = (a_digit or len(a) <= 4) and (b_digit or len(b) <= 2)
+        if short:
+            out.append(Term(a + b, "joined"))
+
+    def _word(self, raw: str) -> str:
+        word = raw.lower()[:_MAX_TERM]
+        return self._stem(word) if len(word) > 2 else word
+
+
+def _run_end(text: str, atoms: list[_Atom], start: int) -> int:
+    end = start + 1
+    while end < len(atoms):
+        gap = text[atoms[end - 1].end : atoms[end].start]
+        if gap and (len(gap) > 1 or gap not in _LINKS):
+            break
+        end += 1
+    return end
+
+
+def _parts(text: str, run: list[_Atom]) -> list[list[_Atom]]:
+    """A run cut at its separators; atoms of one part touch."""
+    parts = [[run[0]]]
+    for before, atom in zip(run, run[1:], strict=False):
+        if before.end == atom.start:
+            parts[-1].append(atom)
+        else:
+            parts.append([atom])
+    return parts
+
+
+def _glue(atoms: list[_Atom]) -> str:
+    return "".join(a.raw for a in atoms).lower()[:_MAX_TERM]

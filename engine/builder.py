@@ -1,0 +1,151 @@
+"""Building an index: one pass over the products for text and columns, one over the stored products for vectors."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from engine.analysis.analyzer import ANALYZER_VERSION, Analyzer
+from engine.columns import Columns
+from engine.config import EngineConfig, IndexConfig
+from engine.dense.encoder import OnnxEncoder
+from engine.dense.vectors import Kind, VectorIndex, choose_kind
+from engine.errors import CatalogError
+from engine.lexical.retriever import LexicalRetriever
+from engine.product import Product
+from engine.seams import Encoder
+from engine.storage.manifest import FORMAT_VERSION, Manifest, publishing
+from engine.storage.products import ProductStore
+
+LEXICAL, DENSE = "lexical", "dense"
+_ENCODE_BATCH = 256
+
+#: Called with a stage's name, how many products it has done, and how many there are (None while unknown).
+Progress = Callable[[str, int, int | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Dense:
+    kind: str
+    encoder: str
+    notes: dict[str, str]
+
+
+def analyzer_fingerprint(config: IndexConfig) -> str:
+    return f"aisle-{ANALYZER_VERSION}-{config.language}"
+
+
+def build_index(
+    products: Iterable[Product],
+    directory: str | Path,
+    config: EngineConfig | None = None,
+    *,
+    encoder: Encoder | None = None,
+    progress: Progress = lambda *_: None,
+) -> Path:
+    """Builds and publishes an index of ``products`` in ``directory``; returns the directory.
+
+    Streams: products are written as they come; in memory stay the vocabulary and the columns. Ids must be unique
+    (``engine.catalog`` and ``SearchEngine.build`` see to that). ``encoder`` replaces the configured one. On any error
+    the directory is as it was before.
+    """
+    config = config or EngineConfig()
+    directory = Path(directory)
+    encoder = encoder or open_encoder(config)
+    built: dict[str, Manifest] = {}
+    with publishing(directory, lambda: built["manifest"]) as version:
+        stream = Columns.build(version, ProductStore.write(version, _counted(products, progress)))
+        analyzer = Analyzer(config.index.language)
+        (version / LEXICAL).mkdir()
+        LexicalRetriever.build(version / LEXICAL, stream, config.index.lexical_backend, analyzer, config.search)
+        store = ProductStore(version)
+        dense = _build_dense(version, store, encoder, config, progress)
+        built["manifest"] = Manifest(
+            format_version=FORMAT_VERSION,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            n_products=len(store),
+            analyzer=analyzer_fingerprint(config.index),
+            encoder=dense.encoder,
+            dense_kind=dense.kind,
+            config=config.index,
+            notes=dense.notes,
+            files={},
+        )
+    return directory
+
+
+def open_encoder(config: EngineConfig) -> OnnxEncoder | None:
+    """The configured encoder, or None where the configuration names none."""
+    name = config.index.encoder
+    return OnnxEncoder.named(name, max_tokens=config.index.max_tokens, threads=config.search.n_threads) if name else None
+
+
+def checked(rows: Iterable[Product | dict[str, object]]) -> Iterator[Product]:
+    """Products from records or mappings. Raises CatalogError (line = position from 1) on a bad or repeated one."""
+    seen: dict[str, int] = {}
+    for line, row in enumerate(rows, 1):
+        try:
+            product = row if isinstance(row, Product) else msgspec.convert(row, Product)
+        except (msgspec.ValidationError, ValueError) as error:
+            raise CatalogError("products", line, None, str(error)) from error
+        first = seen.setdefault(product.product_id, line)
+        if first != line:
+            raise CatalogError("products", line, "product_id", f"{product.product_id!r} was already given at {first}")
+        yield product
+
+
+def _counted(products: Iterable[Product], progress: Progress) -> Iterator[Product]:
+    count = 0
+    for count, product in enumerate(products, 1):
+        yield product
+        if count % 500 == 0:
+            progress(LEXICAL, count, None)
+    if not count:
+        raise CatalogError("products", None, None, "there are no products to index")
+    progress(LEXICAL, count, count)
+
+
+def _build_dense(
+    version: Path, store: ProductStore, encoder: Encoder | None, config: EngineConfig, progress: Progress
+) -> _Dense:
+    if encoder is None:
+        return _Dense("", "", {"dense": "off: the configuration names no encoder"})
+    kind, reason = choose_kind(len(store), encoder.dim, config.index.memory_mb)
+    if config.index.dense_index != "auto":
+        kind, reason = config.index.dense_index, "as configured"
+    with tempfile.NamedTemporaryFile(dir=version, suffix=".tmp") as file:
+        # On disk: the vectors of a million products are 1.5 GB, of which the index needs a slice at a time.
+        vectors = np.memmap(file, np.float32, "w+", shape=(len(store), encoder.dim))
+        done = 0
+        for batch in _batches(store):
+            vectors[done : done + len(batch)] = encoder.encode_products(batch)
+            done += len(batch)
+            progress(DENSE, done, len(store))
+        (version / DENSE).mkdir()
+        VectorIndex.build(version / DENSE, vectors, kind, config.search.n_threads)
+    notes = {"dense": f"{kind} ({reason})"}
+    if isinstance(encoder, OnnxEncoder):
+        share = encoder.n_truncated / max(encoder.n_texts, 1)
+        notes["truncated"] = (
+            f"{encoder.n_truncated} of {encoder.n_texts} products ({share:.0%}) have more text than the "
+            f"{config.index.max_tokens} tokens that are encoded"
+        )
+    return _Dense(kind, encoder.fingerprint, notes)
+
+
+def _batches(products: Iterable[Product]) -> Iterator[list[Product]]:
+    iterator = iter(products)
+    while batch := list(islice(iterator, _ENCODE_BATCH)):
+        yield batch
+
+
+def dense_kind(manifest: Manifest) -> Kind:
+    """The manifest's vector index, checked against the kinds there are."""
+    return msgspec.convert(manifest.dense_kind, Kind)

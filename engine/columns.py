@@ -1,0 +1,208 @@
+"""The catalog by column, for filters and facets: which rows have which value of which field.
+
+Text, flags and category paths are kept as an inverted list per value; numbers as (row, number) pairs. Both are sparse,
+so a catalog may have thousands of attributes. The format is two pairs of arrays and a directory in JSON.
+"""
+
+from __future__ import annotations
+
+import difflib
+from array import array
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import IndexCorruptError, InvalidFilterError
+from engine.filters import Equal, Exists, Filter, In, Range, Value
+from engine.product import Product
+from engine.types import FacetCount, Mask, Rows
+
+PATH_SEPARATOR = " > "
+_TEXT_FIELDS = ("brand", "model", "currency", "availability", "locale", "released", "product_id")
+_NUMBER_FIELDS = ("price", "rating", "rating_count", "popularity")
+_DIRECTORY = "columns.json"
+_ARRAYS = ("postings", "number_rows", "numbers")
+
+
+#: A value as first spelled, and the rows that have it, ascending.
+_Postings = tuple[str, "array[int]"]
+
+
+class _Field(msgspec.Struct):
+    """Where a field's values lie: per value [start, end) in ``postings``; [start, end) of its numbers."""
+
+    values: dict[str, tuple[int, int]] = {}
+    numbers: tuple[int, int] = (0, 0)
+
+
+class Columns:
+    """Evaluates filters to row masks and counts facets. Thread-safe; recent filters are cached."""
+
+    def __init__(
+        self, n: int, fields: dict[str, _Field], postings: Rows, number_rows: Rows, numbers: NDArray[np.float64]
+    ) -> None:
+        self._n, self._fields = n, fields
+        self._postings, self._number_rows, self._numbers = postings, number_rows, numbers
+        self._folded = {
+            name: {_fold(name, value): span for value, span in field.values.items()} for name, field in fields.items()
+        }
+        self._mask = lru_cache(maxsize=256)(self._evaluate)
+
+    @property
+    def fields(self) -> list[str]:
+        """Every field that some product has, by name."""
+        return sorted(self._fields)
+
+    def mask(self, filters: Iterable[Filter]) -> Mask | None:
+        """Rows that pass all filters, bool (n,); None when there are no filters.
+
+        Raises InvalidFilterError on a field no product has, or a number compared with text.
+        """
+        masks = [self._mask(filter) for filter in filters]
+        return np.logical_and.reduce(masks) if masks else None
+
+    def facets(self, field: str, rows: Rows) -> tuple[FacetCount, ...]:
+        """How many of ``rows`` have each value of a text field, most frequent first, then by name."""
+        _, spans = self._field(field)
+        if not spans.values:
+            raise InvalidFilterError(f"{field!r} holds numbers; facets count text, flags and categories")
+        inside = np.zeros(self._n, np.int64)
+        inside[rows] = 1
+        counts = [
+            FacetCount(value, int(inside[self._postings[start:end]].sum()))
+            for value, (start, end) in spans.values.items()
+        ]
+        return tuple(sorted((c for c in counts if c.count), key=lambda c: (-c.count, c.value)))
+
+    def _field(self, name: str) -> tuple[str, _Field]:
+        for candidate in (name, f"attributes.{name}"):
+            if candidate in self._fields:
+                return candidate, self._fields[candidate]
+        known = [f.removeprefix("attributes.") for f in self._fields]
+        close = difflib.get_close_matches(name, known, 3) or sorted(known)[:8]
+        raise InvalidFilterError(f"no product has a field {name!r}. Did you mean: {', '.join(close)}?")
+
+    def _evaluate(self, filter: Filter) -> Mask:
+        name, field = self._field(filter.field)
+        mask = np.zeros(self._n, np.bool_)
+        if isinstance(filter, Exists):
+            for start, end in field.values.values():
+                mask[self._postings[start:end]] = True
+            mask[self._number_rows[slice(*field.numbers)]] = True
+        elif isinstance(filter, Range):
+            self._range(mask, name, field, filter)
+        else:
+            for value in (filter.value,) if isinstance(filter, Equal) else filter.values:
+                self._equal(mask, name, field, value)
+        mask.flags.writeable = False
+        return mask
+
+    def _range(self, mask: Mask, name: str, field: _Field, filter: Range) -> None:
+        start, end = field.numbers
+        if start == end:
+            raise InvalidFilterError(f"{name!r} holds no numbers, so it has no range; use {name}=VALUE")
+        numbers = self._numbers[start:end]
+        passes = np.ones(end - start, np.bool_)
+        if filter.at_least is not None:
+            passes &= numbers >= filter.at_least
+        if filter.at_most is not None:
+            passes &= numbers <= filter.at_most
+        mask[self._number_rows[start:end][passes]] = True
+
+    def _equal(self, mask: Mask, name: str, field: _Field, value: Value) -> None:
+        text = _text(value)
+        if name == "category":
+            text = PATH_SEPARATOR.join(part.strip() for part in text.split(">"))
+        span = self._folded[name].get(_fold(name, text))
+        if span:
+            mask[self._postings[slice(*span)]] = True
+        start, end = field.numbers
+        if start < end and not isinstance(value, bool):
+            try:
+                number = float(value)
+            except ValueError:
+                if not field.values:
+                    raise InvalidFilterError(f"{name!r} holds numbers, not {value!r}") from None
+            else:
+                mask[self._number_rows[start:end][self._numbers[start:end] == number]] = True
+
+    @classmethod
+    def build(cls, directory: Path, products: Iterable[Product]) -> Iterator[Product]:
+        """Collects columns while passing products on; writes them when the products end."""
+        texts: dict[str, dict[str, _Postings]] = {}
+        numbers: dict[str, tuple[array[int], array[float]]] = {}
+        row = -1
+        for row, product in enumerate(products):
+            for name, value in _values(product):
+                if isinstance(value, (bool, str)):
+                    text = _text(value)
+                    by_value = texts.setdefault(name, {})
+                    # Spellings that differ in case are one value, shown as first met.
+                    _, rows = by_value.setdefault(_fold(name, text), (text, array("i")))
+                    if not rows or rows[-1] != row:
+                        rows.append(row)
+                else:
+                    rows, values = numbers.setdefault(name, (array("i"), array("d")))
+                    rows.append(row)
+                    values.append(value)
+            yield product
+        _write(directory, row + 1, texts, numbers)
+
+    @classmethod
+    def open(cls, directory: Path) -> Columns:
+        try:
+            n, fields = msgspec.json.decode((directory / _DIRECTORY).read_bytes(), type=tuple[int, dict[str, _Field]])
+            arrays = [np.load(directory / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS]
+        except (OSError, ValueError, msgspec.MsgspecError) as error:
+            raise IndexCorruptError(f"the columns in {directory} cannot be read: {error}") from error
+        return cls(n, fields, *arrays)
+
+
+def _write(
+    directory: Path,
+    n: int,
+    texts: dict[str, dict[str, _Postings]],
+    numbers: dict[str, tuple[array[int], array[float]]],
+) -> None:
+    fields: dict[str, _Field] = {}
+    postings, number_rows, values = array("i"), array("i"), array("d")
+    for name in sorted(texts.keys() | numbers.keys()):
+        spans: dict[str, tuple[int, int]] = {}
+        for value, rows in texts.get(name, {}).values():
+            spans[value] = (len(postings), len(postings) + len(rows))
+            postings.extend(rows)
+        start = len(values)
+        if name in numbers:
+            number_rows.extend(numbers[name][0])
+            values.extend(numbers[name][1])
+        fields[name] = _Field(spans, (start, len(values)))
+    (directory / _DIRECTORY).write_bytes(msgspec.json.encode((n, fields)))
+    for name, column in zip(_ARRAYS, (postings, number_rows, values), strict=True):
+        np.save(directory / f"{name}.npy", np.asarray(column))
+
+
+def _fold(field: str, value: str) -> str:
+    """Values compare without case, but for ids, which shops do make differ by case alone."""
+    return value if field == "product_id" else value.casefold()
+
+
+def _values(product: Product) -> Iterator[tuple[str, str | bool | float]]:
+    for name in _TEXT_FIELDS:
+        if value := getattr(product, name):
+            yield name, value
+    for name in _NUMBER_FIELDS:
+        if (number := getattr(product, name)) is not None:
+            yield name, number
+    for depth in range(1, len(product.category) + 1):
+        yield "category", PATH_SEPARATOR.join(product.category[:depth])
+    for key, attribute in product.attributes.items():
+        for value in attribute if isinstance(attribute, list) else (attribute,):
+            yield f"attributes.{key}", value
+
+
+def _text(value: Value) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

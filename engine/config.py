@@ -1,0 +1,122 @@
+"""All settings, as one frozen value that round-trips through a file.
+
+``IndexConfig`` decides what is built and is sealed into the index; ``SearchConfig`` may change at every load.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from engine.errors import ConfigError
+
+#: Fields a product's text is analysed into, in the order a reader of an explanation meets them.
+LEXICAL_FIELDS = ("title", "brand", "model", "category", "attributes", "body")
+
+
+_FIELD_WEIGHTS = {"title": 2.0, "brand": 0.7, "model": 1.5, "category": 1.8, "attributes": 1.6, "body": 0.7}
+
+
+class IndexConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an index is made of.
+
+    ``lexical_backend`` is tantivy, lucene or rank-bm25. ``encoder`` is the name of a shipped encoder, the path of an
+    encoder directory, or empty for an index without dense retrieval. ``dense_index`` is auto, exact, sq8, hnsw or ivf.
+    ``max_tokens`` is what of a product's text is encoded. ``memory_mb`` bounds what the vectors may take in memory
+    when ``auto`` chooses; 0 means half of this machine's memory. ``language`` is the stemmer's.
+    """
+
+    lexical_backend: Literal["tantivy", "lucene", "rank-bm25"] = "tantivy"
+    encoder: str = "all-MiniLM-L6-v2"
+    dense_index: Literal["auto", "exact", "sq8", "hnsw", "ivf"] = "auto"
+    max_tokens: int = 96
+    memory_mb: int = 0
+    language: str = "english"
+
+
+class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How an index is searched.
+
+    ``retrievers`` names what runs. ``fusion`` is ``weighted`` (normalised scores, ``lexical_weight`` to the lexical
+    one, bent by ``lexical_power``, the rest to the dense one) or ``rrf`` (constant ``rrf_k``). ``feedback_products`` best fused products move the
+    query's vector by ``feedback_weight`` towards theirs (0 turns that off). ``depth`` candidates come from each retriever.
+    ``min_similarity`` is the cosine under which a dense candidate is no answer. ``threads`` bounds the cores used by
+    one engine, in batches and builds; 0 means all cores of this process.
+    """
+
+    retrievers: tuple[Literal["lexical", "dense"], ...] = ("lexical", "dense")
+    field_weights: dict[str, float] = msgspec.field(default_factory=lambda: dict(_FIELD_WEIGHTS))
+    field_tie: float = 0.1
+    fusion: Literal["weighted", "rrf"] = "weighted"
+    lexical_weight: float = 0.48
+    lexical_power: float = 1.4
+    rrf_k: int = 60
+    feedback_products: int = 10
+    feedback_weight: float = 0.5
+    depth: int = 200
+    min_similarity: float = 0.25
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        unknown = set(self.field_weights) - set(LEXICAL_FIELDS)
+        if unknown:
+            raise ConfigError(f"field_weights names {sorted(unknown)}; the fields are {', '.join(LEXICAL_FIELDS)}")
+        if not any(w > 0 for w in self.field_weights.values()) or any(w < 0 for w in self.field_weights.values()):
+            raise ConfigError("field_weights must be 0 or more, and at least one above 0")
+        if not self.retrievers:
+            raise ConfigError("retrievers is empty; name lexical, dense or both")
+        for name in ("field_tie", "lexical_weight", "feedback_weight"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be from 0 to 1")
+        for name, least in (("depth", 1), ("rrf_k", 0), ("feedback_products", 0), ("threads", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be {least} or more")
+
+    @property
+    def n_threads(self) -> int:
+        return self.threads or available_cores()
+
+
+class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Both halves, as read from a TOML file with the tables ``[index]`` and ``[search]``."""
+
+    index: IndexConfig = IndexConfig()
+    search: SearchConfig = SearchConfig()
+
+    @classmethod
+    def read(cls, path: str | Path) -> EngineConfig:
+        """Reads a TOML file. Raises ConfigError naming the file and the setting."""
+        try:
+            return msgspec.toml.decode(Path(path).read_bytes(), type=cls)
+        except OSError as error:
+            raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: {error}") from error
+
+    def write(self, path: str | Path) -> None:
+        """Writes TOML that ``read`` gives back equal."""
+        tables = msgspec.to_builtins(self)
+        lines: list[str] = []
+        for table, settings in tables.items():
+            lines.append(f"[{table}]")
+            lines += [f"{key} = {_toml(value)}" for key, value in settings.items()]
+            lines.append("")
+        Path(path).write_text("\n".join(lines), encoding="utf-8")
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{k} = {_toml(v)}" for k, v in value.items()) + " }"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_toml(v) for v in value) + "]"
+    return msgspec.json.encode(value).decode()  # TOML's strings, numbers and booleans are JSON's
+
+
+def available_cores() -> int:
+    """Cores this process may run on, which in a container can be fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

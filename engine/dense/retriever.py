@@ -1,0 +1,31 @@
+"""Dense retrieval: the products whose vectors are nearest to the query's."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.dense.vectors import VectorIndex
+from engine.seams import Embeddings, Encoder
+from engine.types import Candidates, Mask, Rows
+
+
+class DenseRetriever:
+    """An encoder before a vector index. ``min_similarity`` is the cosine below which nothing is an answer."""
+
+    def __init__(self, encoder: Encoder, index: VectorIndex, min_similarity: float) -> None:
+        self.encoder, self.index, self._floor = encoder, index, min_similarity
+
+    def retrieve(self, query: str, k: int, *, allowed: Mask | None = None) -> Candidates:
+        """The ``k`` nearest products by cosine, those under the floor left out."""
+        found = self.index.search(self.vector(query), k, allowed)
+        return found.head(int(np.count_nonzero(found.scores >= self._floor)))
+
+    def vector(self, query: str) -> NDArray[np.float32]:
+        """The query's unit vector, float32 (dim,)."""
+        vector: NDArray[np.float32] = self.encoder.encode_queries([query])[0]
+        return vector
+
+    def vectors(self, rows: Rows) -> Embeddings:
+        """The products' vectors, float32 (n, dim)."""
+        return self.index.vectors(rows)

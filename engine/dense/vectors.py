@@ -1,0 +1,134 @@
+"""Nearest vectors with faiss: a scan for small catalogs, a graph or an inverted index for large ones."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import ConfigError, IndexCorruptError
+from engine.seams import Embeddings
+from engine.types import Candidates, Mask, Rows
+
+Kind = Literal["exact", "sq8", "hnsw", "ivf"]
+
+_FILE = "vectors.faiss"
+_EXACT_LIMIT = 10_000  # products; a float scan of these takes about as long as an 8-bit scan of 40,000
+_SCAN_LIMIT = 200_000  # products; an 8-bit scan of these takes about 6 ms on one core
+_TRAIN_LIMIT = 50_000  # vectors that quantisers learn from
+_ADD_BATCH = 10_000
+_HNSW_LINKS = 32
+_HNSW_BUILD, _HNSW_SEARCH = 120, 256  # candidates kept while building and searching the graph
+_IVF_PROBES = 32
+
+
+def choose_kind(n: int, dim: int, memory_mb: int = 0) -> tuple[Kind, str]:
+    """The index for ``n`` vectors and the reason, in words. ``memory_mb`` 0 means half of this machine's memory."""
+    budget = (memory_mb or physical_memory_mb() // 2) * 1_000_000
+    graph_bytes = n * (dim + _HNSW_LINKS * 2 * 4 + 16)
+    if n <= _EXACT_LIMIT and n * dim * 4 <= budget:
+        return "exact", f"{n} products: a scan of float vectors is exact and fast enough up to {_EXACT_LIMIT}"
+    if n <= _SCAN_LIMIT:
+        return "sq8", f"{n} products: an 8-bit scan is fast enough up to {_SCAN_LIMIT}"
+    if graph_bytes <= budget:
+        return "hnsw", f"{n} products: a graph, {graph_bytes // 1_000_000} MB of the {budget // 1_000_000} MB allowed"
+    return "ivf", f"{n} products: an inverted index, as a graph would take {graph_bytes // 1_000_000} MB of the {budget // 1_000_000} MB allowed"
+
+
+def physical_memory_mb() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1_000_000
+
+
+class VectorIndex:
+    """Unit vectors by row, searched by inner product, which for unit vectors is the cosine. Thread-safe."""
+
+    def __init__(self, index: faiss.Index, kind: Kind) -> None:
+        self._index, self.kind = index, kind
+
+    @classmethod
+    def build(cls, directory: Path, vectors: NDArray[np.float32], kind: Kind, threads: int) -> VectorIndex:
+        """Indexes float32 (n, dim), which may be a memory map; reads it in slices."""
+        n, dim = vectors.shape
+        faiss.omp_set_num_threads(threads)
+        index = _empty(kind, n, dim)
+        if not index.is_trained:
+            step = max(1, n // _TRAIN_LIMIT)
+            index.train(np.ascontiguousarray(vectors[::step][:_TRAIN_LIMIT]))
+        for batch in _slices(vectors):
+            index.add(batch)
+        faiss.write_index(index, str(directory / _FILE))
+        return cls.open(directory, kind)
+
+    @classmethod
+    def open(cls, directory: Path, kind: Kind) -> VectorIndex:
+        try:
+            index = faiss.read_index(str(directory / _FILE))
+        except RuntimeError as error:
+            raise IndexCorruptError(f"the vectors in {directory} cannot be read: {error}") from error
+        if kind == "ivf":
+            index.make_direct_map()
+        return cls(index, kind)
+
+    def __len__(self) -> int:
+        return int(self._index.ntotal)
+
+    def search(self, vector: NDArray[np.float32], k: int, allowed: Mask | None = None) -> Candidates:
+        """The ``k`` nearest allowed rows to ``vector``, float32 (dim,)."""
+        k = min(k, len(self))
+        if allowed is not None:
+            n_allowed = int(np.count_nonzero(allowed))
+            k = min(k, n_allowed)
+            # Graphs and inverted lists lose their way when few rows pass, so those rows are scanned.
+            if self.kind in ("hnsw", "ivf") and n_allowed <= max(10_000, len(self) // 50):
+                return self._scan(vector, np.flatnonzero(allowed), k)
+        if k <= 0:
+            return Candidates.empty()
+        faiss.omp_set_num_threads(1)  # per calling thread: one search uses one core, cores serve other searches
+        scores, rows = self._index.search(vector[None], k, params=self._parameters(k, allowed))
+        found = rows[0] >= 0
+        return Candidates.ranked(rows[0][found], scores[0][found])
+
+    def vectors(self, rows: Rows) -> Embeddings:
+        """The stored vectors of ``rows``, float32 (n, dim), as exact as the index keeps them."""
+        if not len(rows):
+            return np.empty((0, self._index.d), np.float32)
+        faiss.omp_set_num_threads(1)
+        stored: Embeddings = self._index.reconstruct_batch(rows)
+        return stored
+
+    def _scan(self, vector: NDArray[np.float32], rows: Rows, k: int) -> Candidates:
+        return Candidates.ranked(rows, self.vectors(rows) @ vector, k)
+
+    def _parameters(self, k: int, allowed: Mask | None) -> faiss.SearchParameters | None:
+        selector = None if allowed is None else faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+        if self.kind == "hnsw":
+            return faiss.SearchParametersHNSW(efSearch=max(_HNSW_SEARCH, 2 * k), sel=selector)
+        if self.kind == "ivf":
+            return faiss.SearchParametersIVF(nprobe=_IVF_PROBES, sel=selector)
+        return None if selector is None else faiss.SearchParameters(sel=selector)
+
+
+def _empty(kind: Kind, n: int, dim: int) -> faiss.Index:
+    metric = faiss.METRIC_INNER_PRODUCT
+    if kind == "exact":
+        return faiss.IndexFlatIP(dim)
+    if kind == "sq8":
+        return faiss.IndexScalarQuantizer(dim, faiss.ScalarQuantizer.QT_8bit, metric)
+    if kind == "hnsw":
+        index = faiss.IndexHNSWSQ(dim, faiss.ScalarQuantizer.QT_8bit, _HNSW_LINKS, metric)
+        index.hnsw.efConstruction = _HNSW_BUILD
+        return index
+    if kind == "ivf":
+        lists = max(1, min(int(4 * n**0.5), n // 39))
+        return faiss.index_factory(dim, f"IVF{lists},SQ8", metric)
+    raise ConfigError(f"dense_index is {kind!r}; it must be auto, exact, sq8, hnsw or ivf")
+
+
+def _slices(vectors: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+    for start in range(0, len(vectors), _ADD_BATCH):
+        yield np.ascontiguousarray(vectors[start : start + _ADD_BATCH])

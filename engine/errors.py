@@ -1,0 +1,52 @@
+"""Every error a caller can meet. Each says what was given, what is allowed and what to do next."""
+
+from __future__ import annotations
+
+
+class AisleError(Exception):
+    """Base of all errors raised by Aisle on purpose."""
+
+
+class ConfigError(AisleError):
+    """A setting has a value that cannot work."""
+
+
+class CatalogError(AisleError):
+    """A catalog row or file cannot be used. Carries ``path``, ``line`` (from 1, or None), ``field`` and ``reason``."""
+
+    def __init__(self, path: str, line: int | None, field: str | None, reason: str) -> None:
+        self.path, self.line, self.field, self.reason = path, line, field, reason
+        place = path if line is None else f"{path}, line {line}"
+        super().__init__(f"{place}{f', field {field!r}' if field else ''}: {reason}")
+
+
+class InvalidQueryError(AisleError, ValueError):
+    """A search argument (query, k, offset, deadline) is out of range or of the wrong type."""
+
+
+class InvalidFilterError(AisleError, ValueError):
+    """A filter names a field the catalog lacks, or a value its field cannot have."""
+
+
+class IndexNotFoundError(AisleError, FileNotFoundError):
+    """There is no published index in the directory."""
+
+
+class IndexCorruptError(AisleError):
+    """A file of the index is missing, cut short or does not match its checksum."""
+
+
+class IndexMismatchError(AisleError):
+    """The index was made by another format, analyzer, or encoder than the one that would read it."""
+
+
+class ModelError(AisleError):
+    """A model directory lacks a file, or its ONNX file cannot be loaded or has another signature."""
+
+
+class MissingExtraError(AisleError, ImportError):
+    """A feature needs an optional dependency. Carries ``extra``."""
+
+    def __init__(self, extra: str, package: str) -> None:
+        self.extra, self.package = extra, package
+        super().__init__(f"{package} is not installed. Install it with: pip install 'aisle[{extra}]'")

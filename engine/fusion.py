@@ -1,0 +1,57 @@
+"""Fusion: several rankings of one query become one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from engine.types import Candidates, Rows, Scores
+
+
+class ReciprocalRankFusion:
+    """Sum of 1 / (constant + rank), ranks from 1. Cormack, Clarke and Büttcher 2009, where the constant is 60."""
+
+    def __init__(self, constant: int = 60) -> None:
+        self._constant = constant
+
+    def __call__(self, lists: Sequence[Candidates], k: int) -> Candidates:
+        rows = union(lists)
+        scores = np.zeros(len(rows), np.float32)
+        for candidates in lists:
+            ranks = np.arange(1, len(candidates) + 1, dtype=np.float32)
+            scores[np.searchsorted(rows, candidates.rows)] += 1 / (self._constant + ranks)
+        return Candidates.ranked(rows, scores, k)
+
+
+class WeightedFusion:
+    """Weighted sum of scores brought to 0..1; a row that a list lacks gets 0 from it.
+
+    ``floors`` says per list which score becomes 0: a number where the scale has a natural zero (a lexical score of 0
+    is no match at all), None for the list's lowest score (cosines have no such zero). ``powers`` bend the normalised
+    scores: above 1, only scores near the best count for much.
+    """
+
+    def __init__(self, weights: Sequence[float], floors: Sequence[float | None], powers: Sequence[float]) -> None:
+        self._weights, self._floors, self._powers = tuple(weights), tuple(floors), tuple(powers)
+
+    def __call__(self, lists: Sequence[Candidates], k: int) -> Candidates:
+        rows = union(lists)
+        total = np.zeros(len(rows), np.float32)
+        for candidates, weight, floor, power in zip(lists, self._weights, self._floors, self._powers, strict=True):
+            if len(candidates):
+                at = np.searchsorted(rows, candidates.rows)
+                total[at] += weight * normalise(candidates.scores, floor) ** power
+        return Candidates.ranked(rows, total, k)
+
+
+def normalise(scores: Scores, floor: float | None) -> Scores:
+    """Scores with ``floor`` (None: the lowest) at 0 and the highest at 1; all equal ones are 1."""
+    low = float(scores.min()) if floor is None else floor
+    span = float(scores.max()) - low
+    return (scores - np.float32(low)) / np.float32(span) if span > 0 else np.ones_like(scores)
+
+
+def union(lists: Sequence[Candidates]) -> Rows:
+    """The rows of all lists, each once, ascending."""
+    return np.unique(np.concatenate([c.rows for c in lists])) if lists else np.empty(0, np.int64)

@@ -1,0 +1,158 @@
+"""Lexical retrieval: one analysis and one vocabulary in front of any backend, and the reasons behind every score."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+from typing import cast
+
+import msgspec
+
+from engine.analysis.analyzer import Analyzer
+from engine.analysis.vocabulary import QueryTerm, Vocabulary
+from engine.config import LEXICAL_FIELDS, SearchConfig
+from engine.errors import IndexCorruptError
+from engine.lexical import bm25
+from engine.product import Product
+from engine.seams import LexicalBackend
+from engine.text import lexical_fields
+from engine.types import Candidates, Mask, TermMatch
+
+#: Configured name to class; every entry is built and searched by a test.
+BACKENDS = {
+    "tantivy": "engine.lexical.tantivy:TantivyBackend",
+    "lucene": "engine.lexical.lucene:LuceneBackend",
+    "rank-bm25": "engine.lexical.rank_bm25:RankBm25Backend",
+}
+
+#: Stands in an empty field, so that every backend counts every document in every field. No analysis yields it.
+_EMPTY = ("\u2205",)
+_VOCABULARY = "vocabulary.tsv"
+_STATISTICS = "statistics.json"
+_INDEX = "index"
+
+
+class _Statistics(msgspec.Struct, frozen=True):
+    n_documents: int
+    total_terms: dict[str, int]
+
+
+class LexicalRetriever:
+    """Fielded BM25. ``retrieve`` finds, ``explain`` says what every term added."""
+
+    def __init__(
+        self, backend: LexicalBackend, analyzer: Analyzer, vocabulary: Vocabulary, statistics: _Statistics,
+        config: SearchConfig,
+    ) -> None:  # fmt: skip
+        self._backend, self._analyzer, self._vocabulary = backend, analyzer, vocabulary
+        self._statistics = statistics
+        self._weights, self._tie = dict(config.field_weights), config.field_tie
+        self.plan = lru_cache(maxsize=10_000)(self._plan)
+
+    @classmethod
+    def build(
+        cls, directory: Path, products: Iterable[Product], backend: str, analyzer: Analyzer, config: SearchConfig
+    ) -> LexicalRetriever:
+        """Analyses and indexes products, in row order, below ``directory``. Streams: holds only the vocabulary."""
+        frequencies: Counter[str] = Counter()
+        totals: Counter[str] = Counter()
+        count = 0
+
+        def documents() -> Iterator[Mapping[str, Sequence[str]]]:
+            nonlocal count
+            for product in products:
+                fields = _analyse(analyzer, product)
+                frequencies.update({term for terms in fields.values() for term in terms if terms is not _EMPTY})
+                totals.update({field: len(terms) for field, terms in fields.items()})
+                count += 1
+                yield fields
+
+        (directory / _INDEX).mkdir(parents=True)
+        index = _backend_class(backend).build(directory / _INDEX, documents())
+        statistics = _Statistics(count, dict(totals))
+        (directory / _STATISTICS).write_bytes(msgspec.json.encode(statistics))
+        vocabulary = Vocabulary(frequencies)
+        vocabulary.save(directory / _VOCABULARY)
+        return cls(index, analyzer, vocabulary, statistics, config)
+
+    @classmethod
+    def open(cls, directory: Path, backend: str, analyzer: Analyzer, config: SearchConfig) -> LexicalRetriever:
+        """Raises IndexCorruptError when a part is missing or unreadable."""
+        try:
+            statistics = msgspec.json.decode((directory / _STATISTICS).read_bytes(), type=_Statistics)
+            vocabulary = Vocabulary.load(directory / _VOCABULARY)
+        except (OSError, ValueError, msgspec.MsgspecError) as error:
+            raise IndexCorruptError(f"the lexical index in {directory} cannot be read: {error}") from error
+        index = _backend_class(backend).open(directory / _INDEX)
+        return cls(index, analyzer, vocabulary, statistics, config)
+
+    def configured(self, config: SearchConfig) -> LexicalRetriever:
+        """The same index with other weights."""
+        return LexicalRetriever(self._backend, self._analyzer, self._vocabulary, self._statistics, config)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return self._vocabulary
+
+    def retrieve(self, query: str, k: int, *, allowed: Mask | None = None) -> Candidates:
+        """The best ``k`` products that hold at least one term of the query."""
+        clauses = [(term.text, term.weight) for term in self.plan(query) if term.text in self._vocabulary]
+        if not clauses or k <= 0:
+            return Candidates.empty()
+        return self._backend.search(clauses, self._weights, self._tie, k, allowed)
+
+    def _plan(self, query: str) -> tuple[QueryTerm, ...]:
+        """The terms that are searched for ``query``; those the vocabulary lacks find nothing but are listed."""
+        return tuple(self._vocabulary.expand(self._analyzer, query))
+
+    def explain(self, query: str, product: Product) -> tuple[TermMatch, ...]:
+        """Every query term in every field of ``product``, by what it adds; the sum is the lexical score."""
+        fields = _analyse(self._analyzer, product)
+        counts = {field: Counter(terms) for field, terms in fields.items()}
+        matches: list[TermMatch] = []
+        for term in self.plan(query):
+            scored = sorted(
+                (
+                    (self._weights.get(field, 0.0) * term.weight * self._score(field, term.text, tally, fields), field)
+                    for field, tally in counts.items()
+                    if tally[term.text] and self._weights.get(field, 0.0) > 0
+                ),
+                reverse=True,
+            )
+            matches += [
+                TermMatch(
+                    term.text, field, term.source, term.origin, counts[field][term.text],
+                    self._backend.document_frequency(field, term.text),
+                    score if place == 0 else score * self._tie,
+                )
+                for place, (score, field) in enumerate(scored)
+            ]  # fmt: skip
+        return tuple(sorted(matches, key=lambda match: -match.score))
+
+    def _score(self, field: str, term: str, tally: Counter[str], fields: Mapping[str, Sequence[str]]) -> float:
+        n = self._statistics.n_documents
+        return bm25.term_score(
+            tally[term], len(fields[field]), self._statistics.total_terms[field] / n,
+            self._backend.document_frequency(field, term), n,
+        )  # fmt: skip
+
+
+def _analyse(analyzer: Analyzer, product: Product) -> dict[str, Sequence[str]]:
+    texts = lexical_fields(product)
+    return {field: analyzer.terms(texts[field]) or _EMPTY for field in LEXICAL_FIELDS}
+
+
+class _BackendClass(LexicalBackend):
+    @classmethod
+    def build(cls, directory: Path, documents: Iterable[Mapping[str, Sequence[str]]]) -> LexicalBackend: ...
+
+    @classmethod
+    def open(cls, directory: Path) -> LexicalBackend: ...
+
+
+def _backend_class(name: str) -> type[_BackendClass]:
+    module, attribute = BACKENDS[name].split(":")
+    return cast("type[_BackendClass]", getattr(import_module(module), attribute))

@@ -1,0 +1,63 @@
+"""A product, as a shop's feed has it."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+AttributeValue = str | bool | int | float | list[str]
+
+
+class Product(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One sellable item. Only ``product_id`` and ``title`` are required.
+
+    ``category`` is a path, root first. ``price`` is in units of ``currency``. ``popularity`` is any non-negative number,
+    higher is more popular. ``availability`` is free text such as ``in_stock``. ``attributes`` is flat.
+
+    Raises ValueError on an empty id or title, or a number that is negative, infinite or NaN where that makes no sense.
+    """
+
+    product_id: str
+    title: str
+    brand: str = ""
+    model: str = ""
+    description: str = ""
+    bullets: tuple[str, ...] = ()
+    category: tuple[str, ...] = ()
+    attributes: dict[str, AttributeValue] = {}
+    price: float | None = None
+    currency: str = ""
+    rating: float | None = None
+    rating_count: int | None = None
+    popularity: float | None = None
+    availability: str = ""
+    locale: str = ""
+    released: str = ""
+    ean: tuple[str, ...] = ()
+    image_url: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("product_id", "title"):
+            if not getattr(self, name).strip():
+                raise ValueError(f"{name} is empty")
+        for name in ("price", "rating", "rating_count", "popularity"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name} is {value}; it must be a finite number, 0 or more")
+        for key, value in self.attributes.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"attributes.{key} is {value}; it must be finite")
+
+
+def to_json(product: Product) -> bytes:
+    """The product as one line of JSON, without the fields that have no value."""
+    return msgspec.json.encode(product)
+
+
+def from_json(data: bytes) -> Product:
+    """The product in one line of JSON. Raises msgspec.ValidationError or msgspec.DecodeError naming the field."""
+    return _decode(data)
+
+
+_decode = msgspec.json.Decoder(Product).decode

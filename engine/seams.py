@@ -1,0 +1,62 @@
+"""The seams: what a part must do to take another's place. Every implementation passes the contract test of its seam."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.product import Product
+from engine.types import Candidates, Mask
+
+Embeddings = NDArray[np.float32]
+
+
+class Encoder(Protocol):
+    """Text to vectors: float32 (n, dim), each of unit length, the same whatever else is in the batch."""
+
+    @property
+    def dim(self) -> int: ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the weights; vectors of two encoders compare only when these are equal."""
+        ...
+
+    def encode_queries(self, queries: Sequence[str]) -> Embeddings: ...
+
+    def encode_products(self, products: Sequence[Product]) -> Embeddings: ...
+
+
+class Retriever(Protocol):
+    """Finds candidates. At most ``k``, fewer only when no more products match.
+
+    ``allowed``, bool (n_products,), limits the answer before it is cut to ``k``; None allows all.
+    """
+
+    def retrieve(self, query: str, k: int, *, allowed: Mask | None = None) -> Candidates: ...
+
+
+class Fusion(Protocol):
+    """Merges rankings of the same query into one of at most ``k`` rows."""
+
+    def __call__(self, lists: Sequence[Candidates], k: int) -> Candidates: ...
+
+
+class LexicalBackend(Protocol):
+    """An inverted index over analysed fields that scores with BM25.
+
+    A clause is a query term's ``(term, weight)``. A product's score is the sum over clauses of
+    ``weight · (best + tie · (sum of the others))`` over the fields' ``field_weight · BM25``, with k1 = 1.2, b = 0.75
+    and the idf of Robertson and Zaragoza 2009 in Lucene's form; ``engine.lexical.bm25`` is the reference.
+    Every field of every document holds at least one term.
+    """
+
+    def search(
+        self, clauses: Sequence[tuple[str, float]], field_weights: dict[str, float], tie: float, k: int,
+        allowed: Mask | None,
+    ) -> Candidates: ...
+
+    def document_frequency(self, field: str, term: str) -> int: ...

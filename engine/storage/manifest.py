@@ -1,0 +1,165 @@
+"""An index directory: immutable versions, a manifest with checksums, and one pointer that is switched atomically.
+
+::
+
+    INDEX/CURRENT                     the name of the published version
+    INDEX/versions/NAME/manifest.json written last; without it a version does not exist
+    INDEX/versions/NAME/…             the version's files
+
+Readers of an old version keep their open files; publishing deletes all versions but the new one and the one before it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from engine.config import IndexConfig
+from engine.errors import IndexCorruptError, IndexMismatchError, IndexNotFoundError
+
+FORMAT_VERSION = 1
+_CURRENT = "CURRENT"
+_VERSIONS = "versions"
+_MANIFEST = "manifest.json"
+_BUILDING = ".building-"
+
+
+class FileEntry(msgspec.Struct, frozen=True):
+    """A file's size in bytes and its SHA-256."""
+
+    size: int
+    sha256: str
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What an index version is and what it was made with. ``notes`` are for people: choices made and why."""
+
+    format_version: int
+    created: str
+    n_products: int
+    analyzer: str
+    encoder: str
+    dense_kind: str
+    config: IndexConfig
+    notes: dict[str, str]
+    files: dict[str, FileEntry]
+
+
+def checksum(path: Path) -> FileEntry:
+    with path.open("rb") as file:
+        return FileEntry(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def _files(version: Path) -> Iterator[Path]:
+    return (p for p in sorted(version.rglob("*")) if p.is_file() and p.name != _MANIFEST and p.suffix != ".lock")
+
+
+@contextmanager
+def publishing(index: Path, describe: Callable[[], Manifest]) -> Iterator[Path]:
+    """Gives an empty directory to fill; on a clean exit publishes it, on any error leaves no trace.
+
+    ``describe`` is called when the files are there; its ``files`` are filled in here. The index that was published
+    before stays in place until the moment of the switch.
+    """
+    index.mkdir(parents=True, exist_ok=True)
+    for stale in index.glob(_BUILDING + "*"):
+        if not _is_alive(stale):
+            shutil.rmtree(stale, ignore_errors=True)
+    building = index / f"{_BUILDING}{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    building.mkdir()
+    try:
+        yield building
+        files = {str(p.relative_to(building)): checksum(p) for p in _files(building)}
+        manifest = msgspec.structs.replace(describe(), files=files)
+        _write_durably(building / _MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)))
+        name = f"{manifest.created.replace(':', '').replace('-', '')[:15]}-{uuid.uuid4().hex[:8]}"
+        (index / _VERSIONS).mkdir(exist_ok=True)
+        building.rename(index / _VERSIONS / name)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+    before = _current_name(index)
+    pointer = index / f"{_CURRENT}.{uuid.uuid4().hex[:8]}"
+    _write_durably(pointer, name.encode())
+    pointer.replace(index / _CURRENT)
+    for version in (index / _VERSIONS).iterdir():
+        if version.name not in (name, before):
+            shutil.rmtree(version, ignore_errors=True)
+
+
+def _is_alive(building: Path) -> bool:
+    pid = building.name.removeprefix(_BUILDING).split("-")[0]
+    return pid.isdigit() and Path(f"/proc/{pid}").exists()
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _current_name(index: Path) -> str | None:
+    try:
+        return (index / _CURRENT).read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def current_version(index: Path) -> Path:
+    """The directory of the published version. Raises IndexNotFoundError when there is none."""
+    name = _current_name(index)
+    if not name:
+        state = "holds no published index" if index.is_dir() else "does not exist"
+        raise IndexNotFoundError(f"{index} {state}. Build one with: aisle build CATALOG --out {index}")
+    version = index / _VERSIONS / name
+    if Path(name).name != name or not version.is_dir():
+        raise IndexCorruptError(f"{index / _CURRENT} names the version {name!r}, which is not there. Build the index again.")
+    return version
+
+
+def read_manifest(version: Path) -> Manifest:
+    """Raises IndexCorruptError when it cannot be read, IndexMismatchError when another format wrote it."""
+    path = version / _MANIFEST
+    try:
+        data = path.read_bytes()
+        found = msgspec.json.decode(data, type=dict).get("format_version")
+        if found != FORMAT_VERSION:
+            raise IndexMismatchError(
+                f"{version} has index format {found}; this version of aisle reads format {FORMAT_VERSION}. "
+                "Build the index again with: aisle build CATALOG --out INDEX"
+            )
+        return msgspec.json.decode(data, type=Manifest)
+    except OSError as error:
+        raise IndexCorruptError(f"{path} cannot be read ({error.strerror}). Build the index again.") from error
+    except msgspec.MsgspecError as error:
+        raise IndexCorruptError(f"{path} is damaged ({error}). Build the index again.") from error
+
+
+def problems(version: Path, manifest: Manifest) -> list[str]:
+    """What is wrong with the version's files, one line each; empty when every checksum matches."""
+    found = []
+    for name, expected in manifest.files.items():
+        path = version / name
+        if not path.is_file():
+            found.append(f"{name}: missing")
+        elif path.stat().st_size != expected.size:
+            found.append(f"{name}: {path.stat().st_size} bytes, not {expected.size}")
+        elif checksum(path) != expected:
+            found.append(f"{name}: checksum differs")
+    return found
+
+
+def require_intact(version: Path, manifest: Manifest) -> None:
+    """Raises IndexCorruptError naming the first damaged files."""
+    found = problems(version, manifest)
+    if found:
+        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+        raise IndexCorruptError(f"the index {version} is damaged: {'; '.join(found[:3])}{more}. Build it again.")

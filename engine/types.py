@@ -1,0 +1,129 @@
+"""The records that flow through a search. Arrays until hydration, frozen records after."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.product import Product
+
+Rows = NDArray[np.int64]
+Scores = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+StageStatus = Literal["ran", "skipped", "degraded"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidates:
+    """Ranked rows of an index: ``rows`` int64 (n,), ``scores`` float32 (n,).
+
+    Best first, unique, higher is better, equal scores in the order of their rows.
+    """
+
+    rows: Rows
+    scores: Scores
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @classmethod
+    def empty(cls) -> Candidates:
+        return cls(np.empty(0, np.int64), np.empty(0, np.float32))
+
+    @classmethod
+    def ranked(cls, rows: Rows, scores: Scores, k: int | None = None) -> Candidates:
+        """Sorts unique rows by score, then row, and keeps the first ``k`` (all when None)."""
+        order = np.lexsort((rows, -scores))[:k]
+        return cls(np.asarray(rows[order], np.int64), np.asarray(scores[order], np.float32))
+
+    def head(self, k: int) -> Candidates:
+        return Candidates(self.rows[:k], self.scores[:k])
+
+
+@dataclass(frozen=True, slots=True)
+class StageReport:
+    """What one stage did in one search. ``elapsed_ms`` is wall-clock time."""
+
+    stage: str
+    status: StageStatus
+    n_in: int
+    n_out: int
+    elapsed_ms: float
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StageTrace:
+    """What one stage gave one hit: its rank there (from 1, None where the stage did not rank it) and score."""
+
+    stage: str
+    rank: int | None
+    score: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class TermMatch:
+    """One query term found in one field of one product.
+
+    ``source`` says how the term came about (typed, joined, split, spelling) and ``origin`` what the shopper wrote.
+    ``score`` is what the pair adds to the lexical score; the scores of all matches of a product add up to it.
+    """
+
+    term: str
+    field: str
+    source: str
+    origin: str
+    frequency: int
+    document_frequency: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One product of a result. ``rank`` counts from 1; ``score`` is the last stage's, comparable within the result.
+
+    ``trace`` holds one entry per stage that ranked; ``matches`` is filled when the search was asked to explain.
+    """
+
+    product: Product
+    rank: int
+    score: float
+    trace: tuple[StageTrace, ...] = ()
+    matches: tuple[TermMatch, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FacetCount:
+    """How many candidates have ``value`` in a field."""
+
+    value: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """The answer to a query.
+
+    ``n_candidates`` counts the products the hits were picked from. ``facets`` maps each requested field to its values,
+    most frequent first, over those candidates.
+    """
+
+    query: str
+    hits: tuple[Hit, ...]
+    stages: tuple[StageReport, ...]
+    n_candidates: int
+    route: object | None = None
+    facets: Mapping[str, tuple[FacetCount, ...]] = field(default_factory=dict)
+
+    @property
+    def degraded(self) -> bool:
+        """Whether any stage failed or ran out of time."""
+        return any(stage.status == "degraded" for stage in self.stages)
+
+    @property
+    def elapsed_ms(self) -> float:
+        return sum(stage.elapsed_ms for stage in self.stages)
