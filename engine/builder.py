@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
+from typing import cast
 
 import msgspec
 import numpy as np
@@ -84,7 +85,9 @@ def build_index(
 def open_encoder(config: EngineConfig) -> OnnxEncoder | None:
     """The configured encoder, or None where the configuration names none."""
     name = config.index.encoder
-    return OnnxEncoder.named(name, max_tokens=config.index.max_tokens, threads=config.search.n_threads) if name else None
+    return (
+        OnnxEncoder.named(name, max_tokens=config.index.max_tokens, threads=config.search.n_threads) if name else None
+    )
 
 
 def checked(rows: Iterable[Product | dict[str, object]]) -> Iterator[Product]:
@@ -148,4 +151,4 @@ def _batches(products: Iterable[Product]) -> Iterator[list[Product]]:
 
 def dense_kind(manifest: Manifest) -> Kind:
     """The manifest's vector index, checked against the kinds there are."""
-    return msgspec.convert(manifest.dense_kind, Kind)
+    return cast(Kind, msgspec.convert(manifest.dense_kind, Kind))

@@ -1,7 +1,7 @@
 """Reads a catalog file as a stream of products.
 
 Held in memory: one row (one batch for Parquet), and per product a 16-byte digest of its id with its line number, about
-150 MB per million products. At 16 bytes two different ids do not meet in practice, so no id is called a duplicate by
+135 MB per million products. At 16 bytes two different ids do not meet in practice, so no id is called a duplicate by
 accident, and ids of any length cost the same.
 """
 
@@ -96,10 +96,8 @@ def read_catalog(
         raise ConfigError(f"on_error is {on_error!r}; it must be 'stop' or 'skip'")
     if on_error == "skip" and rejects is None:
         raise ConfigError("on_error='skip' needs rejects: a path for the file of bad rows")
-    if path.is_dir():
-        raise CatalogError(str(path), None, None, "it is a directory; give a catalog file")
     if not path.is_file():
-        raise CatalogError(str(path), None, None, "there is no such file")
+        raise CatalogError(str(path), None, None, "it is a directory" if path.is_dir() else "there is no such file")
     if rejects is not None and not rejects.parent.is_dir():
         raise ConfigError(f"rejects is {rejects}; its directory does not exist")
     if rejects is not None and rejects.resolve() == path.resolve():
@@ -174,9 +172,6 @@ def _rejects(path: Path | None) -> Iterator[Callable[[dict[str, object]], None]]
             os.replace(part, path)
 
 
-# Bytes to lines
-
-
 def _lines(path: Path, report: _Report) -> Iterator[tuple[int, bytes]]:
     """Lines with their number, from 1, without a byte order mark. One over ``_MAX_ROW`` bytes comes cut, but longer.
 
@@ -204,9 +199,6 @@ def _lines(path: Path, report: _Report) -> Iterator[tuple[int, bytes]]:
         raise CatalogError(str(path), None, None, f"it cannot be read after line {number}: {error}") from error
 
 
-# JSON lines
-
-
 def _read_jsonl(path: Path, report: _Report) -> Iterator[_Row]:
     for number, line in _lines(path, report):
         if len(line) > _MAX_ROW:
@@ -221,14 +213,11 @@ def _read_jsonl(path: Path, report: _Report) -> Iterator[_Row]:
 def _second_look(line: bytes, error: Exception) -> Product | _Bad:
     """The product if only nulls stood in the way, else the reason that there is none."""
     try:
-        row = msgspec.json.decode(line)
+        row = _typed(msgspec.json.decode(line))
     except _ROW_ERRORS:
         return _Bad(*_explain_broken(line, error), _lossy(line))
     if not isinstance(row, dict):
         return _Bad(None, f"expected a JSON object with one product, found {_show(row)}", _lossy(line))
-    row = _without_nulls(row)
-    if isinstance(row.get("attributes"), dict):
-        row["attributes"] = _without_nulls(row["attributes"])
     return _to_product(row, _lossy(line))
 
 
@@ -256,9 +245,6 @@ def _explain_broken(line: bytes, error: Exception) -> tuple[str | None, str]:
     return None, f"invalid JSON: {error}"
 
 
-# Validation
-
-
 def _to_product(row: dict[str, Any], raw: object) -> Product | _Bad:
     try:
         return msgspec.convert(msgspec.convert(row, _StrictProduct), Product, from_attributes=True)
@@ -274,7 +260,10 @@ def _explain(error: Exception, row: dict[str, Any]) -> tuple[str | None, str]:
     if found := re.fullmatch(r"Object missing required field `(\w+)`", message):
         return found[1], "is missing; every product needs it"
     if found := re.fullmatch(r"Object contains unknown field `(.*)`", message, re.DOTALL):
-        return found[1][:100], f"unknown field; {_suggest(found[1][:100])}"
+        name = found[1][:100]
+        near = [_ALIASES[name.lower()]] if name.lower() in _ALIASES else difflib.get_close_matches(name, _FIELDS, 1)
+        hint = f"did you mean {near[0]!r}?" if near else 'what only some products have belongs in "attributes"'
+        return name, f"unknown field; {hint}"
     found = re.search(r" - at `\$\.(\w+)(?:\[(\d+)\])?[^`]*`\Z", message)
     if found is None:
         found = re.fullmatch(r"(attributes\..*?|\w+) (is .*)", message, re.DOTALL)
@@ -296,11 +285,6 @@ def _explain(error: Exception, row: dict[str, Any]) -> tuple[str | None, str]:
     return field, f"expected {' or '.join(names)}, found {_show(value)}{place}{quotes}"
 
 
-def _suggest(name: str) -> str:
-    near = _ALIASES.get(name.lower()) or next(iter(difflib.get_close_matches(name.lower(), _FIELDS, 1)), None)
-    return f"did you mean {near!r}?" if near else 'what is not a field of every product belongs in "attributes"'
-
-
 def _show(value: object) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
@@ -320,13 +304,6 @@ def _passes(check: Callable[..., object], *arguments: object) -> bool:
 
 def _lossy(line: bytes) -> str:
     return line.decode(errors="replace").rstrip("\r\n")
-
-
-def _without_nulls(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if value is not None}
-
-
-# Cells and columns
 
 
 def _split(separator: str) -> Callable[[str], list[str]]:
@@ -358,8 +335,8 @@ _LISTS: dict[str, Callable[[str], list[str]]] = {"category": _split(">"), "bulle
 _NUMBERS = {"price": _number, "rating": _number, "popularity": _number, "rating_count": _whole}
 
 
-def _typed_cell(value: Any) -> Any:
-    """A Parquet value as JSON would have it."""
+def _typed(value: Any) -> Any:
+    """A value as a product has it: no nulls, and of what Parquet has only the types that JSON has too."""
     if isinstance(value, Decimal):
         return float(value)
     if isinstance(value, datetime.date | datetime.time):
@@ -367,7 +344,7 @@ def _typed_cell(value: Any) -> Any:
     if isinstance(value, list) and value and all(isinstance(x, tuple) and isinstance(x[0], str) for x in value):
         value = dict(value)  # a map column arrives as pairs
     if isinstance(value, dict):
-        return {key: _typed_cell(entry) for key, entry in value.items() if entry is not None}
+        return {key: _typed(entry) for key, entry in value.items() if entry is not None}
     return value
 
 
@@ -379,8 +356,6 @@ def _columns(path: Path, line: int | None, names: list[str], *, typed: bool) -> 
         if name not in names:
             reason = f"there is no such column; the columns are {', '.join(map(repr, names))[:500]}"
             raise CatalogError(str(path), line, name, reason)
-    if not typed and "attributes" in names:
-        raise CatalogError(str(path), line, "attributes", "use one column for each, named attributes.NAME")
     columns: dict[tuple[str, bool], _Column] = {}
     for place, name in enumerate(names, 1):
         column = _column(name, typed=typed)
@@ -394,12 +369,12 @@ def _columns(path: Path, line: int | None, names: list[str], *, typed: bool) -> 
 
 def _column(name: str, *, typed: bool) -> _Column:
     if name not in _FIELDS:
-        return _Column(name.removeprefix("attributes."), True, _typed_cell if typed else _attribute)
-    if not typed:
-        return _Column(name, False, _LISTS.get(name) or _NUMBERS.get(name) or str)
+        return _Column(name.removeprefix("attributes."), True, _typed if typed else _attribute)
     if name in _LISTS:
         return _Column(name, False, lambda cell: _LISTS[name](cell) if isinstance(cell, str) else cell)
-    return _Column(name, False, _whole if name == "rating_count" else _typed_cell)
+    if typed:
+        return _Column(name, False, _whole if name == "rating_count" else _typed)
+    return _Column(name, False, _NUMBERS.get(name, str))
 
 
 def _assemble(columns: list[_Column], cells: list[Any]) -> dict[str, Any]:
@@ -411,9 +386,6 @@ def _assemble(columns: list[_Column], cells: list[Any]) -> dict[str, Any]:
     if attributes and isinstance(row.setdefault("attributes", {}), dict):
         row["attributes"] |= attributes
     return row
-
-
-# CSV
 
 
 class _Record:
@@ -449,8 +421,8 @@ def _read_csv(path: Path, report: _Report) -> Iterator[_Row]:
     # The limit belongs to the whole process and guards memory, which _Record does here; so it is only ever raised.
     csv.field_size_limit(max(csv.field_size_limit(), _MAX_ROW))
     record = _Record(path, report)
-    delimiter = "\t" if ".tsv" in path.name.lower()[-7:] else ","
-    reader = csv.reader(record, delimiter=delimiter, strict=True)
+    tabs = path.name.lower().endswith((".tsv", ".tsv.gz"))
+    reader = csv.reader(record, delimiter="\t" if tabs else ",", strict=True)
     columns: list[_Column] = []
     while True:
         record.begin(reader.line_num + 1)
@@ -459,11 +431,9 @@ def _read_csv(path: Path, report: _Report) -> Iterator[_Row]:
         except StopIteration:
             return
         except csv.Error as error:
-            if record.at_end:
-                reason = "a quote is opened in this row and never closed"
+            if record.at_end or not columns:
+                reason = "a quote is opened and never closed" if record.at_end else f"malformed header: {error}"
                 raise CatalogError(str(path), record.start, None, reason) from error
-            if not columns:
-                raise CatalogError(str(path), record.start, None, f"malformed header: {error}") from error
             yield record.start, _Bad(None, f"malformed CSV: {error}", record.text())
             continue
         if not cells or (len(cells) == 1 and not cells[0].strip()):
@@ -484,9 +454,6 @@ def _csv_row(columns: list[_Column], cells: list[str], record: _Record) -> Produ
     return product._replace(row=record.text()) if isinstance(product, _Bad) else product
 
 
-# Parquet
-
-
 def _read_parquet(path: Path, report: _Report) -> Iterator[_Row]:
     """As the other readers; the number is the row's, for Parquet has no lines."""
     try:
@@ -504,11 +471,12 @@ def _read_parquet(path: Path, report: _Report) -> Iterator[_Row]:
             for batch in file.iter_batches(batch_size=_REPORT_EVERY):
                 for row in _parquet_rows(batch):
                     number += 1
-                    if not isinstance(row, _Bad):
-                        row = _to_product(_assemble(columns, [row[name] for name in names]), row)
-                    yield number, row
+                    if isinstance(row, _Bad):
+                        yield number, row
+                    else:
+                        yield number, _to_product(_assemble(columns, [row[name] for name in names]), row)
                 report(total * number // max(1, file.metadata.num_rows))
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, ValueError, OSError) as error:  # ValueError: column names in broken UTF-8
         raise CatalogError(str(path), None, None, f"it cannot be read after row {number}: {error}") from error
 
 

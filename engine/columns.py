@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import IndexCorruptError, InvalidFilterError
-from engine.filters import Equal, Exists, Filter, In, Range, Value
+from engine.filters import Equal, Exists, Filter, Range, Value
 from engine.product import Product
 from engine.types import FacetCount, Mask, Rows
 

@@ -14,10 +14,10 @@ import msgspec
 from engine.errors import ConfigError
 
 #: Fields a product's text is analysed into, in the order a reader of an explanation meets them.
-LEXICAL_FIELDS = ("title", "brand", "model", "category", "attributes", "body")
+LEXICAL_FIELDS = ("title", "brand", "model", "category", "attributes", "summary", "body")
 
 
-_FIELD_WEIGHTS = {"title": 2.0, "brand": 0.7, "model": 1.5, "category": 1.8, "attributes": 1.6, "body": 0.7}
+_FIELD_WEIGHTS = {"title": 2.0, "brand": 0.7, "model": 1.5, "category": 1.8, "attributes": 1.6, "summary": 1.5, "body": 0.3}
 
 
 class IndexConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,11 +40,16 @@ class IndexConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How an index is searched.
 
-    ``retrievers`` names what runs. ``fusion`` is ``weighted`` (normalised scores, ``lexical_weight`` to the lexical
-    one, bent by ``lexical_power``, the rest to the dense one) or ``rrf`` (constant ``rrf_k``). ``feedback_products`` best fused products move the
-    query's vector by ``feedback_weight`` towards theirs (0 turns that off). ``depth`` candidates come from each retriever.
-    ``min_similarity`` is the cosine under which a dense candidate is no answer. ``threads`` bounds the cores used by
-    one engine, in batches and builds; 0 means all cores of this process.
+    - ``retrievers``: which run, ``lexical``, ``dense`` or both.
+    - ``field_weights``, ``field_tie``: what a term found in a field is worth; the best field counts whole, the others
+      by the tie.
+    - ``fusion``: ``weighted`` adds normalised scores, ``lexical_weight`` times the lexical one (bent by
+      ``lexical_power``) and the rest for the dense one; ``rrf`` adds reciprocal ranks, with constant ``rrf_k``.
+    - ``feedback_products``: how many of the best fused products move the query's vector, by ``feedback_weight``,
+      towards theirs; 0 turns that off.
+    - ``depth``: candidates from each retriever.
+    - ``min_similarity``: the cosine under which a dense candidate is no answer.
+    - ``threads``: cores used in batches and builds; 0 means all that this process may use.
     """
 
     retrievers: tuple[Literal["lexical", "dense"], ...] = ("lexical", "dense")

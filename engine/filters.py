@@ -78,7 +78,8 @@ def parse_filter(text: str) -> Filter:
     match = _COMPARISON.match(text)
     if not match:
         raise InvalidFilterError(
-            f"cannot read the filter {text!r}; write brand=Samsung, color=red|blue, price<=60000, price=300..500 or has:color"
+            f"cannot read the filter {text!r}; "
+            "write brand=Samsung, color=red|blue, price<=60000, price=300..500 or has:color"
         )
     field, operator, value = match.groups()
     if operator == ":":

@@ -12,7 +12,7 @@ AttributeValue = str | bool | int | float | list[str]
 class Product(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One sellable item. Only ``product_id`` and ``title`` are required.
 
-    ``category`` is a path, root first. ``price`` is in units of ``currency``. ``popularity`` is any non-negative number,
+    ``category`` is a path, root first. ``price`` is in units of ``currency``. ``popularity`` is any number from 0,
     higher is more popular. ``availability`` is free text such as ``in_stock``. ``attributes`` is flat.
 
     Raises ValueError on an empty id or title, or a number that is negative, infinite or NaN where that makes no sense.

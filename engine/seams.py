@@ -55,7 +55,11 @@ class LexicalBackend(Protocol):
     """
 
     def search(
-        self, clauses: Sequence[tuple[str, float]], field_weights: dict[str, float], tie: float, k: int,
+        self,
+        clauses: Sequence[tuple[str, float]],
+        field_weights: dict[str, float],
+        tie: float,
+        k: int,
         allowed: Mask | None,
     ) -> Candidates: ...
 

@@ -11,13 +11,11 @@ import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -44,13 +42,12 @@ from engine.product import Product
 from engine.seams import Encoder, Fusion
 from engine.storage.manifest import Manifest, current_version, publishing, read_manifest, require_intact
 from engine.storage.products import ProductStore
-from engine.types import Candidates, Hit, Mask, SearchResult, StageReport, StageStatus, StageTrace
+from engine.types import Candidates, FacetCount, Hit, Mask, SearchResult, StageReport, StageStatus, StageTrace
 
 logger = logging.getLogger(__name__)
 
 _MAX_QUERY = 2_000  # characters; what is beyond is not read, and the understand stage says so
 _DEPTH_GROWTH = 4
-_T = TypeVar("_T")
 
 
 @dataclass(slots=True)
@@ -151,7 +148,9 @@ class SearchEngine:
                 vectors = VectorIndex.open(version / DENSE, dense_kind(manifest))
                 dense = DenseRetriever(encoder, vectors, config.min_similarity)
         if lexical is None and dense is None:
-            raise ConfigError(f"{directory} has no vectors, so it cannot be searched with retrievers={config.retrievers}")
+            raise ConfigError(
+                f"{directory} has no vectors, so it cannot be searched with retrievers={config.retrievers}"
+            )
         return cls(version, manifest, config, ProductStore(version), Columns.open(version), lexical, dense)
 
     def save(self, directory: str | Path) -> None:
@@ -250,15 +249,14 @@ class SearchEngine:
         """Whether the query has anything to search for."""
         started = time.perf_counter()
         if self._lexical:
-            plan = self._lexical.plan(run.query)
-            note = ", ".join(
-                term.text if term.source == "typed" else f"{term.text} ({term.source}: {term.origin})" for term in plan
-            )
+            terms = [
+                term.text if term.source == "typed" else f"{term.text} ({term.source}: {term.origin})"
+                for term in self._lexical.plan(run.query)
+            ]
         else:
-            note = run.query.strip()
-            plan = tuple(filter(str.isalnum, run.query))  # type: ignore[assignment]
-        run.report("understand", started, 1, len(plan), note if plan else "nothing to search for in this query")
-        return bool(plan)
+            terms = [word for word in run.query.split() if any(c.isalnum() for c in word)]
+        run.report("understand", started, 1, len(terms), ", ".join(terms) or "nothing to search for in this query")
+        return bool(terms)
 
     def _rank(self, run: _Run, needed: int, allowed: Mask | None) -> _Ranking:
         """Ranks at least ``needed`` products, if that many match.
@@ -283,7 +281,9 @@ class SearchEngine:
         stages: list[tuple[str, Candidates]] = []
         lexical = dense = None
         if self._lexical:
-            lexical = _timed(run, "lexical", len(self), lambda: self._lexical.retrieve(run.query, depth, allowed=allowed))
+            started = time.perf_counter()
+            lexical = self._lexical.retrieve(run.query, depth, allowed=allowed)
+            run.report("lexical", started, len(self), len(lexical))
             stages.append(("lexical", lexical))
         if self._dense:
             dense = self._retrieve_dense(run, depth, allowed)
@@ -309,7 +309,7 @@ class SearchEngine:
             return None
         try:
             found = self._dense.retrieve(run.query, depth, allowed=allowed)
-        except Exception as error:  # noqa: BLE001  any failure of an optional stage leaves the lexical answer
+        except Exception as error:
             if not optional:
                 raise
             logger.warning("dense retrieval failed", exc_info=True)
@@ -369,19 +369,12 @@ class SearchEngine:
         matches = self._lexical.explain(query, product) if explain and self._lexical else ()
         return Hit(product, rank, score, tuple(trace), matches)
 
-    def _facets(self, run: _Run, ranking: _Ranking, names: Sequence[str]) -> dict[str, tuple]:
+    def _facets(self, run: _Run, ranking: _Ranking, names: Sequence[str]) -> dict[str, tuple[FacetCount, ...]]:
         started = time.perf_counter()
         counts = {name: self._columns.facets(name, ranking.final.rows) for name in names}
         if names:
             run.report("facets", started, len(ranking.final), len(counts))
         return counts
-
-
-def _timed(run: _Run, stage: str, n_in: int, retrieve: Callable[[], Candidates]) -> Candidates:
-    started = time.perf_counter()
-    found = retrieve()
-    run.report(stage, started, n_in, len(found))
-    return found
 
 
 def _moved(query: NDArray[np.float32], best: NDArray[np.float32], weight: float) -> NDArray[np.float32]:

@@ -12,6 +12,7 @@ from engine.analysis.units import UNITS
 from engine.product import AttributeValue, Product
 
 _TAG = re.compile(r"<[^<>]{1,500}>")
+_SUMMARY_WORDS = 50
 _SEPARATOR = " . "  # ends a phrase for the analyzer: nothing is joined across it
 #: Attributes a shopper reads first, in that order, where a catalog has them.
 _LEADING_ATTRIBUTES = ("product_type", "type", "color", "colour", "product_colour", "material")
@@ -29,9 +30,16 @@ def lexical_fields(product: Product) -> dict[str, str]:
         "brand": product.brand,
         "model": _SEPARATOR.join((product.model, product.product_id, *product.ean)),
         "category": _SEPARATOR.join(product.category[-2:]),
-        "attributes": _SEPARATOR.join(filter(None, map(_attribute_text, *_items(product)))),
+        "attributes": _SEPARATOR.join(filter(None, (_attribute_text(*item) for item in product.attributes.items()))),
+        "summary": _summary(product),
         "body": plain(_SEPARATOR.join((product.description, *product.bullets))),
     }
+
+
+def _summary(product: Product) -> str:
+    """The start of the description, or of the bullets: what a shopper reads, and where a shop says what counts."""
+    text = plain(product.description or _SEPARATOR.join(product.bullets))
+    return " ".join(text.split(maxsplit=_SUMMARY_WORDS)[:_SUMMARY_WORDS])
 
 
 def encoded_text(product: Product) -> str:
@@ -44,17 +52,14 @@ def encoded_text(product: Product) -> str:
     return ". ".join(filter(None, (title, " ".join(product.category[-2:]), leading, body)))
 
 
-def _items(product: Product) -> tuple[list[str], list[AttributeValue]]:
-    return list(product.attributes), list(product.attributes.values())
-
-
 def _attribute_text(name: str, value: AttributeValue) -> str:
-    """Text as it is, a true flag by its name, a number with the unit its name ends in (``screen_size_in``)."""
+    """Text as it is, a number with the unit its name ends in (``screen_size_in``).
+
+    Flags and bare numbers are left to filters: their names would match whole product types.
+    """
     if isinstance(value, str):
         return value
     if isinstance(value, list):
         return _SEPARATOR.join(value)
-    if isinstance(value, bool):
-        return name.replace("_", " ") if value else ""
     unit = name.rpartition("_")[2]
-    return f"{value:g} {unit}" if unit in UNITS else ""
+    return f"{value:g} {unit}" if unit in UNITS and not isinstance(value, bool) else ""

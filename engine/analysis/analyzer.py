@@ -6,7 +6,7 @@ depends on how atoms touch:
 - a number and a unit, touching or a space or hyphen apart, are one measure (``55in``) beside the bare number;
 - letters and digits that touch are a code part (``d206l``), and parts joined by ``-``, ``/``, ``.`` or ``_`` are also
   one code (``mltd206l``);
-- a short word or code beside a number or code is also the two joined (``s 23`` → ``s23``), so that spaces do not matter;
+- a short word or code beside a number or code is also the two joined (``s 23`` → ``s23``): spaces do not matter;
 - ``SmartRemote`` is the word, and its two halves;
 - every other run of letters is a word, stemmed.
 
@@ -19,6 +19,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import Stemmer
 
@@ -27,10 +28,13 @@ from engine.analysis.units import UNITS, canonical_number
 #: Raised whenever a change here alters the terms of any text: indexes built by another version are refused.
 ANALYZER_VERSION = 1
 
-STOP_WORDS = frozenset(
-    "a an and are as at be by for from has have i in is it its my of on or our that the their these this to was we"
-    " were which will with you your".split()
-)
+# fmt: off
+STOP_WORDS = frozenset({
+    "a", "an", "and", "are", "as", "at", "be", "by", "for", "from", "has", "have", "i", "in", "is", "it", "its",
+    "my", "of", "on", "or", "our", "that", "the", "their", "these", "this", "to", "was", "we", "were", "which",
+    "will", "with", "you", "your",
+})
+# fmt: on
 
 # Lower-case words that stand before or after a number without belonging to it.
 _NEVER_JOINED = STOP_WORDS | {"x", "no", "up", "per", "pro", "plus", "max", "mini", "new", "set", "all", "non"}
@@ -75,7 +79,7 @@ class Analyzer:
 
     def __init__(self, language: str = "english") -> None:
         self.language = language
-        # A Snowball stemmer keeps state while it runs; the cache in front makes calls rare, the GIL makes each one whole.
+        # A Snowball stemmer keeps state while it runs; the GIL makes each call whole, the cache makes them rare.
         stemmer = Stemmer.Stemmer(language)
         self._stem = lru_cache(maxsize=200_000)(stemmer.stemWord)
 
@@ -90,9 +94,7 @@ class Analyzer:
     def analyze(self, text: str) -> list[Term]:
         """Terms with their kinds, in order, repeats kept."""
         text = fold(text)
-        atoms = [
-            _Atom(m.group(), m.start(), m.end(), m.group()[0].isdigit()) for m in _ATOM.finditer(text)
-        ]
+        atoms = [_Atom(m.group(), m.start(), m.end(), m.group()[0].isdigit()) for m in _ATOM.finditer(text)]
         out: list[Term] = []
         previous: list[_Atom] = []
         position = 0
@@ -200,7 +202,7 @@ def _run_end(text: str, atoms: list[_Atom], start: int) -> int:
 def _parts(text: str, run: list[_Atom]) -> list[list[_Atom]]:
     """A run cut at its separators; atoms of one part touch."""
     parts = [[run[0]]]
-    for before, atom in zip(run, run[1:], strict=False):
+    for before, atom in pairwise(run):
         if before.end == atom.start:
             parts[-1].append(atom)
         else:

@@ -53,9 +53,7 @@ _SPELLINGS: dict[str, str] = {
     "yr": "yr yrs year years",
 }
 
-UNITS: dict[str, str] = {
-    spelling: unit for unit, spellings in _SPELLINGS.items() for spelling in spellings.split()
-}
+UNITS: dict[str, str] = {spelling: unit for unit, spellings in _SPELLINGS.items() for spelling in spellings.split()}
 
 
 def canonical_number(text: str) -> str:

@@ -16,6 +16,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 from rapidfuzz import process
@@ -37,7 +38,7 @@ _Add = Callable[[str, float, str, str], None]
 
 @dataclass(frozen=True, slots=True)
 class QueryTerm:
-    """A term to search. ``source`` is typed, joined, split, prefix or spelling; ``origin`` is what the shopper wrote."""
+    """A term to search. ``source`` is typed, joined, split, prefix or spelling; ``origin`` is what was typed."""
 
     text: str
     weight: float
@@ -83,12 +84,10 @@ class Vocabulary:
         if not reach or not word.isalpha():
             return ()
         for words in (self._buckets.get(word[0], ()), self._other_words(word[0])):
-            found = process.extract(word, words, scorer=OSA.distance, score_cutoff=reach, limit=50)
+            found = process.extract(word, words, scorer=OSA.distance, score_cutoff=reach, limit=50)  # type: ignore[arg-type]
             if found:
                 best = min(distance for _, distance, _ in found)
-                ranked = sorted(
-                    (int(d), -self.frequencies[w], w) for w, d, _ in found if d == best
-                )
+                ranked = sorted((int(d), -self.frequencies[w], w) for w, d, _ in found if d == best)
                 return tuple((w, d) for d, _, w in ranked[:_SPELL_MAX])
         return ()
 
@@ -135,7 +134,7 @@ class Vocabulary:
             if term.text not in self:
                 self._expand_unknown(analyzer, term, add)
         words = analyzer.words(query)[:_MAX_QUERY_TERMS]
-        for left, right in zip(words, words[1:], strict=False):
+        for left, right in pairwise(words):
             if left in STOP_WORDS or right in STOP_WORDS or min(len(left), len(right)) < _MIN_PART - 1:
                 continue
             joined = analyzer.terms(left + right)[:1]

@@ -30,7 +30,7 @@ _INPUTS = ("input_ids", "attention_mask")
 
 
 class EncoderCard(msgspec.Struct, frozen=True, kw_only=True):
-    """What ``encoder.json`` says of the model beside it. ``sha256`` covers every other file of the directory that is read."""
+    """What ``encoder.json`` says of the model beside it. ``sha256`` covers every other file that is read."""
 
     format: int
     name: str
@@ -108,7 +108,9 @@ class OnnxEncoder:
         if len(ids) > self._max_tokens:
             ids = [*ids[: self._max_tokens - 1], ids[-1]]  # keeps the closing special token
         row = np.array([ids], np.int64)
-        vector: NDArray[np.float32] = self._session.run(None, {"input_ids": row, "attention_mask": np.ones_like(row)})[0][0]
+        vector: NDArray[np.float32] = self._session.run(None, {"input_ids": row, "attention_mask": np.ones_like(row)})[
+            0
+        ][0]
         return vector
 
 
@@ -119,13 +121,15 @@ def _read_card(directory: Path) -> EncoderCard:
     except OSError as error:
         shipped = sorted(p.parent.name for p in SHIPPED.glob(f"*/{CARD}"))
         raise ModelError(
-            f"no encoder in {directory}: {CARD} cannot be read ({error.strerror}). Shipped encoders: {', '.join(shipped)}; "
-            "convert another with: aisle convert MODEL --out DIR"
+            f"no encoder in {directory}: {CARD} cannot be read ({error.strerror}). "
+            f"Shipped encoders: {', '.join(shipped)}; convert another with: aisle convert MODEL --out DIR"
         ) from error
     except msgspec.MsgspecError as error:
         raise ModelError(f"{path}: {error}") from error
     if card.format != 1 or not {"model.onnx", "tokenizer.json"} <= set(card.sha256):
-        raise ModelError(f"{path}: format {card.format} with checksums of {sorted(card.sha256)} is not one this version reads")
+        raise ModelError(
+            f"{path}: format {card.format} with checksums of {sorted(card.sha256)} is not one this version reads"
+        )
     return card
 
 
@@ -135,7 +139,9 @@ def _read_checked(directory: Path, name: str, card: EncoderCard) -> bytes:
     except OSError as error:
         raise ModelError(f"{directory / name} cannot be read: {error.strerror}") from error
     if hashlib.sha256(data).hexdigest() != card.sha256[name]:
-        raise ModelError(f"{directory / name} does not match its checksum in {CARD}: it was changed or cut short. Get it again.")
+        raise ModelError(
+            f"{directory / name} does not match its checksum in {CARD}: it was changed or cut short. Get it again."
+        )
     return data
 
 
@@ -146,7 +152,7 @@ def _session(model: bytes, directory: Path, dim: int) -> ort.InferenceSession:
     try:
         # From bytes: a model loaded so cannot name other files to be read.
         session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # noqa: BLE001  onnxruntime's exceptions share no base
+    except Exception as error:
         raise ModelError(f"{directory / 'model.onnx'} is not a model onnxruntime can run: {error}") from error
     inputs, outputs = tuple(i.name for i in session.get_inputs()), session.get_outputs()
     if set(inputs) != set(_INPUTS) or len(outputs) != 1 or outputs[0].shape[-1] != dim:
@@ -160,7 +166,7 @@ def _session(model: bytes, directory: Path, dim: int) -> ort.InferenceSession:
 def _tokenizer(data: bytes, directory: Path) -> Tokenizer:
     try:
         tokenizer = Tokenizer.from_buffer(data)
-    except Exception as error:  # noqa: BLE001  tokenizers raises bare Exception
+    except Exception as error:
         raise ModelError(f"{directory / 'tokenizer.json'} cannot be read: {error}") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()

@@ -35,9 +35,10 @@ def choose_kind(n: int, dim: int, memory_mb: int = 0) -> tuple[Kind, str]:
         return "exact", f"{n} products: a scan of float vectors is exact and fast enough up to {_EXACT_LIMIT}"
     if n <= _SCAN_LIMIT:
         return "sq8", f"{n} products: an 8-bit scan is fast enough up to {_SCAN_LIMIT}"
+    need = f"{graph_bytes // 1_000_000} MB of the {budget // 1_000_000} MB allowed"
     if graph_bytes <= budget:
-        return "hnsw", f"{n} products: a graph, {graph_bytes // 1_000_000} MB of the {budget // 1_000_000} MB allowed"
-    return "ivf", f"{n} products: an inverted index, as a graph would take {graph_bytes // 1_000_000} MB of the {budget // 1_000_000} MB allowed"
+        return "hnsw", f"{n} products: a graph, {need}"
+    return "ivf", f"{n} products: an inverted index, as a graph would take {need}"
 
 
 def physical_memory_mb() -> int:

@@ -1,6 +1,6 @@
 """BM25 as every backend computes it, and what the backends share.
 
-Formula: Robertson and Zaragoza 2009, "The Probabilistic Relevance Framework", with Lucene's idf, which is never negative::
+Formula: Robertson and Zaragoza 2009, "The Probabilistic Relevance Framework", with Lucene's idf, never negative::
 
     idf(t)     = ln(1 + (N − n + 0.5) / (n + 0.5))
     bm25(t, d) = idf(t) · (k1 + 1) · tf / (tf + k1 · (1 − b + b · dl / avgdl))

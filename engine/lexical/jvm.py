@@ -34,7 +34,7 @@ _lucene_logger: Any = None  # Java forgets the level of a logger nobody holds
 
 
 class _Attachment:
-    """Lives as long as its thread. Java would keep a record of every thread that ever called it, and pyjnius lets it."""
+    """Lives as long as its thread, of which Java would otherwise keep a record for ever."""
 
     def __init__(self, detach: Callable[[], None]) -> None:
         self._detach = detach

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from engine.config import LEXICAL_FIELDS
-from engine.errors import AisleError, IndexCorruptError
+from engine.errors import IndexCorruptError
 from engine.lexical.bm25 import K1, B, widen
 from engine.lexical.jvm import calling, java_class
 from engine.types import Candidates, Mask
@@ -139,6 +139,8 @@ def _query_xml(clauses: Sequence[tuple[str, float]], field_weights: dict[str, fl
     fields = [(field, weight * (K1 + 1)) for field, weight in field_weights.items() if weight > 0]
     parts = ["<BooleanQuery>"]
     for term, clause_weight in clauses:
+        if clause_weight <= 0:
+            continue
         text = escape(_lawful(term))
         parts.append(f'<Clause occurs="should"><DisjunctionMaxQuery tieBreaker="{float(tie)}">')
         parts += [f'<TermQuery fieldName="{f}" boost="{w * clause_weight}">{text}</TermQuery>' for f, w in fields]

@@ -30,7 +30,7 @@ class _FieldModel(BM25Okapi):  # type: ignore[misc]  # the package has no types
     def __init__(self, corpus: list[list[str]]) -> None:
         self.document_frequencies: dict[str, int] = {}
         super().__init__(corpus, k1=K1, b=B)
-        self.doc_len = [quantised_length(length) for length in self.doc_len]
+        self.doc_len: list[int] = [quantised_length(len(terms)) for terms in corpus]
 
     def _calc_idf(self, nd: dict[str, int]) -> None:
         self.document_frequencies = nd
@@ -101,4 +101,5 @@ class RankBm25Backend:
         """Best field plus ``tie`` times the others, float64 (n_documents,)."""
         fields = np.array([weight * self._models[field].get_scores([term]) for field, weight in field_weights.items()])
         best: NDArray[np.float64] = fields.max(axis=0)
-        return best + tie * (fields.sum(axis=0) - best)
+        scores: NDArray[np.float64] = best + tie * (fields.sum(axis=0) - best)
+        return scores

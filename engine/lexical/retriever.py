@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast
 
 import msgspec
 
@@ -145,14 +145,12 @@ def _analyse(analyzer: Analyzer, product: Product) -> dict[str, Sequence[str]]:
     return {field: analyzer.terms(texts[field]) or _EMPTY for field in LEXICAL_FIELDS}
 
 
-class _BackendClass(LexicalBackend):
-    @classmethod
-    def build(cls, directory: Path, documents: Iterable[Mapping[str, Sequence[str]]]) -> LexicalBackend: ...
+class _BackendClass(Protocol):
+    def build(self, directory: Path, documents: Iterable[Mapping[str, Sequence[str]]]) -> LexicalBackend: ...
 
-    @classmethod
-    def open(cls, directory: Path) -> LexicalBackend: ...
+    def open(self, directory: Path) -> LexicalBackend: ...
 
 
-def _backend_class(name: str) -> type[_BackendClass]:
+def _backend_class(name: str) -> _BackendClass:
     module, attribute = BACKENDS[name].split(":")
-    return cast("type[_BackendClass]", getattr(import_module(module), attribute))
+    return cast(_BackendClass, getattr(import_module(module), attribute))

@@ -121,7 +121,9 @@ def current_version(index: Path) -> Path:
         raise IndexNotFoundError(f"{index} {state}. Build one with: aisle build CATALOG --out {index}")
     version = index / _VERSIONS / name
     if Path(name).name != name or not version.is_dir():
-        raise IndexCorruptError(f"{index / _CURRENT} names the version {name!r}, which is not there. Build the index again.")
+        raise IndexCorruptError(
+            f"{index / _CURRENT} names the version {name!r}, which is not there. Build the index again."
+        )
     return version
 
 

@@ -1,0 +1,168 @@
+"""Indexes kept between runs, and what building each one cost.
+
+An index is used again only when everything that shaped it is as it was: the catalog's bytes, the IndexConfig, the
+encoder, the source files that build and the packages they use. Otherwise it is built anew, and the reason is said.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import resource
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import msgspec
+
+import engine
+from engine.catalog import read_catalog
+from engine.config import EngineConfig, IndexConfig
+from engine.dense.encoder import CARD, SHIPPED
+from engine.errors import IndexCorruptError, IndexNotFoundError
+from engine.lexical.retriever import BACKENDS
+from engine.product import Product
+from engine.search import SearchEngine
+from engine.storage.manifest import FORMAT_VERSION, current_version
+
+Report = Callable[[str, int, int | None], None]
+
+#: Source files that only search; a change in them leaves an index as it is.
+_SEARCH_ONLY = frozenset({"search.py", "fusion.py", "filters.py", "errors.py", "cli.py"})
+_PACKAGES = ("tantivy", "faiss-cpu", "onnxruntime", "tokenizers", "PyStemmer")
+
+
+class Build(msgspec.Struct, frozen=True, kw_only=True):
+    """What a build cost. ``bytes`` is the index on disk; ``peak_memory_mb`` is the whole process's up to its end."""
+
+    products: int
+    seconds: float
+    bytes: int | None
+    peak_memory_mb: float
+    directory: str = ""
+    reused: bool = False
+
+    @property
+    def products_per_second(self) -> float:
+        return self.products / self.seconds if self.seconds else 0.0
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    """The file beside a kept index: what it was made of, which published version that is, and what it cost."""
+
+    made_of: dict[str, str]
+    version: str
+    build: Build
+
+
+def default_root() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aisle-bench"
+
+
+@dataclass
+class Workbench:
+    """What a system is made from: the catalog, the configuration, and indexes that are kept below ``root``."""
+
+    corpus: Path
+    config: EngineConfig = field(default_factory=EngineConfig)
+    root: Path = field(default_factory=default_root)
+    report: Report = lambda *_: None
+    say: Callable[[str], None] = lambda _: None
+
+    def products(self) -> Iterator[Product]:
+        """The catalog's products, in its order."""
+        return iter(read_catalog(self.corpus))
+
+    def engine(self, config: EngineConfig) -> tuple[SearchEngine, Build]:
+        """An engine over this catalog, freshly loaded, so that no cache of another one helps it."""
+        fingerprint = self._fingerprint
+        key = hashlib.sha256(fingerprint["corpus"].encode() + msgspec.json.encode(config.index)).hexdigest()[:16]
+        directory = self.root / f"{self.corpus.resolve().parent.name}-{key}"
+        made_of = fingerprint | _made_of(config.index)
+        build = self._kept(directory, made_of)
+        if build is None:
+            build = self._build(directory, config, made_of)
+        return SearchEngine.load(directory, config.search), build
+
+    @property
+    def _fingerprint(self) -> dict[str, str]:
+        if not hasattr(self, "_corpus_fingerprint"):
+            with self.corpus.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            self._corpus_fingerprint = {"corpus": f"{self.corpus.stat().st_size} bytes, sha256 {digest}"}
+        return self._corpus_fingerprint
+
+    def _kept(self, directory: Path, made_of: dict[str, str]) -> Build | None:
+        try:
+            kept = msgspec.json.decode(_beside(directory).read_bytes(), type=_Kept)
+            published = current_version(directory).name
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.MsgspecError, IndexNotFoundError, IndexCorruptError) as error:
+            self.say(f"building the index anew: {error}")
+            return None
+        changed = sorted(name for name in made_of.keys() | kept.made_of.keys() if made_of.get(name) != kept.made_of.get(name))
+        if changed or kept.version != published:
+            more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+            self.say(f"building the index anew; changed since: {', '.join(changed[:3]) or 'its version'}{more}")
+            return None
+        return msgspec.structs.replace(kept.build, reused=True)
+
+    def _build(self, directory: Path, config: EngineConfig, made_of: dict[str, str]) -> Build:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        started = time.perf_counter()
+        built = SearchEngine.build(self.products(), directory, config, progress=self.report)
+        build = Build(
+            products=len(built),
+            seconds=time.perf_counter() - started,
+            bytes=sum(p.stat().st_size for p in built.version.rglob("*") if p.is_file()),
+            peak_memory_mb=peak_memory_mb(),
+            directory=str(directory),
+        )
+        write_atomically(_beside(directory), msgspec.json.encode(_Kept(made_of, built.version.name, build)))
+        return build
+
+
+def _beside(directory: Path) -> Path:
+    return directory.with_name(directory.name + ".json")
+
+
+def _made_of(config: IndexConfig) -> dict[str, str]:
+    """Everything but the catalog that decides what an index holds, by name."""
+    base = Path(engine.__file__).parent
+    backends = {name: base.parent / (module.split(":")[0].replace(".", "/") + ".py") for name, module in BACKENDS.items()}
+    others = {path for name, path in backends.items() if name != config.lexical_backend}
+    sources = [p for p in sorted(base.rglob("*.py")) if p.name not in _SEARCH_ONLY and p not in others]
+    parts = {str(p.relative_to(base.parent)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sources}
+    parts |= {"format": str(FORMAT_VERSION), "python": platform.python_version()}
+    parts |= {name: installed(name) for name in _PACKAGES}
+    if config.encoder:
+        card = SHIPPED / config.encoder / CARD
+        card = card if card.exists() else Path(config.encoder) / CARD
+        parts["encoder"] = hashlib.sha256(card.read_bytes()).hexdigest() if card.exists() else "missing"
+    return parts
+
+
+def installed(package: str) -> str:
+    """The version of an installed package, or "not installed"."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def peak_memory_mb() -> float:
+    """The most memory this process has held so far."""
+    unit = 1e6 if platform.system() == "Darwin" else 1e3  # ru_maxrss is in bytes there, in KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Readers see the old file or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.write_bytes(data)
+    part.replace(path)

@@ -1,0 +1,108 @@
+"""What can be measured, by name.
+
+A system is any object with ``rank``; a factory makes one from a ``Workbench``. A name stands for an entry of
+``SYSTEMS``; ``module:attribute`` for any factory that can be imported, so that a system can be measured without being
+listed here::
+
+    class ByLength:
+        def __init__(self, bench: Workbench) -> None:
+            self._ids = [p.product_id for p in sorted(bench.products(), key=lambda p: len(p.title))]
+
+        def rank(self, query: str, k: int, allowed_ids: Collection[str] | None = None) -> list[tuple[str, float]]:
+            ids = [i for i in self._ids if allowed_ids is None or i in allowed_ids]
+            return [(i, -float(place)) for place, i in enumerate(ids[:k])]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, Protocol, cast
+
+import msgspec
+
+from benchmarks.indexes import Build, Workbench
+from engine.config import EngineConfig
+from engine.errors import ConfigError
+from engine.filters import In
+from engine.search import SearchEngine
+from engine.types import SearchResult
+
+
+class System(Protocol):
+    """Ranks products for a query.
+
+    At most ``k`` pairs (product id, score), best first, no id twice, only ids of ``allowed_ids`` unless it is None.
+    A system may carry ``build`` (what its index cost; otherwise the time of its factory is taken) and ``last`` (the
+    SearchResult behind the latest ranking; its stages are then reported).
+    """
+
+    def rank(self, query: str, k: int, allowed_ids: Collection[str] | None = None) -> list[tuple[str, float]]: ...
+
+
+Factory = Callable[[Workbench], System]
+
+
+class EngineSystem:
+    """A SearchEngine as a system."""
+
+    def __init__(self, engine: SearchEngine, build: Build | None = None) -> None:
+        self.engine, self.build = engine, build
+        self.last: SearchResult | None = None
+
+    def rank(self, query: str, k: int, allowed_ids: Collection[str] | None = None) -> list[tuple[str, float]]:
+        filters = () if allowed_ids is None else (In("product_id", sorted(allowed_ids)),)
+        self.last = self.engine.search(query, k, filters=filters)
+        return [(hit.product.product_id, hit.score) for hit in self.last.hits]
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A factory: the workbench's configuration with these settings replaced."""
+
+    search: dict[str, Any] = field(default_factory=dict)
+    index: dict[str, Any] = field(default_factory=dict)
+
+    def __call__(self, bench: Workbench) -> EngineSystem:
+        config = EngineConfig(
+            index=msgspec.structs.replace(bench.config.index, **self.index),
+            search=msgspec.structs.replace(bench.config.search, **self.search),
+        )
+        return EngineSystem(*bench.engine(config))
+
+
+def _lexical(**index: Any) -> Variant:
+    return Variant(search={"retrievers": ("lexical",)}, index={"encoder": "", **index})
+
+
+_BOTH = ("lexical", "dense")
+
+#: Name to factory, or to the "module:attribute" of one. Lexical systems have an index without vectors, so that its
+#: size and the time it takes to build are their own.
+SYSTEMS: dict[str, Factory | str] = {
+    "bm25": _lexical(lexical_backend="tantivy"),
+    "dense": Variant(search={"retrievers": ("dense",)}),
+    "hybrid": Variant(search={"retrievers": _BOTH}),
+    "hybrid-rrf": Variant(search={"retrievers": _BOTH, "fusion": "rrf"}),
+    "lucene": _lexical(lexical_backend="lucene"),
+    "rank-bm25": _lexical(lexical_backend="rank-bm25"),
+    "bm25s": "benchmarks.bm25s_peer:Bm25s",
+}
+
+
+def factory(name: str) -> Factory:
+    """The factory a name or "module:attribute" stands for. Raises ConfigError."""
+    target = SYSTEMS.get(name, name)
+    if not isinstance(target, str):
+        return target
+    module, colon, attribute = target.partition(":")
+    if not colon:
+        raise ConfigError(f"there is no system {name!r}; there are {', '.join(SYSTEMS)}, or give module:attribute")
+    try:
+        found = getattr(import_module(module), attribute)
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise ConfigError(f"the system {name!r} cannot be imported: {error}") from error
+    if not callable(found):
+        raise ConfigError(f"the system {name!r} is {type(found).__name__}; it must be callable with a Workbench")
+    return cast(Factory, found)

