@@ -13,6 +13,7 @@ import resource
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -31,8 +32,19 @@ from engine.storage.manifest import FORMAT_VERSION, current_version
 Report = Callable[[str, int, int | None], None]
 
 #: Source files that only search; a change in them leaves an index as it is.
-_SEARCH_ONLY = frozenset({"search.py", "fusion.py", "filters.py", "errors.py", "cli.py"})
+_SEARCH_ONLY = {f"engine/{name}.py" for name in ("__init__", "search", "fusion", "filters", "errors", "cli")}
 _PACKAGES = ("tantivy", "faiss-cpu", "onnxruntime", "tokenizers", "PyStemmer")
+
+
+def _read_sources() -> dict[str, str]:
+    base = Path(engine.__file__).parent.parent
+    paths = sorted((base / "engine").rglob("*.py"))
+    return {path.relative_to(base).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+#: The engine's source files and their checksums, read while they are imported: a file that is edited while a run goes
+#: on must not pass for the code that runs.
+_SOURCES = _read_sources()
 
 
 class Build(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,13 +99,11 @@ class Workbench:
             build = self._build(directory, config, made_of)
         return SearchEngine.load(directory, config.search), build
 
-    @property
+    @cached_property
     def _fingerprint(self) -> dict[str, str]:
-        if not hasattr(self, "_corpus_fingerprint"):
-            with self.corpus.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            self._corpus_fingerprint = {"corpus": f"{self.corpus.stat().st_size} bytes, sha256 {digest}"}
-        return self._corpus_fingerprint
+        with self.corpus.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return {"corpus": f"{self.corpus.stat().st_size} bytes, sha256 {digest}"}
 
     def _kept(self, directory: Path, made_of: dict[str, str]) -> Build | None:
         try:
@@ -104,7 +114,8 @@ class Workbench:
         except (OSError, msgspec.MsgspecError, IndexNotFoundError, IndexCorruptError) as error:
             self.say(f"building the index anew: {error}")
             return None
-        changed = sorted(name for name in made_of.keys() | kept.made_of.keys() if made_of.get(name) != kept.made_of.get(name))
+        names = made_of.keys() | kept.made_of.keys()
+        changed = sorted(name for name in names if made_of.get(name) != kept.made_of.get(name))
         if changed or kept.version != published:
             more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
             self.say(f"building the index anew; changed since: {', '.join(changed[:3]) or 'its version'}{more}")
@@ -132,11 +143,12 @@ def _beside(directory: Path) -> Path:
 
 def _made_of(config: IndexConfig) -> dict[str, str]:
     """Everything but the catalog that decides what an index holds, by name."""
-    base = Path(engine.__file__).parent
-    backends = {name: base.parent / (module.split(":")[0].replace(".", "/") + ".py") for name, module in BACKENDS.items()}
-    others = {path for name, path in backends.items() if name != config.lexical_backend}
-    sources = [p for p in sorted(base.rglob("*.py")) if p.name not in _SEARCH_ONLY and p not in others]
-    parts = {str(p.relative_to(base.parent)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sources}
+    others = {
+        target.split(":")[0].replace(".", "/") + ".py"
+        for name, target in BACKENDS.items()
+        if name != config.lexical_backend
+    }
+    parts = {path: digest for path, digest in _SOURCES.items() if path not in _SEARCH_ONLY | others}
     parts |= {"format": str(FORMAT_VERSION), "python": platform.python_version()}
     parts |= {name: installed(name) for name in _PACKAGES}
     if config.encoder:
@@ -144,6 +156,11 @@ def _made_of(config: IndexConfig) -> dict[str, str]:
         card = card if card.exists() else Path(config.encoder) / CARD
         parts["encoder"] = hashlib.sha256(card.read_bytes()).hexdigest() if card.exists() else "missing"
     return parts
+
+
+def engine_sources() -> str:
+    """One checksum over all source files of the engine: what a commit does not say of an edited checkout."""
+    return hashlib.sha256(msgspec.json.encode(_SOURCES)).hexdigest()
 
 
 def installed(package: str) -> str:
@@ -156,8 +173,8 @@ def installed(package: str) -> str:
 
 def peak_memory_mb() -> float:
     """The most memory this process has held so far."""
-    unit = 1e6 if platform.system() == "Darwin" else 1e3  # ru_maxrss is in bytes there, in KiB elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    unit = 1 if platform.system() == "Darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 def write_atomically(path: Path, data: bytes) -> None:

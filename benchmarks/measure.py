@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.data import SearchSet
 from benchmarks.indexes import Build, Workbench, peak_memory_mb
 from benchmarks.metrics import PerQuery, Ranking, evaluate
-from benchmarks.systems import System, factory
+from benchmarks.systems import factory
 from engine.errors import AisleError
 
 WARM_UP = 20  # searches before the first timed one

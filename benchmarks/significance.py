@@ -76,8 +76,13 @@ def holm(ps: Sequence[float]) -> list[float]:
     return corrected
 
 
-def compare_all(per_query: Mapping[str, Mapping[str, Mapping[str, float]]], metrics: Sequence[str], seed: int) -> list[Comparison]:
-    """Every pair of systems on every metric. ``per_query`` is system to metric to query to value, same queries in all."""
+def compare_all(
+    per_query: Mapping[str, Mapping[str, Mapping[str, float]]], metrics: Sequence[str], seed: int
+) -> list[Comparison]:
+    """Every pair of systems on every metric.
+
+    ``per_query`` is system to metric to query to value, with the same queries in all.
+    """
     out: list[Comparison] = []
     for metric in metrics:
         found = [
@@ -89,7 +94,9 @@ def compare_all(per_query: Mapping[str, Mapping[str, Mapping[str, float]]], metr
     return out
 
 
-def _compare(a: str, b: str, metric: str, of_a: Mapping[str, float], of_b: Mapping[str, float], seed: int) -> Comparison:
+def _compare(
+    a: str, b: str, metric: str, of_a: Mapping[str, float], of_b: Mapping[str, float], seed: int
+) -> Comparison:
     differences = np.array([of_b[query_id] - of_a[query_id] for query_id in of_a])
     wins, losses = (int(np.count_nonzero(sign * differences > _TIE)) for sign in (1, -1))
     p = permutation_p(differences, seed)

@@ -78,6 +78,15 @@ class Columns:
         ]
         return tuple(sorted((c for c in counts if c.count), key=lambda c: (-c.count, c.value)))
 
+    def numbers(self, field: str) -> NDArray[np.float64] | None:
+        """A number field's value per row, float64 (n,), NaN where a product has none; None where no product has any."""
+        start, end = self._fields[field].numbers if field in self._fields else (0, 0)
+        if start == end:
+            return None
+        values = np.full(self._n, np.nan)
+        values[self._number_rows[start:end]] = self._numbers[start:end]
+        return values
+
     def _field(self, name: str) -> tuple[str, _Field]:
         for candidate in (name, f"attributes.{name}"):
             if candidate in self._fields:

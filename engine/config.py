@@ -17,7 +17,15 @@ from engine.errors import ConfigError
 LEXICAL_FIELDS = ("title", "brand", "model", "category", "attributes", "summary", "body")
 
 
-_FIELD_WEIGHTS = {"title": 2.0, "brand": 0.7, "model": 1.5, "category": 1.8, "attributes": 1.6, "summary": 1.5, "body": 0.3}
+_FIELD_WEIGHTS = {
+    "title": 2.0,
+    "brand": 0.7,
+    "model": 1.6,
+    "category": 1.5,
+    "attributes": 1.3,
+    "summary": 1.6,
+    "body": 0.55,
+}
 
 
 class IndexConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,6 +53,8 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
       by the tie.
     - ``fusion``: ``weighted`` adds normalised scores, ``lexical_weight`` times the lexical one (bent by
       ``lexical_power``) and the rest for the dense one; ``rrf`` adds reciprocal ranks, with constant ``rrf_k``.
+    - ``code_weight``, ``popularity_weight``: what weighted fusion adds for a model code found, and for the place among
+      all products by ``popularity`` (``rating_count`` where no product has that); both from 0 to 1.
     - ``feedback_products``: how many of the best fused products move the query's vector, by ``feedback_weight``,
       towards theirs; 0 turns that off.
     - ``depth``: candidates from each retriever.
@@ -54,13 +64,15 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     retrievers: tuple[Literal["lexical", "dense"], ...] = ("lexical", "dense")
     field_weights: dict[str, float] = msgspec.field(default_factory=lambda: dict(_FIELD_WEIGHTS))
-    field_tie: float = 0.1
+    field_tie: float = 0.0
     fusion: Literal["weighted", "rrf"] = "weighted"
-    lexical_weight: float = 0.48
+    lexical_weight: float = 0.5
     lexical_power: float = 1.4
+    code_weight: float = 0.3
+    popularity_weight: float = 0.03
     rrf_k: int = 60
-    feedback_products: int = 10
-    feedback_weight: float = 0.5
+    feedback_products: int = 8
+    feedback_weight: float = 0.36
     depth: int = 200
     min_similarity: float = 0.25
     threads: int = 0
@@ -73,7 +85,7 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             raise ConfigError("field_weights must be 0 or more, and at least one above 0")
         if not self.retrievers:
             raise ConfigError("retrievers is empty; name lexical, dense or both")
-        for name in ("field_tie", "lexical_weight", "feedback_weight"):
+        for name in ("field_tie", "lexical_weight", "code_weight", "popularity_weight", "feedback_weight"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be from 0 to 1")
         for name, least in (("depth", 1), ("rrf_k", 0), ("feedback_products", 0), ("threads", 0)):

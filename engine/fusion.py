@@ -27,6 +27,8 @@ class ReciprocalRankFusion:
 class WeightedFusion:
     """Weighted sum of scores brought to 0..1; a row that a list lacks gets 0 from it.
 
+    Takes at most as many lists as there are weights.
+
     ``floors`` says per list which score becomes 0: a number where the scale has a natural zero (a lexical score of 0
     is no match at all), None for the list's lowest score (cosines have no such zero). ``powers`` bend the normalised
     scores: above 1, only scores near the best count for much.
@@ -38,7 +40,7 @@ class WeightedFusion:
     def __call__(self, lists: Sequence[Candidates], k: int) -> Candidates:
         rows = union(lists)
         total = np.zeros(len(rows), np.float32)
-        for candidates, weight, floor, power in zip(lists, self._weights, self._floors, self._powers, strict=True):
+        for candidates, weight, floor, power in zip(lists, self._weights, self._floors, self._powers, strict=False):
             if len(candidates):
                 at = np.searchsorted(rows, candidates.rows)
                 total[at] += weight * normalise(candidates.scores, floor) ** power

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 import msgspec
+
+_LARGEST = 1e300  # beyond it, integers no longer fit into floats
 
 AttributeValue = str | bool | int | float | list[str]
 
@@ -43,11 +43,11 @@ class Product(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
                 raise ValueError(f"{name} is empty")
         for name in ("price", "rating", "rating_count", "popularity"):
             value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value >= 0):
+            if value is not None and not 0 <= value <= _LARGEST:  # NaN fails too
                 raise ValueError(f"{name} is {value}; it must be a finite number, 0 or more")
         for key, value in self.attributes.items():
-            if isinstance(value, float) and not math.isfinite(value):
-                raise ValueError(f"attributes.{key} is {value}; it must be finite")
+            if isinstance(value, (int, float)) and not -_LARGEST <= value <= _LARGEST:
+                raise ValueError(f"attributes.{key} is {value}; it must be a finite number")
 
 
 def to_json(product: Product) -> bytes:

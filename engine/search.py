@@ -42,7 +42,7 @@ from engine.product import Product
 from engine.seams import Encoder, Fusion
 from engine.storage.manifest import Manifest, current_version, publishing, read_manifest, require_intact
 from engine.storage.products import ProductStore
-from engine.types import Candidates, FacetCount, Hit, Mask, SearchResult, StageReport, StageStatus, StageTrace
+from engine.types import Candidates, FacetCount, Hit, Mask, Rows, SearchResult, StageReport, StageStatus, StageTrace
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +92,7 @@ class SearchEngine:
         self._products, self._columns = products, columns
         self._lexical, self._dense = lexical, dense
         self._fusion = _fusion(config)
+        self._popularity = _percentiles(columns) if config.popularity_weight else None
         self._dense_ms = 0.0  # what dense retrieval lately took; deadlines are planned with it
 
     # ------------------------------------------------------------------------------------------- making and keeping
@@ -325,11 +326,18 @@ class SearchEngine:
     ) -> Candidates:
         """Fuses on cosines of all candidates, then once more after the best of them have moved the query's vector."""
         assert self._dense is not None
+        assert self._lexical is not None
         started = time.perf_counter()
         rows = union([lexical, dense])
-        vectors = self._dense.vectors(rows)
-        query = self._dense.vector(run.query)
-        fused = self._fusion([lexical, Candidates.ranked(rows, vectors @ query)], len(rows))
+        vectors, query = self._dense.vectors(rows), self._dense.vector(run.query)
+        others = [self._lexical.retrieve_codes(run.query, len(lexical), allowed=_only(rows, len(self)))]
+        if self._popularity is not None:
+            others.append(Candidates.ranked(rows, self._popularity[rows]))
+
+        def fuse(vector: NDArray[np.float32]) -> Candidates:
+            return self._fusion([lexical, Candidates.ranked(rows, vectors @ vector), *others], len(rows))
+
+        fused = fuse(query)
         stages.append(("fusion", fused))
         run.report("fusion", started, len(lexical) + len(dense), len(fused), self.config.fusion)
         weight, top = self.config.feedback_weight, self.config.feedback_products
@@ -337,8 +345,7 @@ class SearchEngine:
             return fused
         started = time.perf_counter()
         best = vectors[np.searchsorted(rows, fused.rows[:top])]
-        moved = _moved(query, best, weight)
-        fused = self._fusion([lexical, Candidates.ranked(rows, vectors @ moved)], len(rows))
+        fused = fuse(_moved(query, best, weight))
         stages.append(("feedback", fused))
         run.report("feedback", started, len(rows), len(fused), f"from the best {len(best)}")
         return fused
@@ -391,10 +398,30 @@ def _last(ranked: Candidates) -> np.float32:
 
 
 def _fusion(config: SearchConfig) -> Fusion:
+    """Of the lists lexical, dense, codes and, where the catalog has it, popularity."""
     if config.fusion == "rrf":
         return ReciprocalRankFusion(config.rrf_k)
-    # A lexical score of 0 is no match; the lowest cosine among the candidates is.
-    return WeightedFusion((config.lexical_weight, 1 - config.lexical_weight), (0.0, None), (config.lexical_power, 1.0))
+    weights = (config.lexical_weight, 1 - config.lexical_weight, config.code_weight, config.popularity_weight)
+    # A lexical score of 0 is no match; of cosines, the lowest among the candidates is.
+    return WeightedFusion(weights, floors=(0.0, None, 0.0, 0.0), powers=(config.lexical_power, 1.0, 1.0, 1.0))
+
+
+def _percentiles(columns: Columns) -> NDArray[np.float32] | None:
+    """Each product's place by popularity, float32 (n,), 1 the most popular, 0.5 where unknown; None if all are."""
+    for name in ("popularity", "rating_count"):
+        values = columns.numbers(name)
+        if values is not None:
+            known = np.flatnonzero(~np.isnan(values))
+            places = np.full(len(values), 0.5, np.float32)
+            places[known] = (np.searchsorted(np.sort(values[known]), values[known], "right")) / len(known)
+            return places
+    return None
+
+
+def _only(rows: Rows, n: int) -> Mask:
+    mask = np.zeros(n, np.bool_)
+    mask[rows] = True
+    return mask
 
 
 def _require(matches: bool, part: str, index: str, here: str) -> None:

@@ -42,6 +42,7 @@ _ATOM = re.compile(r"[^\W\d_]+|\d+(?:[.,/]\d+)*")
 _CAMEL = re.compile(r"[A-Z]?[a-z]{2,}(?=[A-Z][a-z]{2})|[A-Z][a-z]{2,}")
 _PIECE = re.compile(r"[^\W\d_]+|\d+")
 _QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u2032": "'", "\u201c": '"', "\u201d": '"', "\u2033": '"'})
+_CODE_LENGTH = 4  # "s23" and "4x8" say what a thing is like; longer codes say which one it is
 _LINKS = "-/._"
 _MAX_TERM = 64  # characters; a longer "word" is noise or an attack and is cut
 
@@ -52,6 +53,16 @@ class Term:
 
     text: str
     kind: str
+
+    @property
+    def is_code(self) -> bool:
+        """Whether it can only be a model code: letters and digits together, and no measure."""
+        return (
+            self.kind in ("code", "part", "joined")
+            and len(self.text) >= _CODE_LENGTH
+            and any(c.isdigit() for c in self.text)
+            and any(c.isalpha() for c in self.text)
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,12 @@ Nothing is ever taken away: the shopper's own words are always searched.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
+from typing import Protocol
 
 from rapidfuzz import process
 from rapidfuzz.distance import OSA
@@ -33,17 +34,23 @@ _PREFIX_LENGTH = 4  # characters of a code that are enough to complete it
 _PREFIX_MAX = 8
 _MAX_QUERY_TERMS = 64
 
-_Add = Callable[[str, float, str, str], None]
+
+class _Add(Protocol):
+    def __call__(self, text: str, weight: float, source: str, origin: str, is_code: bool = False) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class QueryTerm:
-    """A term to search. ``source`` is typed, joined, split, prefix or spelling; ``origin`` is what was typed."""
+    """A term to search. ``source`` is typed, joined, split, prefix or spelling; ``origin`` is what was typed.
+
+    ``is_code`` marks terms that can only be a model code.
+    """
 
     text: str
     weight: float
     source: str
     origin: str
+    is_code: bool = False
 
 
 class Vocabulary:
@@ -125,12 +132,12 @@ class Vocabulary:
         content = [t for t in typed if t.text not in STOP_WORDS] or typed
         out: dict[str, QueryTerm] = {}
 
-        def add(text: str, weight: float, source: str, origin: str) -> None:
+        def add(text: str, weight: float, source: str, origin: str, is_code: bool = False) -> None:
             if text not in out:
-                out[text] = QueryTerm(text, weight, source, origin)
+                out[text] = QueryTerm(text, weight, source, origin, is_code)
 
         for term in content[:_MAX_QUERY_TERMS]:
-            add(term.text, 1.0, "typed", term.text)
+            add(term.text, 1.0, "typed", term.text, term.is_code)
             if term.text not in self:
                 self._expand_unknown(analyzer, term, add)
         words = analyzer.words(query)[:_MAX_QUERY_TERMS]
@@ -146,7 +153,7 @@ class Vocabulary:
         if term.kind not in _SPELLED_KINDS:
             if len(term.text) >= _PREFIX_LENGTH and term.kind != "measure":
                 for code in self.completions(term.text):
-                    add(code, _PREFIX_WEIGHT, "prefix", term.text)
+                    add(code, _PREFIX_WEIGHT, "prefix", term.text, term.is_code)
             return
         halves = self._halves(analyzer, term.text)
         if halves:

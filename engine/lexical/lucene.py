@@ -29,15 +29,12 @@ _MAX_CLAUSES = 2**31 - 1  # the length of a query is bounded where it is read, n
 # What XML cannot carry, or would strip. No analysis yields it, but a term of a foreign one must not break the query.
 _UNLAWFUL = re.compile("[\x00-\x1f\ud800-\udfff\ufffe\uffff]")
 
-# pyjnius guesses among overloads by the look of the arguments, at times wrongly; a signature ends the guessing.
+# pyjnius guesses among constructors by the look of the arguments, at times wrongly; a signature ends the guessing.
 _NEW_FIELD = "(Ljava/lang/String;Ljava/lang/CharSequence;Lorg/apache/lucene/index/IndexableFieldType;)V"
 _NEW_TERM = "(Ljava/lang/String;Ljava/lang/String;)V"
 _NEW_SEARCHER = "(Lorg/apache/lucene/index/IndexReader;)V"
 _NEW_PARSER = "(Ljava/lang/String;Lorg/apache/lucene/analysis/Analyzer;)V"
 _NEW_CONFIG = "(Lorg/apache/lucene/analysis/Analyzer;)V"
-_OPEN_DIRECTORY = "(Ljava/nio/file/Path;Lorg/apache/lucene/store/LockFactory;)Lorg/apache/lucene/store/FSDirectory;"
-_OPEN_READER = "(Lorg/apache/lucene/store/Directory;)Lorg/apache/lucene/index/DirectoryReader;"
-_SEARCH = "(Lorg/apache/lucene/search/Query;I)Lorg/apache/lucene/search/TopDocs;"
 
 
 class _ScoreDoc(msgspec.Struct):
@@ -63,7 +60,8 @@ class LuceneBackend:
         searcher_class = java_class("org.apache.lucene.search.IndexSearcher")
         searcher_class.setMaxClauseCount(_MAX_CLAUSES)
         self._searcher = searcher_class(reader, signature=_NEW_SEARCHER)
-        self._searcher.setSimilarity(_similarity())
+        similarity = _similarity()
+        self._searcher.setSimilarity(similarity)
         self._parser = java_class("org.apache.lucene.queryparser.xml.CoreParser")(
             LEXICAL_FIELDS[0], _whitespace_analyzer(), signature=_NEW_PARSER
         )
@@ -88,9 +86,8 @@ class LuceneBackend:
         if not directory.is_dir():  # Lucene would create it
             raise IndexCorruptError(f"the lexical index in {directory} is missing")
         with calling(f"open the index in {directory}", IndexCorruptError):
-            reader = java_class("org.apache.lucene.index.DirectoryReader").open(
-                _java_directory(directory), signature=_OPEN_READER
-            )
+            files = _java_directory(directory)
+            reader = java_class("org.apache.lucene.index.DirectoryReader").open(files)
             if reader.leaves().size() > 1 or reader.hasDeletions():
                 reader.close()
                 raise IndexCorruptError(f"the lexical index in {directory} was changed after it was built")
@@ -102,7 +99,8 @@ class LuceneBackend:
 
     def document_frequency(self, field: str, term: str) -> int:
         with calling("count documents"):
-            return int(self._reader.docFreq(self._term(field, _lawful(term), signature=_NEW_TERM)))
+            java_term = self._term(field, _lawful(term), signature=_NEW_TERM)
+            return int(self._reader.docFreq(java_term))
 
     def search(
         self,
@@ -116,7 +114,8 @@ class LuceneBackend:
             return Candidates.empty()
         xml = _query_xml(clauses, field_weights, tie)
         with calling("search"):
-            query = self._parser.parse(self._stream(xml, signature="([B)V"))
+            stream = self._stream(xml, signature="([B)V")
+            query = self._parser.parse(stream)
             return widen(lambda limit: self._fetch(query, limit), k, allowed, self._n_documents)
 
     def close(self) -> None:
@@ -126,7 +125,7 @@ class LuceneBackend:
 
     def _fetch(self, query: Any, limit: int) -> Candidates:
         """Lucene's own order is ours: by score, equal ones by document."""
-        hits = self._searcher.search(query, limit, signature=_SEARCH)
+        hits = self._searcher.search(query, limit)
         found = _TOP_DOCS.decode(self._mapper.writeValueAsBytes(hits).tostring()).score_docs
         return Candidates(
             np.fromiter((hit.doc for hit in found), np.int64, len(found)),
@@ -162,24 +161,28 @@ def _write(writer: Any, documents: Iterable[Mapping[str, Sequence[str]]]) -> Non
         document.add(field)
     for terms in documents:
         for name, field in fields:
-            field.setStringValue(_lawful(" ".join(terms[name])))
+            text = _lawful(" ".join(terms[name]))
+            field.setStringValue(text)
         writer.addDocument(document)
     writer.forceMerge(1)
 
 
 def _writer(directory: Path) -> Any:
-    config = java_class("org.apache.lucene.index.IndexWriterConfig")(_whitespace_analyzer(), signature=_NEW_CONFIG)
-    config.setSimilarity(_similarity())
-    config.setRAMBufferSizeMB(_WRITER_MB)
+    similarity = _similarity()
     # The default policy merges segments out of order; this one keeps documents in the order they came.
-    config.setMergePolicy(java_class("org.apache.lucene.index.LogDocMergePolicy")())
+    policy = java_class("org.apache.lucene.index.LogDocMergePolicy")()
+    config = java_class("org.apache.lucene.index.IndexWriterConfig")(_whitespace_analyzer(), signature=_NEW_CONFIG)
+    config.setSimilarity(similarity)
+    config.setRAMBufferSizeMB(_WRITER_MB)
+    config.setMergePolicy(policy)
     return java_class("org.apache.lucene.index.IndexWriter")(_java_directory(directory), config)
 
 
 def _field_type() -> Any:
     """Indexed with term frequencies and lengths; no positions, nothing stored."""
+    options = java_class("org.apache.lucene.index.IndexOptions").DOCS_AND_FREQS
     field_type = java_class("org.apache.lucene.document.FieldType")(signature="()V")
-    field_type.setIndexOptions(java_class("org.apache.lucene.index.IndexOptions").DOCS_AND_FREQS)
+    field_type.setIndexOptions(options)
     field_type.freeze()
     return field_type
 
@@ -188,7 +191,7 @@ def _java_directory(directory: Path) -> Any:
     """The build owns its directory, so no lock file is left in what gets published."""
     lock = java_class("org.apache.lucene.store.NoLockFactory").INSTANCE
     path = java_class("java.io.File")(str(directory), signature="(Ljava/lang/String;)V").toPath()
-    return java_class("org.apache.lucene.store.FSDirectory").open(path, lock, signature=_OPEN_DIRECTORY)
+    return java_class("org.apache.lucene.store.FSDirectory").open(path, lock)
 
 
 def _similarity() -> Any:

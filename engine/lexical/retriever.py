@@ -104,6 +104,13 @@ class LexicalRetriever:
             return Candidates.empty()
         return self._backend.search(clauses, self._weights, self._tie, k, allowed)
 
+    def retrieve_codes(self, query: str, k: int, *, allowed: Mask | None = None) -> Candidates:
+        """The best ``k`` products that hold a model code of the query, by those codes alone."""
+        codes = [
+            (term.text, term.weight) for term in self.plan(query) if term.is_code and term.text in self._vocabulary
+        ]
+        return self._backend.search(codes, self._weights, self._tie, k, allowed) if codes else Candidates.empty()
+
     def _plan(self, query: str) -> tuple[QueryTerm, ...]:
         """The terms that are searched for ``query``; those the vocabulary lacks find nothing but are listed."""
         return tuple(self._vocabulary.expand(self._analyzer, query))

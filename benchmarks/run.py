@@ -1,0 +1,197 @@
+"""Measures systems on a search set: quality, significance, latency, build and memory, in one command.
+
+    python benchmarks/run.py --set sample --split synthetic --systems bm25,dense,hybrid --out results/sample.json
+"""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+if not __package__:  # run as a file: the repository is what is imported from, not this folder
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import msgspec
+import typer
+from rich.console import Console
+
+from benchmarks import report
+from benchmarks.data import SAMPLE, SearchSet, load_set, read_titles
+from benchmarks.indexes import Workbench, default_root, write_atomically
+from benchmarks.machine import machine
+from benchmarks.measure import Measured, measure, warm_up_texts
+from benchmarks.plot import draw
+from benchmarks.progress import Bars
+from benchmarks.results import assemble, file_name, write_result, write_run
+from benchmarks.systems import SYSTEMS, factory
+from engine.config import EngineConfig
+from engine.errors import AisleError, ConfigError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to run, and where its files go."""
+
+    systems: tuple[str, ...]
+    k: int
+    pool: bool
+    seed: int
+    out: Path
+    runs: Path
+    command: str
+
+
+class RunFailedError(AisleError):
+    """A system failed; what was measured before it is written."""
+
+
+def run(search_set: SearchSet, bench: Workbench, options: Options, bars: Bars) -> dict[str, Any]:
+    """Measures the systems in order, and writes all files anew after each one. Returns the result."""
+    _check(options)
+    titles = read_titles(search_set.corpus)
+    about = _about(search_set, bench, options, titles)
+    warm_up = warm_up_texts(list(titles.values()), search_set)
+    done: list[Measured] = []
+    result: dict[str, Any] = {}
+    for name in options.systems:
+        try:
+            with bars.counting(f"{name}: queries", len(search_set.queries)) as tick:
+                measured = measure(
+                    name, bench, search_set, k=options.k, pool=options.pool, warm_up=warm_up, tick=tick
+                )  # fmt: skip
+        except Exception as error:
+            logger.debug("system %s failed", name, exc_info=True)
+            kept = f" What is done ({', '.join(m.name for m in done)}) is in {options.out}." if done else ""
+            raise RunFailedError(f"system {name!r} failed: {type(error).__name__}: {error}.{kept}") from error
+        done.append(measured)
+        result = assemble(search_set, done, options.seed, {**about, "complete": len(done) == len(options.systems)})
+        write_run(options.runs, name, measured.rankings)
+        write_result(options.out, result)
+    _write_pages(result, search_set, done, titles, options.out)
+    return result
+
+
+def _check(options: Options) -> None:
+    if not options.systems or len(set(map(file_name, options.systems))) < len(options.systems):
+        given = ",".join(options.systems)
+        raise ConfigError(f"--systems is {given!r}; name one or more, each once: {', '.join(SYSTEMS)}")
+    for name in options.systems:
+        factory(name)
+
+
+def _about(search_set: SearchSet, bench: Workbench, options: Options, titles: dict[str, str]) -> dict[str, Any]:
+    judged = {product_id for grades in search_set.qrels.values() for product_id in grades}
+    return {
+        "k": options.k,
+        "pool": options.pool,
+        "n_products": len(titles),
+        "n_judged_not_in_catalog": len(judged - titles.keys()),
+        "config": msgspec.to_builtins(bench.config),
+        "index_root": str(bench.root),
+        "command": options.command,
+        "machine": machine(),
+    }
+
+
+def _write_pages(
+    result: dict[str, Any], search_set: SearchSet, done: list[Measured], titles: dict[str, str], out: Path
+) -> None:
+    picture = out.with_suffix(".png")
+    rankings = {measured.name: measured.rankings for measured in done}
+    page = report.markdown(result, search_set.queries, rankings, titles, picture.name)
+    write_atomically(out.with_suffix(".md"), page.encode())
+    draw(result, picture)
+
+
+def main(
+    set_name: Annotated[
+        str, typer.Option("--set", help="The search set: a folder of --data, or sample, the shipped catalog.")
+    ] = "sample",
+    split: Annotated[
+        str | None, typer.Option(help="Which queries: train, dev, …", show_default="dev; synthetic for the sample")
+    ] = None,
+    systems: Annotated[
+        str,
+        typer.Option(
+            help=f"What to measure, comma-separated: {', '.join(SYSTEMS)}, or module:attribute. "
+            "The report shows where the last one differs from the first."
+        ),
+    ] = "bm25,dense,hybrid",
+    data: Annotated[Path | None, typer.Option(envvar="AISLE_DATA", help="The folder of the search sets.")] = None,
+    queries: Annotated[Path | None, typer.Option(help="Queries (id<TAB>text) in place of the split's own.")] = None,
+    qrels: Annotated[Path | None, typer.Option(help="Judgments (TREC qrels) in place of the split's own.")] = None,
+    relevant: Annotated[
+        int | None, typer.Option(help="The lowest relevant grade.", show_default="the set's own")
+    ] = None,
+    first: Annotated[
+        int | None, typer.Option(min=1, help="Only the first N queries, by id (a-9 comes before a-10).")
+    ] = None,
+    pool: Annotated[bool, typer.Option("--pool", help="Rank only the products judged for each query.")] = False,
+    k: Annotated[
+        int, typer.Option(min=1, help="Results per query. R@100 and the full nDCG see no further than this.")
+    ] = 100,
+    config: Annotated[
+        Path | None, typer.Option(help="An engine configuration (TOML) that systems start from.")
+    ] = None,
+    index: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where indexes are kept. One is used again while catalog, settings, encoder and code are the same.",
+            show_default="~/.cache/aisle-bench",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The result (JSON); the report (.md) and plot (.png) go beside it.",
+            show_default="results/SET-SPLIT.json",
+        ),
+    ] = None,
+    runs: Annotated[
+        Path | None, typer.Option(help="Folder of the TREC run files, SYSTEM.run.", show_default="beside --out")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the resampling behind intervals and p-values.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, not as tables.")] = False,
+) -> None:
+    """Measure search systems: quality with intervals and significance, latency, build speed, size and memory.
+
+    Quality comes from ir-measures and counts every judged query. Latency is per query, one at a time.
+
+    Example: python benchmarks/run.py --data DATA --set icecat --systems bm25,hybrid --out results/icecat.json
+    """
+    errors = Console(stderr=True)
+    split = split or ("synthetic" if set_name == SAMPLE else "dev")
+    out = out or Path("results") / f"{set_name}-{split}.json"
+    names = tuple(name.strip() for name in systems.split(",") if name.strip())
+    options = Options(names, k, pool, seed, out, runs or out.parent, shlex.join(["python", *sys.argv]))
+    try:
+        search_set = load_set(set_name, split, data, queries=queries, qrels=qrels, first=first, relevant=relevant)
+        with ExitStack() as stack:
+            bars = stack.enter_context(Bars(errors))
+            bench = Workbench(
+                search_set.corpus, EngineConfig.read(config) if config else EngineConfig(),
+                index or default_root(), bars.report, bars.say,
+            )  # fmt: skip
+            result = run(search_set, bench, options, bars)
+    except AisleError as error:
+        errors.print(f"error: {error}", style="red", markup=False, highlight=False)
+        raise typer.Exit(1) from error
+    if as_json:
+        print(msgspec.json.encode(result).decode())
+        return
+    console = Console()
+    for table in report.tables(result):
+        console.print(table, "")
+    page, picture = out.with_suffix(".md").name, out.with_suffix(".png").name
+    console.print(f"written: {out}, {page}, {picture}; runs in {options.runs}", highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    typer.run(main)
