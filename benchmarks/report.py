@@ -44,11 +44,11 @@ def comparisons(result: Result) -> list[list[str]]:
     if not result["comparisons"]:
         return []
     return [
-        ["b − a", "metric", "difference", "95 % interval", "p", "p (Holm)", "won/lost/tied"],
+        ["b − a", "metric", "mean", "95 % interval", "p", "p (Holm)", "+/−/="],
         *(
             [
                 f"{c['b']} − {c['a']}", c["metric"], f"{c['difference']:+.4f}",
-                f"{c['interval'][0]:+.4f} … {c['interval'][1]:+.4f}", f"{c['p']:.4f}", f"{c['p_holm']:.4f}",
+                f"{c['interval'][0]:+.4f}…{c['interval'][1]:+.4f}", f"{c['p']:.4f}", f"{c['p_holm']:.4f}",
                 f"{c['wins']}/{c['losses']}/{c['ties']}",
             ]
             for c in result["comparisons"]
@@ -65,7 +65,7 @@ def tables(result: Result) -> list[Table]:
 def _table(heading: str, cells: Sequence[Sequence[str]]) -> Table:
     drawn = Table(title=heading or None, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     for place, name in enumerate(cells[0]):
-        drawn.add_column(name, justify="right" if place else "left", no_wrap=name in ("b − a", "95 % interval"))
+        drawn.add_column(name, justify="right" if place else "left", no_wrap=name in ("b − a", "95 % interval", "+/−/="))
     for line in cells[1:]:
         drawn.add_row(*line)
     return drawn
@@ -109,7 +109,8 @@ def _significance(result: Result) -> list[str]:
     return [
         "## Significance", "",
         "Two-sided paired permutation tests, 10,000 permutations; Holm's correction over the pairs of a metric; "
-        "differences are b − a with 95 % bootstrap intervals over queries.", "",
+        "means of b − a over queries with 95 % bootstrap intervals; +/−/= counts queries where b is better, worse, "
+        "the same.", "",
         *_lines(comparisons(result)), "",
     ]  # fmt: skip
 

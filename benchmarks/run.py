@@ -32,6 +32,7 @@ from benchmarks.systems import SYSTEMS, factory
 from engine.config import EngineConfig
 from engine.errors import AisleError, ConfigError
 
+_PAGE_WIDTH = 160  # characters, where output goes to no terminal
 logger = logging.getLogger(__name__)
 
 
@@ -186,7 +187,7 @@ def main(
     if as_json:
         print(msgspec.json.encode(result).decode())
         return
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else _PAGE_WIDTH)
     for table in report.tables(result):
         console.print(table, "")
     page, picture = out.with_suffix(".md").name, out.with_suffix(".png").name

@@ -68,7 +68,7 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     fusion: Literal["weighted", "rrf"] = "weighted"
     lexical_weight: float = 0.5
     lexical_power: float = 1.4
-    code_weight: float = 0.3
+    code_weight: float = 0.5
     popularity_weight: float = 0.03
     rrf_k: int = 60
     feedback_products: int = 8

@@ -271,6 +271,7 @@ def _checked(original: SentenceTransformer, work: Path, out: Path, quantize: boo
     """Quantises, and compares each step with the one before. Raises ModelError when they differ too much."""
     texts = _sample_texts()
     served = OnnxEncoder(work, max_tokens=original.max_seq_length)
+    single = served.encode_queries(texts)
     reference = _reference(original, [served.card.query_prefix + text for text in texts])
     deviation = 1 - float(_cosines(single, reference).min())
     if not deviation <= _MAX_DEVIATION:
@@ -285,7 +286,7 @@ def _checked(original: SentenceTransformer, work: Path, out: Path, quantize: boo
             quantize_dynamic(work / MODEL, work / f"{MODEL}.8", per_channel=True, weight_type=QuantType.QInt8)
         (work / f"{MODEL}.8").replace(work / MODEL)
         card = _seal(work, card)
-        cosines = _cosines(_encode(OnnxEncoder(work, max_tokens=card.max_tokens), texts), single)
+        cosines = _cosines(OnnxEncoder(work, max_tokens=card.max_tokens).encode_queries(texts), single)
         mean, least = float(cosines.mean()), float(cosines.min())
         if not mean >= _MIN_MEAN_COSINE:
             raise ModelError(
@@ -313,10 +314,6 @@ def _sample_texts() -> list[str]:
     return [product.title for product in products[::2]] + [encoded_text(product) for product in products[::8]]
 
 
-def _encode(encoder: OnnxEncoder, texts: Sequence[str]) -> Embeddings:
-    return np.concatenate([encoder.encode_queries([text]) for text in texts])
-
-
 def _cosines(left: Embeddings, right: Embeddings) -> Embeddings:
     return np.asarray((left.astype(np.float64) * right).sum(axis=1))
 
@@ -341,7 +338,7 @@ def _publish(work: Path, out: Path) -> None:
 def _model_card(conversion: Conversion, source: _Source, figures: Figures | None) -> str:
     card, bits = conversion.card, 32 if conversion.mean_cosine is None else 8
     done = [
-        f"Exported to ONNX, opset {_OPSET}: ids and mask in, pooled vectors of unit length out ({card.dim} dimensions).",
+        f"Exported to ONNX (opset {_OPSET}): ids and mask in, pooled unit vectors of {card.dim} numbers out.",
         f"Texts are cut at {card.max_tokens} tokens.",
     ]
     if bits == 8:

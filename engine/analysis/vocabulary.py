@@ -82,12 +82,12 @@ class Vocabulary:
         path.write_text("".join(f"{t}\t{n}\n" for t, n in self.frequencies.items()), encoding="utf-8")
 
     def _nearest(self, word: str) -> tuple[tuple[str, int], ...]:
-        """Known words within 1 edit (from 4 letters) or 2 edits (from 7), nearest and most frequent first.
+        """Known words within 1 edit (from 4 letters) or 2 edits (from 6), nearest and most frequent first.
 
         Edits are those of optimal string alignment (Damerau 1964): insert, delete, replace, swap neighbours. The first
         letter is taken as right unless no word that shares it is near.
         """
-        reach = 2 if len(word) >= 7 else 1 if len(word) >= 4 else 0
+        reach = 2 if len(word) >= 6 else 1 if len(word) >= 4 else 0
         if not reach or not word.isalpha():
             return ()
         for words in (self._buckets.get(word[0], ()), self._other_words(word[0])):

@@ -79,7 +79,7 @@ def _ensure_started() -> None:
     if _process != os.getpid():
         raise AisleError(
             "this process was forked after Java had started in its parent, where Java cannot follow;"
-            " open the index in the new process, or start processes by 'spawn'"
+            " open the first index after the fork, or start processes by 'spawn'"
         )
     if not hasattr(_thread, "attachment") and threading.current_thread() is not threading.main_thread():
         import jnius

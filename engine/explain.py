@@ -1,0 +1,166 @@
+"""Explanations, from data to text: a hit as a printed tree, and hits and results as plain data for JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any, Literal, NotRequired, TypedDict
+
+import msgspec
+
+from engine.types import Hit, SearchResult, StageReport, TermMatch
+
+StageState = Literal["ranked", "not_ranked", "skipped", "degraded"]
+_SOURCES = {
+    "typed": "typed",
+    "joined": "joined from {!r}",
+    "split": "split from {!r}",
+    "spelling": "spelling of {!r}",
+    "prefix": "begins with {!r}",
+}
+
+
+class StageData(TypedDict):
+    """One stage of one hit. ``rank`` and ``score`` are null unless it ranked the hit."""
+
+    stage: str
+    state: StageState
+    rank: int | None
+    score: float | None
+    note: NotRequired[str]
+
+
+class MatchData(TypedDict):
+    term: str
+    field: str
+    source: str
+    origin: str
+    score: float
+    frequency: int
+    document_frequency: int
+
+
+class HitData(TypedDict):
+    """``rank`` 0 says that the product is not among the candidates. ``product`` has the fields that have a value."""
+
+    rank: int
+    score: float
+    product: dict[str, Any]
+    stages: list[StageData]
+    matches: list[MatchData]
+
+
+class ResultData(TypedDict):
+    """``stages`` are those of the search, with times in milliseconds; every hit has its own view of them."""
+
+    query: str
+    n_candidates: int
+    degraded: bool
+    elapsed_ms: float
+    hits: list[HitData]
+    stages: list[dict[str, Any]]
+    facets: dict[str, list[dict[str, Any]]]
+    route: Any
+
+
+def render(hit: Hit, reports: Sequence[StageReport] = ()) -> str:
+    """The hit as a tree of lines: what each stage gave it, and which terms matched in which field.
+
+    ``reports`` are those of the search; with them stages that were skipped or degraded are shown too.
+    """
+    place = f"rank {hit.rank}, score {hit.score:.3f}" if hit.rank else "not among the candidates"
+    stages = [_stage_line(stage) for stage in _stages(hit, reports)]
+    groups: list[tuple[str, list[str]]] = [("stages", stages or ["none ranked anything"])]
+    if hit.matches:
+        total = sum(match.score for match in hit.matches)
+        groups.append((f"matched terms, adding up to {total:.3f}", list(_fields(hit.matches))))
+    else:
+        groups.append(("matched terms", ["none"]))
+    lines = [f"{hit.product.product_id}  {hit.product.title}", place]
+    for number, (name, inner) in enumerate(groups, 1):
+        last = number == len(groups)
+        lines.append(f"{'└─' if last else '├─'} {name}")
+        lines += [f"{'   ' if last else '│  '}{line}" for line in _branches(inner)]
+    return "\n".join(lines)
+
+
+def as_dict(hit: Hit, reports: Sequence[StageReport] = ()) -> HitData:
+    """The hit as data that JSON can hold. ``reports`` as for ``render``."""
+    return HitData(
+        rank=hit.rank,
+        score=hit.score,
+        product=msgspec.to_builtins(hit.product),
+        stages=_stages(hit, reports),
+        matches=[
+            MatchData(
+                term=match.term, field=match.field, source=match.source, origin=match.origin, score=match.score,
+                frequency=match.frequency, document_frequency=match.document_frequency,
+            )
+            for match in hit.matches
+        ],
+    )  # fmt: skip
+
+
+def result_as_dict(result: SearchResult) -> ResultData:
+    """The result as data that JSON can hold."""
+    return ResultData(
+        query=result.query,
+        n_candidates=result.n_candidates,
+        degraded=result.degraded,
+        elapsed_ms=result.elapsed_ms,
+        hits=[as_dict(hit, result.stages) for hit in result.hits],
+        stages=[asdict(report) for report in result.stages],
+        facets={field: [asdict(count) for count in counts] for field, counts in result.facets.items()},
+        route=msgspec.to_builtins(result.route),
+    )
+
+
+def _stages(hit: Hit, reports: Sequence[StageReport]) -> list[StageData]:
+    """The stages that ranked, then those of the search that were skipped or degraded and so left no trace."""
+    stages = [
+        StageData(
+            stage=trace.stage, state="not_ranked" if trace.rank is None else "ranked", rank=trace.rank, score=trace.score
+        )
+        for trace in hit.trace
+    ]  # fmt: skip
+    traced = {trace.stage for trace in hit.trace}
+    return stages + [
+        StageData(stage=report.stage, state=report.status, rank=None, score=None, note=report.note)
+        for report in reports
+        if report.status != "ran" and report.stage not in traced
+    ]
+
+
+def _stage_line(stage: StageData) -> str:
+    name = f"{stage['stage']:<9}"
+    if stage["state"] == "ranked":
+        return f"{name} rank {stage['rank']}, score {stage['score']:.3f}"
+    if stage["state"] == "not_ranked":
+        return f"{name} not among its candidates"
+    return f"{name} {stage['state']}: {stage.get('note') or 'no reason given'}"
+
+
+def _fields(matches: Sequence[TermMatch]) -> Iterator[str]:
+    """Per field, the best first: its sum, and below it a line for each term. Continuation lines begin with a blank."""
+    by_field: dict[str, list[TermMatch]] = {}
+    for match in matches:
+        by_field.setdefault(match.field, []).append(match)
+    sums = {field: sum(match.score for match in found) for field, found in by_field.items()}
+    width = max(len(match.term) for match in matches)
+    for field in sorted(by_field, key=lambda field: -sums[field]):
+        yield f"{field}  {sums[field]:.3f}\n" + "\n".join(_branches([_term(m, width) for m in by_field[field]]))
+
+
+def _term(match: TermMatch, width: int) -> str:
+    source = _SOURCES.get(match.source, match.source + " {!r}").format(match.origin)
+    counts = f"tf {match.frequency}, df {match.document_frequency}"
+    return f"{match.term:<{width}} {match.score:8.3f}  {counts}  {source}"
+
+
+def _branches(blocks: Sequence[str]) -> Iterator[str]:
+    """The lines of each block, hung on a branch; lines after a block's first continue below it."""
+    for number, block in enumerate(blocks, 1):
+        last = number == len(blocks)
+        first, *rest = block.split("\n")
+        yield f"{'└─' if last else '├─'} {first}"
+        yield from (f"{'   ' if last else '│  '}{line}" for line in rest)
