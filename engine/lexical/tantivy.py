@@ -30,14 +30,16 @@ class TantivyBackend:
         """Indexes analysed documents, in row order, below ``directory``."""
         index = tantivy.Index(_schema(), str(directory))
         writer = index.writer(_WRITER_BYTES, 1)
-        for row, fields in enumerate(documents):
-            document = tantivy.Document()
-            document.add_unsigned(_ROW, row)
-            for field in LEXICAL_FIELDS:
-                document.add_text(field, " ".join(fields[field]))
-            writer.add_document(document)
-        writer.commit()
-        writer.wait_merging_threads()
+        try:
+            for row, fields in enumerate(documents):
+                document = tantivy.Document()
+                document.add_unsigned(_ROW, row)
+                for field in LEXICAL_FIELDS:
+                    document.add_text(field, " ".join(fields[field]))
+                writer.add_document(document)
+            writer.commit()
+        finally:
+            writer.wait_merging_threads()  # until then its threads write files, also where a product was refused
         return cls.open(directory)
 
     @classmethod
