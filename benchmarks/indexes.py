@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-import engine
+from benchmarks.sources import checksums_below
 from engine.catalog import read_catalog
 from engine.config import EngineConfig, IndexConfig
 from engine.dense.encoder import CARD, SHIPPED
@@ -31,20 +31,7 @@ from engine.storage.manifest import FORMAT_VERSION, current_version
 
 Report = Callable[[str, int, int | None], None]
 
-#: Source files that only search; a change in them leaves an index as it is.
-_SEARCH_ONLY = {f"engine/{name}.py" for name in ("__init__", "search", "fusion", "filters", "errors", "cli")}
 _PACKAGES = ("tantivy", "faiss-cpu", "onnxruntime", "tokenizers", "PyStemmer")
-
-
-def _read_sources() -> dict[str, str]:
-    base = Path(engine.__file__).parent.parent
-    paths = sorted((base / "engine").rglob("*.py"))
-    return {path.relative_to(base).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
-
-
-#: The engine's source files and their checksums, read while they are imported: a file that is edited while a run goes
-#: on must not pass for the code that runs.
-_SOURCES = _read_sources()
 
 
 class Build(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,12 +130,8 @@ def _beside(directory: Path) -> Path:
 
 def _made_of(config: IndexConfig) -> dict[str, str]:
     """Everything but the catalog that decides what an index holds, by name."""
-    others = {
-        target.split(":")[0].replace(".", "/") + ".py"
-        for name, target in BACKENDS.items()
-        if name != config.lexical_backend
-    }
-    parts = {path: digest for path, digest in _SOURCES.items() if path not in _SEARCH_ONLY | others}
+    backend = BACKENDS[config.lexical_backend].split(":")[0]
+    parts = checksums_below("engine.builder", "engine.catalog", backend)
     parts |= {"format": str(FORMAT_VERSION), "python": platform.python_version()}
     parts |= {name: installed(name) for name in _PACKAGES}
     if config.encoder:
@@ -156,11 +139,6 @@ def _made_of(config: IndexConfig) -> dict[str, str]:
         card = card if card.exists() else Path(config.encoder) / CARD
         parts["encoder"] = hashlib.sha256(card.read_bytes()).hexdigest() if card.exists() else "missing"
     return parts
-
-
-def engine_sources() -> str:
-    """One checksum over all source files of the engine: what a commit does not say of an edited checkout."""
-    return hashlib.sha256(msgspec.json.encode(_SOURCES)).hexdigest()
 
 
 def installed(package: str) -> str:

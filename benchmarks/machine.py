@@ -7,7 +7,8 @@ import platform
 import subprocess
 from pathlib import Path
 
-from benchmarks.indexes import engine_sources, installed
+from benchmarks.indexes import installed
+from benchmarks.sources import engine_sources
 from engine.config import available_cores
 
 _PACKAGES = (
@@ -17,11 +18,12 @@ _PACKAGES = (
 
 
 def machine() -> dict[str, object]:
-    """For the result file. ``commit`` is empty outside a git checkout."""
+    """For the result file. ``commit`` is empty outside a git checkout; ``load`` is the last minute's load average."""
     return {
         "cpu": _cpu(),
         "cores": available_cores(),
         "memory_mb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1_000_000,
+        "load": os.getloadavg()[0],
         "system": platform.platform(),
         "python": platform.python_version(),
         "packages": {name: installed(name) for name in _PACKAGES},

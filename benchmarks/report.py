@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import shorten
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -12,6 +13,7 @@ from benchmarks.metrics import NDCG, Ranking
 
 _EXAMPLES = 10
 _TOP = 3
+_TITLE_WIDTH = 100
 Result = Mapping[str, Any]
 
 
@@ -64,8 +66,9 @@ def tables(result: Result) -> list[Table]:
 
 def _table(heading: str, cells: Sequence[Sequence[str]]) -> Table:
     drawn = Table(title=heading or None, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    whole = ("b − a", "95 % interval", "+/−/=")
     for place, name in enumerate(cells[0]):
-        drawn.add_column(name, justify="right" if place else "left", no_wrap=name in ("b − a", "95 % interval", "+/−/="))
+        drawn.add_column(name, justify="right" if place else "left", no_wrap=name in whole)
     for line in cells[1:]:
         drawn.add_row(*line)
     return drawn
@@ -127,7 +130,8 @@ def _conditions(result: Result) -> list[str]:
         "- Latency: whole calls, one at a time, each text timed when first met, after a warm-up with other texts.",
         "- Memory: the most the process had held when the system was done; systems run in the order of the table.",
         f"- {machine['cpu']}, {machine['cores']} cores, {machine['memory_mb']} MB, Python {machine['python']}, "
-        f"commit {machine['commit'] or 'unknown'}.",
+        f"commit {machine['commit'] or 'unknown'}. Load when the run began: {machine['load']:.1f}; above "
+        f"{machine['cores'] - 1} other work shared the cores, and latencies are too high.",
         f"- {packages}.",
     ]  # fmt: skip
     for name, system in result["systems"].items():
@@ -155,7 +159,7 @@ def _examples(
     for query_id in sorted(widest, key=lambda q: -gains[q]):
         lines += [f"### {queries[query_id]} ({query_id}): {gains[query_id]:+.3f}", ""]
         for name in (first, last):
-            top = [titles.get(product_id, product_id) for product_id, _ in rankings[name][query_id][:_TOP]]
+            top = [shorten(titles.get(i, i), _TITLE_WIDTH, placeholder="…") for i, _ in rankings[name][query_id][:_TOP]]
             lines.append(f"- {name}: {'; '.join(f'{rank}. {text}' for rank, text in enumerate(top, 1)) or 'nothing'}")
         lines.append("")
     return lines

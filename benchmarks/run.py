@@ -1,6 +1,6 @@
-"""Measures systems on a search set: quality, significance, latency, build and memory, in one command.
+"""Measures systems on a search set: quality, significance, latency, build and memory, in one command::
 
-    python benchmarks/run.py --set sample --split synthetic --systems bm25,dense,hybrid --out results/sample.json
+python benchmarks/run.py --set sample --split synthetic --systems bm25,dense,hybrid --out results/sample.json
 """
 
 from __future__ import annotations
@@ -71,6 +71,8 @@ def run(search_set: SearchSet, bench: Workbench, options: Options, bars: Bars) -
             logger.debug("system %s failed", name, exc_info=True)
             kept = f" What is done ({', '.join(m.name for m in done)}) is in {options.out}." if done else ""
             raise RunFailedError(f"system {name!r} failed: {type(error).__name__}: {error}.{kept}") from error
+        if measured.degraded:
+            bars.say(f"{name}: {len(measured.degraded)} stages degraded, first {measured.degraded[0]}")
         done.append(measured)
         result = assemble(search_set, done, options.seed, {**about, "complete": len(done) == len(options.systems)})
         write_run(options.runs, name, measured.rankings)
@@ -138,9 +140,7 @@ def main(
     k: Annotated[
         int, typer.Option(min=1, help="Results per query. R@100 and the full nDCG see no further than this.")
     ] = 100,
-    config: Annotated[
-        Path | None, typer.Option(help="An engine configuration (TOML) that systems start from.")
-    ] = None,
+    config: Annotated[Path | None, typer.Option(help="An engine configuration (TOML) that systems start from.")] = None,
     index: Annotated[
         Path | None,
         typer.Option(

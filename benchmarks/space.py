@@ -49,21 +49,27 @@ class Span:
         return (value - self.low) / (self.high - self.low)
 
 
-#: SearchConfig's settings by name, with a dot into ``field_weights``. The title's weight is the unit of the others:
-#: only ratios matter, as fusion normalises. ``depth`` and ``min_similarity`` are not here: these figures do not see
-#: what more depth or a lower floor costs, which is time, and wrong answers where nothing is right.
+#: SearchConfig's settings by name, with a dot into ``field_weights``.
 RANGES: dict[str, Span] = {
     "field_weights.brand": Span(0.1, 4, log=True),
     "field_weights.model": Span(0.1, 6, log=True),
     "field_weights.category": Span(0.1, 6, log=True),
     "field_weights.attributes": Span(0.1, 4, log=True),
+    "field_weights.summary": Span(0.1, 6, log=True),
     "field_weights.body": Span(0.05, 3, log=True),
     "field_tie": Span(0, 1),
     "lexical_weight": Span(0.05, 0.95),
     "lexical_power": Span(0.4, 3, log=True),
+    "code_weight": Span(0, 1),
+    "popularity_weight": Span(0, 0.2),
     "feedback_products": Span(2, 40, log=True, whole=True),
     "feedback_weight": Span(0, 0.9),
 }
+
+#: Numeric settings that stay as they are. The title's weight is the unit of the others: only ratios matter, as fusion
+#: normalises. What more depth costs (time) and a lower floor costs (wrong answers where nothing is right), the figures
+#: that are tuned for do not see. ``rrf_k`` belongs to the other fusion, ``threads`` to the machine.
+NOT_TUNED = frozenset({"field_weights.title", "depth", "min_similarity", "rrf_k", "threads"})
 
 
 def point_of(config: SearchConfig) -> Point:

@@ -1,4 +1,4 @@
-"""Tunes how an index is searched: one configuration, judged on several sets at once.
+"""Tunes how an index is searched: one configuration, judged on several sets at once::
 
     python benchmarks/tune.py --sets esci:train,icecat:dev,homedepot:dev@600 --trials 300 --out tuned.toml
 
@@ -25,9 +25,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.data import SearchSet, load_set
-from benchmarks.indexes import Workbench, default_root, engine_sources, write_atomically
+from benchmarks.indexes import Workbench, default_root, write_atomically
 from benchmarks.metrics import NDCG, RECALL, QuickJudge
 from benchmarks.progress import Bars
+from benchmarks.sources import engine_sources
 from benchmarks.space import RANGES, config_at, point_of, propose
 from engine.config import EngineConfig, SearchConfig
 from engine.errors import AisleError, ConfigError

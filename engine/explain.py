@@ -11,6 +11,8 @@ import msgspec
 from engine.types import Hit, SearchResult, StageReport, TermMatch
 
 StageState = Literal["ranked", "not_ranked", "skipped", "degraded"]
+_VISIBLE = 0.0005  # what a tree's three decimals would show as 0.000
+_MAX_WHY = 3  # terms
 _SOURCES = {
     "typed": "typed",
     "joined": "joined from {!r}",
@@ -76,7 +78,7 @@ def render(hit: Hit, reports: Sequence[StageReport] = ()) -> str:
         groups.append((f"matched terms, adding up to {total:.3f}", list(_fields(hit.matches))))
     else:
         groups.append(("matched terms", ["none"]))
-    lines = [f"{hit.product.product_id}  {hit.product.title}", place]
+    lines = [printable(f"{hit.product.product_id}  {hit.product.title}"), place]
     for number, (name, inner) in enumerate(groups, 1):
         last = number == len(groups)
         lines.append(f"{'└─' if last else '├─'} {name}")
@@ -115,14 +117,35 @@ def result_as_dict(result: SearchResult) -> ResultData:
     )
 
 
+def printable(text: str) -> str:
+    """Text that a terminal only shows: a catalog's control characters could make it do other things."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def why(hit: Hit) -> str:
+    """The strongest matched terms, each with what was typed where that differs, and its best field, in one line."""
+    best = {match.term: match for match in sorted(hit.matches, key=lambda match: match.score) if match.score > 0}
+    terms = sorted(best.values(), key=lambda match: -match.score)[:_MAX_WHY]
+    said = [f"{m.term}{'' if m.source == 'typed' else f' ← {m.origin}'} ({m.field})" for m in terms]
+    return ", ".join(said) or "close in meaning"
+
+
+def timings(result: SearchResult) -> str:
+    """What each stage took, or why it did not run, in one line."""
+    parts = [
+        f"{stage.stage} {stage.elapsed_ms:.1f} ms" if stage.status == "ran"
+        else f"{stage.stage} {stage.status} ({stage.note})"
+        for stage in result.stages
+    ]  # fmt: skip
+    return " · ".join([*parts, f"total {result.elapsed_ms:.1f} ms"])
+
+
 def _stages(hit: Hit, reports: Sequence[StageReport]) -> list[StageData]:
     """The stages that ranked, then those of the search that were skipped or degraded and so left no trace."""
-    stages = [
-        StageData(
-            stage=trace.stage, state="not_ranked" if trace.rank is None else "ranked", rank=trace.rank, score=trace.score
-        )
-        for trace in hit.trace
-    ]  # fmt: skip
+    stages: list[StageData] = []
+    for trace in hit.trace:
+        state: StageState = "not_ranked" if trace.rank is None else "ranked"
+        stages.append(StageData(stage=trace.stage, state=state, rank=trace.rank, score=trace.score))
     traced = {trace.stage for trace in hit.trace}
     return stages + [
         StageData(stage=report.stage, state=report.status, rank=None, score=None, note=report.note)
@@ -141,14 +164,17 @@ def _stage_line(stage: StageData) -> str:
 
 
 def _fields(matches: Sequence[TermMatch]) -> Iterator[str]:
-    """Per field, the best first: its sum, and below it a line for each term. Continuation lines begin with a blank."""
+    """A block per field, the best first: its sum, and a line for each term. Fields that add nothing share one line."""
     by_field: dict[str, list[TermMatch]] = {}
     for match in matches:
         by_field.setdefault(match.field, []).append(match)
     sums = {field: sum(match.score for match in found) for field, found in by_field.items()}
     width = max(len(match.term) for match in matches)
     for field in sorted(by_field, key=lambda field: -sums[field]):
-        yield f"{field}  {sums[field]:.3f}\n" + "\n".join(_branches([_term(m, width) for m in by_field[field]]))
+        if sums[field] >= _VISIBLE:
+            yield "\n".join([f"{field}  {sums[field]:.3f}", *_branches([_term(m, width) for m in by_field[field]])])
+    if idle := [field for field in by_field if sums[field] < _VISIBLE]:
+        yield f"also in {', '.join(idle)}, adding nothing"
 
 
 def _term(match: TermMatch, width: int) -> str:

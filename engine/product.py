@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+_NUMBERS = (float, int)
 _LARGEST = 1e300  # beyond it, integers no longer fit into floats
 
 AttributeValue = str | bool | int | float | list[str]
@@ -46,7 +47,8 @@ class Product(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             if value is not None and not 0 <= value <= _LARGEST:  # NaN fails too
                 raise ValueError(f"{name} is {value}; it must be a finite number, 0 or more")
         for key, value in self.attributes.items():
-            if isinstance(value, (int, float)) and not -_LARGEST <= value <= _LARGEST:
+            # Runs for every attribute of every hit: an exact type is a quicker question than isinstance.
+            if type(value) in _NUMBERS and not -_LARGEST <= value <= _LARGEST:  # type: ignore[operator]
                 raise ValueError(f"attributes.{key} is {value}; it must be a finite number")
 
 

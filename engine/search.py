@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,7 +42,18 @@ from engine.product import Product
 from engine.seams import Encoder, Fusion
 from engine.storage.manifest import Manifest, current_version, publishing, read_manifest, require_intact
 from engine.storage.products import ProductStore
-from engine.types import Candidates, FacetCount, Hit, Mask, Rows, SearchResult, StageReport, StageStatus, StageTrace
+from engine.types import (
+    Candidates,
+    FacetCount,
+    Hit,
+    Mask,
+    Rows,
+    SearchResult,
+    StageReport,
+    StageStatus,
+    StageTrace,
+    TermMatch,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -227,12 +238,11 @@ class SearchEngine:
         if not len(rows):
             raise InvalidQueryError(f"the index has no product {product_id!r}")
         run = _Run(query[:_MAX_QUERY], None)
-        row = int(rows[0])
         ranking = self._rank(run, 1, None) if self._understand(run) else _Ranking(Candidates.empty(), (), True)
-        place = np.flatnonzero(ranking.final.rows == row)
-        rank = int(place[0]) + 1 if len(place) else 0
-        score = float(ranking.final.scores[place[0]]) if len(place) else 0.0
-        return self._hit(run.query, ranking, row, rank, score, self._products[row], explain=True)
+        place = np.flatnonzero(ranking.final.rows == rows[0])
+        rank, score = (int(place[0]) + 1, float(ranking.final.scores[place[0]])) if len(place) else (0, 0.0)
+        product = self._products[int(rows[0])]
+        return Hit(product, rank, score, next(_traces(ranking, rows[:1])), self._matches(run.query, product))
 
     # ------------------------------------------------------------------------------------------------------- stages
 
@@ -354,27 +364,16 @@ class SearchEngine:
         started = time.perf_counter()
         rows, scores = ranking.final.rows[offset : offset + k], ranking.final.scores[offset : offset + k]
         hits = tuple(
-            self._hit(run.query, ranking, int(row), rank, float(score), product, explain)
-            for rank, (row, score, product) in enumerate(
-                zip(rows, scores, self._products.get(rows), strict=True), offset + 1
+            Hit(product, rank, score, trace, self._matches(run.query, product) if explain else ())
+            for rank, (product, score, trace) in enumerate(
+                zip(self._products.get(rows), scores.tolist(), _traces(ranking, rows), strict=True), offset + 1
             )
         )
         run.report("hydrate", started, len(ranking.final), len(hits))
         return hits
 
-    def _hit(
-        self, query: str, ranking: _Ranking, row: int, rank: int, score: float, product: Product, explain: bool
-    ) -> Hit:
-        trace = []
-        for stage, candidates in ranking.stages:
-            place = np.flatnonzero(candidates.rows == row)
-            found = len(place) > 0
-            trace.append(
-                StageTrace(stage, int(place[0]) + 1, float(candidates.scores[place[0]])) if found
-                else StageTrace(stage, None, None)
-            )  # fmt: skip
-        matches = self._lexical.explain(query, product) if explain and self._lexical else ()
-        return Hit(product, rank, score, tuple(trace), matches)
+    def _matches(self, query: str, product: Product) -> tuple[TermMatch, ...]:
+        return self._lexical.explain(query, product) if self._lexical else ()
 
     def _facets(self, run: _Run, ranking: _Ranking, names: Sequence[str]) -> dict[str, tuple[FacetCount, ...]]:
         started = time.perf_counter()
@@ -382,6 +381,19 @@ class SearchEngine:
         if names:
             run.report("facets", started, len(ranking.final), len(counts))
         return counts
+
+
+def _traces(ranking: _Ranking, rows: Rows) -> Iterator[tuple[StageTrace, ...]]:
+    """For each row, what every stage gave it."""
+    stages = [
+        (stage, {row: place for place, row in enumerate(found.rows.tolist())}, found.scores.tolist())
+        for stage, found in ranking.stages
+    ]
+    for row in rows.tolist():
+        yield tuple(
+            StageTrace(stage, places[row] + 1, scores[places[row]]) if row in places else StageTrace(stage, None, None)
+            for stage, places, scores in stages
+        )
 
 
 def _moved(query: NDArray[np.float32], best: NDArray[np.float32], weight: float) -> NDArray[np.float32]:

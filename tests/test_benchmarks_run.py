@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Collection
@@ -19,15 +20,16 @@ from rich.console import Console
 from typer import Typer
 from typer.testing import CliRunner, Result
 
-from benchmarks.data import DataError, load_set, natural_key, read_qrels, read_queries
+from benchmarks.data import SAMPLE, DataError, load_set, natural_key, read_qrels, read_queries
 from benchmarks.indexes import Workbench
 from benchmarks.progress import Bars
 from benchmarks.run import main
-from benchmarks.space import RANGES, config_at, point_of, propose
+from benchmarks.sources import checksums_below
+from benchmarks.space import NOT_TUNED, RANGES, config_at, point_of, propose
 from benchmarks.systems import SYSTEMS, Variant, factory
 from benchmarks.tune import main as tune_main
 from benchmarks.tune import parse_sets
-from engine.config import EngineConfig, IndexConfig, SearchConfig
+from engine.config import LEXICAL_FIELDS, EngineConfig, IndexConfig, SearchConfig
 from engine.errors import ConfigError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -162,9 +164,23 @@ def test_an_index_is_kept_until_something_changes(data: Path) -> None:
     assert (reused(), reused("--config", config)).count(False) >= 1
 
 
+def test_what_an_index_is_made_of_follows_imports() -> None:
+    found = checksums_below("engine.builder", "engine.lexical.tantivy")
+    assert {"engine.text", "engine.analysis.analyzer", "engine.lexical.bm25", "engine.dense.encoder"} <= found.keys()
+    assert not {"engine.search", "engine.fusion", "engine.lexical.lucene"} & found.keys()
+
+
 def test_first_takes_queries_in_natural_order(data: Path) -> None:
     assert list(load_set(SET, "dev", data, first=10, relevant=2).queries)[-1] == "s-11"
     assert sorted(["a-117", "a-30", "a-10"], key=natural_key) == ["a-10", "a-30", "a-117"]
+
+
+def test_the_shipped_catalog_needs_no_data_folder() -> None:
+    found = load_set(SAMPLE, "synthetic")
+    assert found.corpus.is_file()
+    assert len(found.queries) > 100
+    with pytest.raises(DataError, match="AISLE_DATA"):
+        load_set("icecat", "dev")
 
 
 def test_queries_and_qrels_can_be_replaced(data: Path, tmp_path: Path) -> None:
@@ -229,6 +245,21 @@ def test_scripts_teach_from_the_repository_root(script: str) -> None:
     assert "--seed" in done.stdout
 
 
+def test_bm25s_as_a_peer_in_a_script(data: Path) -> None:
+    pytest.importorskip("bm25s")
+    pytest.importorskip("numba")
+    command = [
+        sys.executable, "benchmarks/run.py", "--data", str(data), "--set", SET, "--relevant", "2", "--systems", "bm25s",
+        "--pool", "--json", "--out", str(data.parent / "peer.json"),
+    ]  # fmt: skip
+    environment = os.environ | {"NUMBA_DISABLE_JIT": "1"}  # compiling takes longer than the whole test
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True, env=environment)
+    [system] = json.loads(done.stdout)["systems"].values()
+    assert system["metrics"]["nDCG@10"] == pytest.approx(10 / 11)
+    assert system["build"]["products"] == 20
+    assert system["build"]["bytes"] is None
+
+
 @pytest.fixture
 def lexical_config(tmp_path: Path) -> Path:
     config = EngineConfig(index=IndexConfig(encoder=""), search=SearchConfig(retrievers=("lexical",), threads=1))
@@ -278,7 +309,14 @@ def test_the_space_holds_valid_configurations() -> None:
         assert ((point >= 0) & (point <= 1)).all()
         config = config_at(point, base)
         assert config_at(point_of(config), base) == config
-    assert {name.partition(".")[0] for name in RANGES} <= set(SearchConfig.__struct_fields__)
+
+
+def test_every_numeric_setting_is_tuned_or_set_aside() -> None:
+    settings = msgspec.to_builtins(SearchConfig())
+    numeric = {name for name, value in settings.items() if isinstance(value, int | float)}
+    numeric |= {f"field_weights.{name}" for name in LEXICAL_FIELDS}
+    assert numeric == RANGES.keys() | NOT_TUNED
+    assert not RANGES.keys() & NOT_TUNED
 
 
 def test_sets_are_parsed() -> None:

@@ -1,0 +1,345 @@
+"""The ``aisle`` command: build an index, search it, explain a result, check an index, convert an encoder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import typer
+from typer.core import TyperGroup
+
+from engine import explain as explaining
+from engine.builder import build_index
+from engine.catalog import read_catalog
+from engine.columns import Columns
+from engine.config import EngineConfig, SearchConfig
+from engine.demo import DEFAULT_INDEX, QUERIES, SAMPLE, sample_index
+from engine.errors import AisleError, IndexCorruptError, MissingExtraError
+from engine.filters import parse_filter
+from engine.search import SearchEngine
+from engine.storage.manifest import Manifest, current_version, problems, read_manifest
+from engine.terminal import print_result, progress_bars
+
+_MAX_FIELDS = 200  # names that info prints
+
+
+class _Group(TyperGroup):
+    """Turns an expected error into one line and exit code 2, for every command."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise
+        except AisleError as error:
+            message = str(error)
+        except OSError as error:
+            message = f"{error.filename or 'input or output'}: {error.strerror or error}"
+        typer.secho("error: ", fg="red", err=True, nl=False)
+        typer.echo(explaining.printable(" ".join(message.split())), err=True)
+        raise typer.Exit(2)
+
+
+app = typer.Typer(
+    cls=_Group, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
+    help="Product search: build an index of a catalog, search it, and see why a product is where it is.\n\n"
+    "Try it: aisle demo",
+)  # fmt: skip
+
+Index = Annotated[Path, typer.Argument(metavar="INDEX", help="The directory of an index.")]
+Query = Annotated[str, typer.Argument(metavar="QUERY", help="What a shopper would type.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings, as TOML.")]
+OnError = Literal["stop", "skip"]
+
+
+def main() -> None:
+    app()
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
+
+
+def _print_json(data: object) -> None:
+    typer.echo(msgspec.json.format(msgspec.json.encode(data)).decode())
+
+
+def _command() -> str:
+    """How this program is called: by its name where that finds it, else by its path."""
+    called = Path(sys.argv[0])
+    if called.name == "cli.py":
+        return "python -m engine.cli"
+    found = shutil.which(called.name)
+    if found and called.exists() and called.samefile(found):
+        return called.name
+    return min(str(called), os.path.relpath(called), key=len)
+
+
+# ----------------------------------------------------------------------------------------------------------- building
+
+
+@app.command()
+def build(
+    catalog: Annotated[Path, typer.Argument(metavar="CATALOG", help=".jsonl, .csv, .tsv (also .gz) or .parquet.")],
+    out: Annotated[Path, typer.Option("--out", metavar="INDEX", help="The index's directory.")],
+    config: ConfigFile = None,
+    on_error: Annotated[OnError, typer.Option("--on-error", help="At a bad row: stop, or skip and list it.")] = "stop",
+    rejects: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where skipped rows go. [default: INDEX.rejects.jsonl]")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=0, help="Cores to use; 0 is all.")] = None,
+    encoder: Annotated[str | None, typer.Option(metavar="NAME|DIR|none", help="What makes vectors.")] = None,
+    lexical_backend: Annotated[
+        Literal["tantivy", "lucene", "rank-bm25"] | None, typer.Option(help="What holds the words.")
+    ] = None,
+) -> None:
+    """Build an index of a catalog.
+
+    An index that is already there is replaced at the end, at once; until then it can be searched.
+
+    Example: aisle build products.csv --out shop-index --on-error skip
+    """
+    settings = EngineConfig.read(config) if config else EngineConfig()
+    changes = {"lexical_backend": lexical_backend, "encoder": "" if encoder == "none" else encoder}
+    index = msgspec.structs.replace(settings.index, **{k: v for k, v in changes.items() if v is not None})
+    search = settings.search if threads is None else msgspec.structs.replace(settings.search, threads=threads)
+    if on_error == "skip" and rejects is None:
+        rejects = out.with_name(f"{out.name}.rejects.jsonl")
+    n_rejected = _build(catalog, out, EngineConfig(index=index, search=search), on_error, rejects)
+    if n_rejected:
+        typer.echo(f"skipped    {n_rejected:,} rows, with reasons in {rejects}")
+    typer.echo(f'\nSearch it: {_command()} search {out} "your query"')
+
+
+def _build(
+    catalog: Path, out: Path, config: EngineConfig, on_error: OnError = "stop", rejects: Path | None = None
+) -> int:
+    """Builds, shows how far it is, and sums up. Returns how many rows were skipped."""
+    started = time.perf_counter()
+    try:
+        with progress_bars() as (read, built):
+            reader = read_catalog(catalog, on_error=on_error, rejects=rejects, progress=read)
+            build_index(reader, out, config, progress=built)
+    except KeyboardInterrupt:
+        typer.echo(f"\nstopped: nothing was published, {out} is as it was", err=True)
+        raise typer.Exit(130) from None
+    took = time.perf_counter() - started
+    manifest = read_manifest(current_version(out))
+    n, size = manifest.n_products, sum(_sizes(manifest).values())
+    typer.echo(f"{out}: {n:,} products in {took:.1f} s ({n / took:,.0f} a second), {_mb(size)} on disk")
+    _print_choices(manifest.notes)
+    return reader.n_rejected
+
+
+def _print_choices(notes: Mapping[str, str]) -> None:
+    for choice, reason in notes.items():
+        typer.echo(f"{choice:<10} {reason}")
+
+
+# ---------------------------------------------------------------------------------------------------------- searching
+
+
+@app.command()
+def search(
+    index: Index,
+    query: Query,
+    k: Annotated[int, typer.Option("-k", min=0, help="How many hits.")] = 10,
+    filters: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--filter", metavar="FILTER", help="'brand=Samsung', 'color=red|blue', 'price<=60000', has:color."
+        ),
+    ] = None,
+    facets: Annotated[
+        list[str] | None, typer.Option("--facet", metavar="FIELD", help="Count a field's values.")
+    ] = None,
+    offset: Annotated[int, typer.Option(min=0, help="Hits to leave out at the start.")] = 0,
+    deadline_ms: Annotated[
+        float | None, typer.Option(min=0, help="Leave out optional stages that take longer.")
+    ] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Show for every hit how it got there.")] = False,
+    as_json: AsJson = False,
+    config: ConfigFile = None,
+) -> None:
+    """Search an index.
+
+    Options given several times add up: every filter must hold.
+
+    Example: aisle search shop-index "double door fridge" --filter 'price<=60000' --facet brand
+    """
+    wanted = [parse_filter(text) for text in filters or ()]
+    engine = SearchEngine.load(index, _search_config(config))
+    result = engine.search(
+        query, k, filters=wanted, facets=facets or (), offset=offset, deadline_ms=deadline_ms,
+        explain=explain or not as_json,
+    )  # fmt: skip
+    if as_json:
+        _print_json(explaining.result_as_dict(result))
+    elif explain:
+        for hit in result.hits:
+            typer.echo(explaining.render(hit, result.stages) + "\n")
+        typer.echo(explaining.timings(result))
+    else:
+        print_result(result)
+
+
+@app.command()
+def explain(
+    index: Index,
+    query: Query,
+    product_id: Annotated[str, typer.Argument(metavar="PRODUCT_ID", help="The product to explain.")],
+    as_json: AsJson = False,
+    config: ConfigFile = None,
+) -> None:
+    """Show why a product is where it is for a query.
+
+    Also for one that was not found: then it says which stages passed it over.
+
+    Example: aisle explain demo-index "samzung fridge" SKU-0278
+    """
+    hit = SearchEngine.load(index, _search_config(config)).explain(query, product_id)
+    if as_json:
+        _print_json({"query": query, **explaining.as_dict(hit)})
+    else:
+        typer.echo(explaining.render(hit))
+
+
+def _search_config(path: Path | None) -> SearchConfig | None:
+    return EngineConfig.read(path).search if path else None
+
+
+# -------------------------------------------------------------------------------------------------------- looking after
+
+
+@app.command()
+def info(index: Index, as_json: AsJson = False) -> None:
+    """Show an index: its choices and why, its fields, its sizes.
+
+    Example: aisle info demo-index
+    """
+    version = current_version(index)
+    manifest = read_manifest(version)
+    fields, sizes = Columns.open(version).fields, _sizes(manifest)
+    if as_json:
+        data = msgspec.to_builtins(manifest)
+        del data["files"]
+        _print_json({"directory": str(index), "version": version.name, **data, "fields": fields, "bytes": sizes})
+        return
+    typer.echo(f"{index}: {manifest.n_products:,} products, version {version.name}, built {manifest.created}")
+    names = ", ".join(field.removeprefix("attributes.") for field in fields[:_MAX_FIELDS])
+    more = f" and {len(fields) - _MAX_FIELDS} more, see --json" if len(fields) > _MAX_FIELDS else ""
+    shares = ", ".join(f"{part} {_mb(size)}" for part, size in sizes.items())
+    made = {
+        "lexical": manifest.config.lexical_backend,
+        "analyzer": manifest.analyzer,
+        "encoder": manifest.encoder or "none",
+    }
+    ends = {"filters": names + more, "on disk": f"{_mb(sum(sizes.values()))} ({shares})"}
+    _print_choices({**made, **manifest.notes, **ends})
+
+
+def _sizes(manifest: Manifest) -> dict[str, int]:
+    """Bytes per part, the largest first. Retrievers have directories of their own, beside them lie the columns."""
+    sizes: dict[str, int] = {}
+    for name, entry in manifest.files.items():
+        top, *inner = Path(name).parts
+        part = top if inner else "products" if top.startswith("products.") else "columns"
+        sizes[part] = sizes.get(part, 0) + entry.size
+    return dict(sorted(sizes.items(), key=lambda item: -item[1]))
+
+
+@app.command()
+def verify(index: Index, as_json: AsJson = False) -> None:
+    """Read an index whole and compare checksums.
+
+    Exit code 1 says that it is damaged, and the output where.
+
+    Example: aisle verify shop-index
+    """
+    n_files = 0
+    try:
+        version = current_version(index)
+        manifest = read_manifest(version)
+        n_files, found = len(manifest.files), problems(version, manifest)
+    except IndexCorruptError as error:
+        found = [str(error)]
+    if as_json:
+        _print_json({"directory": str(index), "ok": not found, "n_files": n_files, "problems": found})
+    elif found:
+        typer.echo("\n".join([f"{index} is damaged:", *found, "Build it again."]))
+    else:
+        typer.echo(f"{index} is intact: {n_files} files match their checksums")
+    if found:
+        raise typer.Exit(1)
+
+
+# ------------------------------------------------------------------------------------------------- demo and conversion
+
+
+@app.command()
+def demo(
+    index: Annotated[
+        Path, typer.Option("--index", metavar="DIR", help="Where the sample's index is kept.")
+    ] = DEFAULT_INDEX,
+) -> None:
+    """Search the sample catalog with a few queries.
+
+    Its index is built where it is missing or out of date.
+
+    Example: aisle demo
+    """
+
+    def make() -> None:
+        typer.echo("Building the index of the sample catalog …")
+        _build(SAMPLE, index, EngineConfig())
+
+    engine = sample_index(index, make)
+    for query in QUERIES:
+        typer.secho(f"\n{query}", bold=True)
+        print_result(engine.search(query, 3, explain=True))
+    typer.echo(f'\nTry your own: {_command()} search {index} "tv for cricket"')
+
+
+@app.command()
+def convert(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A sentence-transformers model: a directory or a name.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The encoder's directory.")],
+    quantize: Annotated[bool, typer.Option(help="Keep weights in 8 bits.")] = True,
+    max_tokens: Annotated[int | None, typer.Option(help="A lower limit than the model's own.")] = None,
+    query_prefix: Annotated[str | None, typer.Option(help="Put before queries. [default: the model's]")] = None,
+    product_prefix: Annotated[str | None, typer.Option(help="Put before products. [default: the model's]")] = None,
+    figures: Annotated[Path | None, typer.Option(metavar="FILE", help="Measurements for its card, as JSON.")] = None,
+) -> None:
+    """Convert a model to an encoder that needs no torch.
+
+    The conversion itself does: pip install 'aisle[train]'
+
+    Example: aisle convert all-MiniLM-L6-v2 --out my-encoder
+    """
+    try:
+        training = import_module("training.encoder")
+    except ImportError as error:
+        raise MissingExtraError("train", error.name or "torch") from error
+    done = training.convert(
+        model, out, quantize=quantize, max_tokens=max_tokens, query_prefix=query_prefix, product_prefix=product_prefix,
+        figures=training.Figures.read(figures) if figures else None,
+    )  # fmt: skip
+    typer.echo(f"{out}: {done.card.dim} dimensions, up to {done.card.max_tokens} tokens, {_mb(done.model_bytes)}")
+    if done.mean_cosine is not None:
+        typer.echo(f"8 bits against fp32, {done.n_texts} texts: cosine {done.mean_cosine:.4f} on average, "
+                   f"{done.min_cosine:.4f} at least")  # fmt: skip
+    typer.echo(f"\nUse it: {_command()} build CATALOG --out INDEX --encoder {out}")
+
+
+if __name__ == "__main__":
+    main()
