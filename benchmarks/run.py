@@ -8,10 +8,9 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 if not __package__:  # run as a file: the repository is what is imported from, not this folder
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
@@ -20,7 +19,7 @@ import msgspec
 import typer
 from rich.console import Console
 
-from benchmarks import report
+from benchmarks import options, report
 from benchmarks.data import SAMPLE, SearchSet, load_set, read_titles
 from benchmarks.indexes import Workbench, default_root, write_atomically
 from benchmarks.machine import machine
@@ -37,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class Plan:
     """What to run, and where its files go."""
 
     systems: tuple[str, ...]
@@ -53,52 +52,52 @@ class RunFailedError(AisleError):
     """A system failed; what was measured before it is written."""
 
 
-def run(search_set: SearchSet, bench: Workbench, options: Options, bars: Bars) -> dict[str, Any]:
+def run(search_set: SearchSet, bench: Workbench, plan: Plan, bars: Bars) -> dict[str, Any]:
     """Measures the systems in order, and writes all files anew after each one. Returns the result."""
-    _check(options)
+    _check(plan)
     titles = read_titles(search_set.corpus)
-    about = _about(search_set, bench, options, titles)
+    about = _about(search_set, bench, plan, titles)
     warm_up = warm_up_texts(list(titles.values()), search_set)
     done: list[Measured] = []
     result: dict[str, Any] = {}
-    for name in options.systems:
+    for name in plan.systems:
         try:
             with bars.counting(f"{name}: queries", len(search_set.queries)) as tick:
                 measured = measure(
-                    name, bench, search_set, k=options.k, pool=options.pool, warm_up=warm_up, tick=tick
+                    name, bench, search_set, k=plan.k, pool=plan.pool, warm_up=warm_up, tick=tick
                 )  # fmt: skip
         except Exception as error:
             logger.debug("system %s failed", name, exc_info=True)
-            kept = f" What is done ({', '.join(m.name for m in done)}) is in {options.out}." if done else ""
+            kept = f" What is done ({', '.join(m.name for m in done)}) is in {plan.out}." if done else ""
             raise RunFailedError(f"system {name!r} failed: {type(error).__name__}: {error}.{kept}") from error
         if measured.degraded:
             bars.say(f"{name}: {len(measured.degraded)} stages degraded, first {measured.degraded[0]}")
         done.append(measured)
-        result = assemble(search_set, done, options.seed, {**about, "complete": len(done) == len(options.systems)})
-        write_run(options.runs, name, measured.rankings)
-        write_result(options.out, result)
-    _write_pages(result, search_set, done, titles, options.out)
+        result = assemble(search_set, done, plan.seed, {**about, "complete": len(done) == len(plan.systems)})
+        write_run(plan.runs, name, measured.rankings)
+        write_result(plan.out, result)
+    _write_pages(result, search_set, done, titles, plan.out)
     return result
 
 
-def _check(options: Options) -> None:
-    if not options.systems or len(set(map(file_name, options.systems))) < len(options.systems):
-        given = ",".join(options.systems)
+def _check(plan: Plan) -> None:
+    if not plan.systems or len(set(map(file_name, plan.systems))) < len(plan.systems):
+        given = ",".join(plan.systems)
         raise ConfigError(f"--systems is {given!r}; name one or more, each once: {', '.join(SYSTEMS)}")
-    for name in options.systems:
+    for name in plan.systems:
         factory(name)
 
 
-def _about(search_set: SearchSet, bench: Workbench, options: Options, titles: dict[str, str]) -> dict[str, Any]:
+def _about(search_set: SearchSet, bench: Workbench, plan: Plan, titles: dict[str, str]) -> dict[str, Any]:
     judged = {product_id for grades in search_set.qrels.values() for product_id in grades}
     return {
-        "k": options.k,
-        "pool": options.pool,
+        "k": plan.k,
+        "pool": plan.pool,
         "n_products": len(titles),
         "n_judged_not_in_catalog": len(judged - titles.keys()),
         "config": msgspec.to_builtins(bench.config),
         "index_root": str(bench.root),
-        "command": options.command,
+        "command": plan.command,
         "machine": machine(),
     }
 
@@ -114,52 +113,22 @@ def _write_pages(
 
 
 def main(
-    set_name: Annotated[
-        str, typer.Option("--set", help="The search set: a folder of --data, or sample, the shipped catalog.")
-    ] = "sample",
-    split: Annotated[
-        str | None, typer.Option(help="Which queries: train, dev, …", show_default="dev; synthetic for the sample")
-    ] = None,
-    systems: Annotated[
-        str,
-        typer.Option(
-            help=f"What to measure, comma-separated: {', '.join(SYSTEMS)}, or module:attribute. "
-            "The report shows where the last one differs from the first."
-        ),
-    ] = "bm25,dense,hybrid",
-    data: Annotated[Path | None, typer.Option(envvar="AISLE_DATA", help="The folder of the search sets.")] = None,
-    queries: Annotated[Path | None, typer.Option(help="Queries (id<TAB>text) in place of the split's own.")] = None,
-    qrels: Annotated[Path | None, typer.Option(help="Judgments (TREC qrels) in place of the split's own.")] = None,
-    relevant: Annotated[
-        int | None, typer.Option(help="The lowest relevant grade.", show_default="the set's own")
-    ] = None,
-    first: Annotated[
-        int | None, typer.Option(min=1, help="Only the first N queries, by id (a-9 comes before a-10).")
-    ] = None,
-    pool: Annotated[bool, typer.Option("--pool", help="Rank only the products judged for each query.")] = False,
-    k: Annotated[
-        int, typer.Option(min=1, help="Results per query. R@100 and the full nDCG see no further than this.")
-    ] = 100,
-    config: Annotated[Path | None, typer.Option(help="An engine configuration (TOML) that systems start from.")] = None,
-    index: Annotated[
-        Path | None,
-        typer.Option(
-            help="Where indexes are kept. One is used again while catalog, settings, encoder and code are the same.",
-            show_default="~/.cache/aisle-bench",
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="The result (JSON); the report (.md) and plot (.png) go beside it.",
-            show_default="results/SET-SPLIT.json",
-        ),
-    ] = None,
-    runs: Annotated[
-        Path | None, typer.Option(help="Folder of the TREC run files, SYSTEM.run.", show_default="beside --out")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the resampling behind intervals and p-values.")] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, not as tables.")] = False,
+    set_name: options.Set = SAMPLE,
+    split: options.Split = None,
+    systems: options.Systems = "bm25,dense,hybrid",
+    data: options.Data = None,
+    queries: options.Queries = None,
+    qrels: options.Qrels = None,
+    relevant: options.Relevant = None,
+    first: options.First = None,
+    pool: options.Pool = False,
+    k: options.K = 100,
+    config: options.Config = None,
+    index: options.Index = None,
+    out: options.Out = None,
+    runs: options.Runs = None,
+    seed: options.Seed = 1,
+    as_json: options.Json = False,
 ) -> None:
     """Measure search systems: quality with intervals and significance, latency, build speed, size and memory.
 
@@ -171,16 +140,15 @@ def main(
     split = split or ("synthetic" if set_name == SAMPLE else "dev")
     out = out or Path("results") / f"{set_name}-{split}.json"
     names = tuple(name.strip() for name in systems.split(",") if name.strip())
-    options = Options(names, k, pool, seed, out, runs or out.parent, shlex.join(["python", *sys.argv]))
+    plan = Plan(names, k, pool, seed, out, runs or out.parent, shlex.join(["python", *sys.argv]))
     try:
         search_set = load_set(set_name, split, data, queries=queries, qrels=qrels, first=first, relevant=relevant)
-        with ExitStack() as stack:
-            bars = stack.enter_context(Bars(errors))
+        with Bars(errors) as bars:
             bench = Workbench(
                 search_set.corpus, EngineConfig.read(config) if config else EngineConfig(),
                 index or default_root(), bars.report, bars.say,
             )  # fmt: skip
-            result = run(search_set, bench, options, bars)
+            result = run(search_set, bench, plan, bars)
     except AisleError as error:
         errors.print(f"error: {error}", style="red", markup=False, highlight=False)
         raise typer.Exit(1) from error
@@ -191,7 +159,7 @@ def main(
     for table in report.tables(result):
         console.print(table, "")
     page, picture = out.with_suffix(".md").name, out.with_suffix(".png").name
-    console.print(f"written: {out}, {page}, {picture}; runs in {options.runs}", highlight=False, soft_wrap=True)
+    console.print(f"written: {out}, {page}, {picture}; runs in {plan.runs}", highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

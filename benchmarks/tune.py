@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 if not __package__:  # run as a file: the repository is what is imported from, not this folder
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
@@ -24,6 +23,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import options
 from benchmarks.data import SearchSet, load_set
 from benchmarks.indexes import Workbench, default_root, write_atomically
 from benchmarks.metrics import NDCG, RECALL, QuickJudge
@@ -143,6 +143,8 @@ def tune(
 def open_journal(out: Path, conditions: dict[str, str], resume: bool) -> Journal:
     """The journal beside ``out`` when resuming, else a new one. Raises ConfigError when it is of other conditions."""
     path = _journal_path(out)
+    if path == out:
+        raise ConfigError(f"--out is {out}; name a .toml file, as the trials go beside it as .json")
     if not resume or not path.exists():
         return Journal(conditions, [])
     try:
@@ -171,18 +173,14 @@ def summary(first: Trial, best: Trial) -> Table:
 
 
 def main(
-    sets: Annotated[str, typer.Option(help="SET:SPLIT or SET:SPLIT@N (the first N queries), comma-separated.")],
-    out: Annotated[Path, typer.Option(help="The best configuration (TOML); all trials go beside it as .json.")],
-    trials: Annotated[int, typer.Option(min=1, help="How many, the starting configuration included.")] = 300,
-    seed: Annotated[int, typer.Option(min=0, help="Of the search.")] = 1,
-    data: Annotated[Path | None, typer.Option(envvar="AISLE_DATA", help="The folder of the search sets.")] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="The configuration (TOML) to start from, in place of the defaults.")
-    ] = None,
-    index: Annotated[
-        Path | None, typer.Option(help="Where indexes are kept.", show_default="~/.cache/aisle-bench")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where the trials beside --out end.")] = False,
+    sets: options.Sets,
+    out: options.Best,
+    trials: options.Trials = 300,
+    seed: options.Seed = 1,
+    data: options.Data = None,
+    config: options.Config = None,
+    index: options.Index = None,
+    resume: options.Resume = False,
 ) -> None:
     """Find one search configuration that is good on all sets: random search, then small moves from the best.
 

@@ -19,12 +19,12 @@ LEXICAL_FIELDS = ("title", "brand", "model", "category", "attributes", "summary"
 
 _FIELD_WEIGHTS = {
     "title": 2.0,
-    "brand": 0.7,
-    "model": 1.6,
-    "category": 1.5,
-    "attributes": 1.3,
-    "summary": 1.6,
-    "body": 0.55,
+    "brand": 0.8,
+    "model": 1.3,
+    "category": 1.4,
+    "attributes": 1.55,
+    "summary": 1.65,
+    "body": 0.35,
 }
 
 
@@ -71,8 +71,8 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     code_weight: float = 0.5
     popularity_weight: float = 0.03
     rrf_k: int = 60
-    feedback_products: int = 8
-    feedback_weight: float = 0.36
+    feedback_products: int = 4
+    feedback_weight: float = 0.42
     depth: int = 200
     min_similarity: float = 0.25
     threads: int = 0

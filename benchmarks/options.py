@@ -1,0 +1,54 @@
+"""The command-line options of the benchmarks, each with its type and its help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmarks.systems import SYSTEMS
+
+
+def _path(text: str, default: str | bool = False) -> object:
+    return typer.Option(help=text, show_default=default)
+
+
+Set = Annotated[str, typer.Option("--set", help="A folder of --data, or sample, which is the shipped catalog.")]
+Split = Annotated[
+    str | None, typer.Option(help="Which queries: train, dev, …", show_default="dev; synthetic for the sample")
+]
+Systems = Annotated[
+    str,
+    typer.Option(
+        help=f"What to measure, comma-separated: {', '.join(SYSTEMS)}, or module:attribute. "
+        "The report shows where the last one differs from the first."
+    ),
+]
+Data = Annotated[Path | None, typer.Option(envvar="AISLE_DATA", help="The folder of the search sets.")]
+Queries = Annotated[Path | None, _path("Queries (id<TAB>text) in place of the split's own.")]
+Qrels = Annotated[Path | None, _path("Judgments (TREC qrels) in place of the split's own.")]
+Relevant = Annotated[int | None, typer.Option(help="The lowest relevant grade.", show_default="the set's own")]
+First = Annotated[int | None, typer.Option(min=1, help="Only the first N queries, by id (a-9 comes before a-10).")]
+Pool = Annotated[bool, typer.Option("--pool", help="Rank only the products judged for each query.")]
+K = Annotated[int, typer.Option(min=1, help="Results per query. R@100 and the full nDCG see no further than this.")]
+Config = Annotated[Path | None, _path("An engine configuration (TOML) to start from, in place of the defaults.")]
+Index = Annotated[
+    Path | None,
+    _path(
+        "Where indexes are kept. One is used again while catalog, settings, encoder and code are the same.",
+        "~/.cache/aisle-bench",
+    ),
+]
+Out = Annotated[
+    Path | None,
+    _path("The result (JSON); the report (.md) and plot (.png) go beside it.", "results/SET-SPLIT.json"),
+]
+Runs = Annotated[Path | None, _path("Folder of the TREC run files, SYSTEM.run.", "beside --out")]
+Seed = Annotated[int, typer.Option(min=0, help="Of everything that is drawn at random.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, not as tables.")]
+
+Sets = Annotated[str, typer.Option(help="SET:SPLIT or SET:SPLIT@N (the first N queries), comma-separated.")]
+Best = Annotated[Path, typer.Option("--out", help="The best configuration (TOML); all trials go beside it as .json.")]
+Trials = Annotated[int, typer.Option(min=1, help="How many, the starting configuration included.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where the trials beside --out end.")]
