@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 
 import numpy as np
 
@@ -54,8 +55,8 @@ def measure(
     started = time.perf_counter()
     system = factory(name)(bench)
     took = time.perf_counter() - started
-    for text in warm_up:
-        system.rank(text, k)
+    for text, grades in zip(warm_up, cycle(search_set.qrels.values()), strict=False):
+        system.rank(text, k, grades.keys() if pool else None)
     rankings: dict[str, Ranking] = {}
     latencies: dict[str, float] = {}
     stages: dict[str, list[float]] = defaultdict(list)

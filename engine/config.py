@@ -58,7 +58,7 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     - ``feedback_products``: how many of the best fused products move the query's vector, by ``feedback_weight``,
       towards theirs; 0 turns that off.
     - ``depth``: candidates from each retriever.
-    - ``min_similarity``: the cosine under which a dense candidate is no answer.
+    - ``min_similarity``: the cosine that the nearest product must reach for dense retrieval to have an answer.
     - ``threads``: cores used in batches and builds; 0 means all that this process may use.
     """
 
@@ -74,7 +74,7 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     feedback_products: int = 4
     feedback_weight: float = 0.42
     depth: int = 200
-    min_similarity: float = 0.25
+    min_similarity: float = 0.3
     threads: int = 0
 
     def __post_init__(self) -> None:

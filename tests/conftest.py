@@ -27,6 +27,9 @@ class HashedWordsEncoder:
     def __init__(self) -> None:
         self._analyzer = Analyzer()
 
+    def understands(self, query: str) -> bool:
+        return True
+
     def encode_queries(self, queries: Sequence[str]) -> np.ndarray:
         return np.stack([self._encode(query) for query in queries])
 

@@ -94,7 +94,7 @@ class TestFilters:
         "filter", [Equal("colour", "Red"), Range("brand", 1, 2), Exists("nothing"), Equal("price", "cheap")]
     )
     def test_a_filter_that_cannot_work_says_why(self, small, filter):
-        with pytest.raises(InvalidFilterError, match="Did you mean|numbers"):
+        with pytest.raises(InvalidFilterError, match=r"Did you mean|numbers"):
             small.search("phone", filters=[filter])
 
     @pytest.mark.parametrize(
@@ -228,14 +228,12 @@ class TestBadInput:
         assert result.hits == ()
         assert "nothing to search for" in result.stages[0].note
 
-    @pytest.mark.parametrize("query", ["مكنسة كهربائية", "холодильник", "冷蔵庫", "zzzxqv wqxzzk", "\u202eegdirf"])
+    @pytest.mark.parametrize("query", ["مكنسة كهربائية", "холодильник", "冷蔵庫", "zzzxqv wqxzzk", "xyzzy"])
     def test_a_query_in_no_known_word_finds_nothing_arbitrary(self, sample, query):
-        result = sample.search(query)
-        lexical = sample.configured(SearchConfig(retrievers=("lexical",))).search(query, 100)
-        floor = sample.config.min_similarity
-        for hit in result.hits:
-            cosine = next((t.score for t in hit.trace if t.stage == "dense"), None)
-            assert hit.product in [h.product for h in lexical.hits] or (cosine is not None and cosine >= floor)
+        assert sample.search(query).hits == ()
+
+    def test_known_words_are_found_among_unknown_ones(self, sample):
+        assert "remote" in sample.search("пульт remote зьфщ", 1).hits[0].product.title.lower()
 
     @pytest.mark.parametrize(
         "syntax", ["AND", "NOT", "+{}", "-{}", '"{}"', "({})", "title:{}", "{}*", "{}~2", "{}^9", "[{} TO b]"]

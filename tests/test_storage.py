@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -143,10 +144,8 @@ class TestDamage:
         for path in self.every_file(index):
             data = path.read_bytes()
             path.write_bytes(data[: len(data) // 3])
-            try:
+            with suppress(IndexCorruptError):
                 load(index, verify=False).search("acme phone", explain=True)
-            except IndexCorruptError:
-                pass
             path.write_bytes(data)
 
     @pytest.mark.parametrize("content", ["", "nowhere", "../../etc", "\x00"])

@@ -12,7 +12,7 @@ import re
 import shutil
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module, metadata
@@ -78,12 +78,11 @@ class Conversion:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """A model as it was asked for: where it loads from, what to call it, and where it is described."""
+    """A model as it was asked for: where it loads from, what to call it, and where it is from."""
 
     location: str
     name: str
     origin: str
-    licence: str
 
 
 def convert(
@@ -140,7 +139,7 @@ def _resolve(model: str) -> _Source:
             origin += f", as packaged in {package.replace('_', '-')} {metadata.version(package)}"
         except ImportError:
             location = origin
-    return _Source(location, name, origin, _licence(location))
+    return _Source(location, name, origin)
 
 
 def _licence(location: str) -> str:
@@ -150,7 +149,7 @@ def _licence(location: str) -> str:
         text = Path(path).read_text(encoding="utf-8") if path else ""
     except (OSError, ValueError):
         text = ""
-    found = re.search(r"\A---\n(?:.*\n)*?license:[ \t]*(\S+)", text)
+    found = re.search(r"\A---\n(?:(?!---).*\n)*?license:[ \t]*(\S+)", text)
     return found[1] if found else "not stated by the model; see its source"
 
 
@@ -158,6 +157,8 @@ def _load(source: _Source) -> SentenceTransformer:
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:
+        if not Path(source.location).is_dir():  # else a hub out of reach would be tried anew for every file
+            cached_file(source.location, "modules.json", _raise_exceptions_for_missing_entries=False)
         # Eager attention is what the exporter can trace and onnxruntime fuses.
         original = SentenceTransformer(source.location, device="cpu", model_kwargs={"attn_implementation": "eager"})
     except (OSError, ValueError, KeyError) as error:
@@ -350,7 +351,7 @@ def _model_card(conversion: Conversion, source: _Source, figures: Figures | None
             done.append(f"{kind.capitalize()} are encoded after the prefix {prefix!r}.")
     lines = [
         f"# {card.name}, as an encoder for product search", "",
-        f"- Source: {source.origin}", f"- Licence: {source.licence}, that of the source", "",
+        f"- Source: {source.origin}", f"- Licence: {_licence(source.location)}, that of the source", "",
         "## What was done", "", *(f"- {line}" for line in done),
         f"- Tools: torch {torch.__version__.partition('+')[0]}, sentence-transformers "
         f"{metadata.version('sentence-transformers')}, onnxruntime {ort.__version__}.", "",

@@ -37,7 +37,20 @@ STOP_WORDS = frozenset({
 # fmt: on
 
 # Lower-case words that stand before or after a number without belonging to it.
-_NEVER_JOINED = (STOP_WORDS - {"a", "i"}) | {"x", "no", "up", "per", "pro", "plus", "max", "mini", "new", "set", "all", "non"}
+_NEVER_JOINED = (STOP_WORDS - {"a", "i"}) | {
+    "x",
+    "no",
+    "up",
+    "per",
+    "pro",
+    "plus",
+    "max",
+    "mini",
+    "new",
+    "set",
+    "all",
+    "non",
+}
 _ATOM = re.compile(r"[^\W\d_]+|\d+(?:[.,/]\d+)*")
 _CAMEL = re.compile(r"[A-Z]?[a-z]{2,}(?=[A-Z][a-z]{2})|[A-Z][a-z]{2,}")
 _PIECE = re.compile(r"[^\W\d_]+|\d+")

@@ -26,6 +26,8 @@ from engine.text import encoded_text
 SHIPPED = Path(__file__).parent.parent / "models"
 CARD = "encoder.json"
 _MAX_CHARACTERS = 4_000  # of one text; more cannot fit into any window and would only cost tokenisation
+_UNKNOWN = ("[UNK]", "<unk>")
+_LETTERS_PER_TOKEN = 1.25
 _INPUTS = ("input_ids", "attention_mask")
 
 
@@ -92,11 +94,15 @@ class OnnxEncoder:
                 vectors = list(pool.map(self._run, encodings))
         return np.stack(vectors) if vectors else np.empty((0, self.dim), np.float32)
 
-    def known_share(self, query: str) -> float:
-        """The share of a query's tokens that the model's vocabulary has, from 0 to 1."""
+    def understands(self, query: str) -> bool:
+        """Whether the tokenizer finds more in the query than unknown tokens and single letters.
+
+        It does not for scripts the model never learnt; a vector of such a query is near to arbitrary products.
+        """
         encoding = self._tokenizer.encode(query[:_MAX_CHARACTERS], add_special_tokens=False)
-        unknown = encoding.tokens.count("[UNK]") + encoding.tokens.count("<unk>")
-        return 1 - unknown / len(encoding.tokens) if encoding.tokens else 0.0
+        known = [end - start for token, (start, end) in zip(encoding.tokens, encoding.offsets, strict=True)
+                 if token not in _UNKNOWN]  # fmt: skip
+        return 2 * len(known) > len(encoding.tokens) and sum(known) > _LETTERS_PER_TOKEN * len(known)
 
     def _encode_query(self, query: str) -> NDArray[np.float32]:
         vector = self._run(self._tokenizer.encode(self.card.query_prefix + query[:_MAX_CHARACTERS]))

@@ -11,15 +11,20 @@ from engine.types import Candidates, Mask, Rows
 
 
 class DenseRetriever:
-    """An encoder before a vector index. ``min_similarity`` is the cosine below which nothing is an answer."""
+    """An encoder before a vector index.
+
+    ``min_similarity`` is the cosine that the nearest product must reach for there to be any answer.
+    """
 
     def __init__(self, encoder: Encoder, index: VectorIndex, min_similarity: float) -> None:
         self.encoder, self.index, self._floor = encoder, index, min_similarity
 
     def retrieve(self, query: str, k: int, *, allowed: Mask | None = None) -> Candidates:
-        """The ``k`` nearest products by cosine, those under the floor left out."""
+        """The ``k`` nearest products by cosine; none when the query means nothing to the encoder or to the catalog."""
+        if not self.encoder.understands(query):
+            return Candidates.empty()
         found = self.index.search(self.vector(query), k, allowed)
-        return found.head(int(np.count_nonzero(found.scores >= self._floor)))
+        return found if len(found) and found.scores[0] >= self._floor else Candidates.empty()
 
     def vector(self, query: str) -> NDArray[np.float32]:
         """The query's unit vector, float32 (dim,)."""
