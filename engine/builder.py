@@ -13,9 +13,9 @@ from typing import cast
 import msgspec
 import numpy as np
 
-from engine.analysis.analyzer import ANALYZER_VERSION, Analyzer
+from engine.analysis.analyzer import Analyzer
 from engine.columns import Columns
-from engine.config import EngineConfig, IndexConfig
+from engine.config import EngineConfig
 from engine.dense.encoder import OnnxEncoder
 from engine.dense.vectors import Kind, VectorIndex, choose_kind
 from engine.errors import CatalogError
@@ -24,6 +24,7 @@ from engine.product import Product
 from engine.seams import Encoder
 from engine.storage.manifest import FORMAT_VERSION, Manifest, publishing
 from engine.storage.products import ProductStore
+from engine.text import fingerprints
 
 LEXICAL, DENSE = "lexical", "dense"
 _ENCODE_BATCH = 256
@@ -37,10 +38,6 @@ class _Dense:
     kind: str
     encoder: str
     notes: dict[str, str]
-
-
-def analyzer_fingerprint(config: IndexConfig) -> str:
-    return f"aisle-{ANALYZER_VERSION}-{config.language}"
 
 
 def build_index(
@@ -68,11 +65,13 @@ def build_index(
         LexicalRetriever.build(version / LEXICAL, stream, config.index.lexical_backend, analyzer, config.search)
         store = ProductStore(version)
         dense = _build_dense(version, store, encoder, config, progress)
+        analysis, fields = fingerprints(analyzer)
         built["manifest"] = Manifest(
             format_version=FORMAT_VERSION,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             n_products=len(store),
-            analyzer=analyzer_fingerprint(config.index),
+            analyzer=analysis,
+            fields=fields,
             encoder=dense.encoder,
             dense_kind=dense.kind,
             config=config.index,

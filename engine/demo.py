@@ -16,12 +16,13 @@ from engine.storage.products import ProductStore
 SAMPLE = Path(__file__).parent / "sample" / "corpus.jsonl"
 DEFAULT_INDEX = Path("demo-index")
 QUERIES = (
-    "S23 Ultra",
     "samsung big fridge double door",
     "AC with inverter and 5 star rating",
-    "galaxy pad for study",
-    "best phone for night photography",
     "samzung fridge",
+    "best phone for night photography",
+    "flagship foldable",
+    "TV remote",
+    "rt28c3053",
 )
 
 

@@ -13,7 +13,7 @@ import time
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,6 @@ from engine.builder import (
     DENSE,
     LEXICAL,
     Progress,
-    analyzer_fingerprint,
     build_index,
     checked,
     dense_kind,
@@ -42,6 +41,7 @@ from engine.product import Product
 from engine.seams import Encoder, Fusion
 from engine.storage.manifest import Manifest, current_version, publishing, read_manifest, require_intact
 from engine.storage.products import ProductStore
+from engine.text import fingerprints
 from engine.types import (
     Candidates,
     FacetCount,
@@ -146,11 +146,13 @@ class SearchEngine:
         manifest = read_manifest(version)
         if verify:
             require_intact(version, manifest)
-        _require(analyzer_fingerprint(manifest.config) == manifest.analyzer, "analyzer", manifest.analyzer,
-                 analyzer_fingerprint(manifest.config))  # fmt: skip
+        analyzer = Analyzer(manifest.config.language)
+        for part, index, here in zip(
+            ("analyzer", "fields"), (manifest.analyzer, manifest.fields), fingerprints(analyzer), strict=True
+        ):
+            _require(index == here, part, index, here)
         lexical = dense = None
         if "lexical" in config.retrievers:
-            analyzer = Analyzer(manifest.config.language)
             lexical = LexicalRetriever.open(version / LEXICAL, manifest.config.lexical_backend, analyzer, config)
         if "dense" in config.retrievers and manifest.dense_kind:
             encoder = encoder or open_encoder(EngineConfig(index=manifest.config, search=config))
@@ -163,7 +165,10 @@ class SearchEngine:
             raise ConfigError(
                 f"{directory} has no vectors, so it cannot be searched with retrievers={config.retrievers}"
             )
-        return cls(version, manifest, config, ProductStore(version), Columns.open(version), lexical, dense)
+        engine = cls(version, manifest, config, ProductStore(version), Columns.open(version), lexical, dense)
+        # The first search of a process pays for what libraries set up lazily; it should not be a shopper's.
+        engine.search(engine._products[0].title, 1)
+        return engine
 
     def save(self, directory: str | Path) -> None:
         """Publishes a copy of this index in ``directory``."""
@@ -209,7 +214,9 @@ class SearchEngine:
         allowed = self._filter(run, filters)
         searchable = self._understand(run)
         ranking = self._rank(run, offset + k, allowed) if searchable else _Ranking(Candidates.empty(), (), True)
-        hits = self._hydrate(run, ranking, offset, k, explain)
+        hits = self._hydrate(run, ranking, offset, k)
+        if explain:
+            hits = self._explain(run, hits)
         counts = self._facets(run, ranking, facets)
         return SearchResult(query, hits, tuple(run.reports), len(ranking.final), facets=counts)
 
@@ -345,7 +352,7 @@ class SearchEngine:
             others.append(Candidates.ranked(rows, self._popularity[rows]))
 
         def fuse(vector: NDArray[np.float32]) -> Candidates:
-            return self._fusion([lexical, Candidates.ranked(rows, vectors @ vector), *others], len(rows))
+            return self._fusion([lexical, Candidates.ranked(rows, _cosines(vectors, vector)), *others], len(rows))
 
         fused = fuse(query)
         stages.append(("fusion", fused))
@@ -360,17 +367,23 @@ class SearchEngine:
         run.report("feedback", started, len(rows), len(fused), f"from the best {len(best)}")
         return fused
 
-    def _hydrate(self, run: _Run, ranking: _Ranking, offset: int, k: int, explain: bool) -> tuple[Hit, ...]:
+    def _hydrate(self, run: _Run, ranking: _Ranking, offset: int, k: int) -> tuple[Hit, ...]:
         started = time.perf_counter()
         rows, scores = ranking.final.rows[offset : offset + k], ranking.final.scores[offset : offset + k]
         hits = tuple(
-            Hit(product, rank, score, trace, self._matches(run.query, product) if explain else ())
+            Hit(product, rank, score, trace)
             for rank, (product, score, trace) in enumerate(
                 zip(self._products.get(rows), scores.tolist(), _traces(ranking, rows), strict=True), offset + 1
             )
         )
         run.report("hydrate", started, len(ranking.final), len(hits))
         return hits
+
+    def _explain(self, run: _Run, hits: tuple[Hit, ...]) -> tuple[Hit, ...]:
+        started = time.perf_counter()
+        explained = tuple(replace(hit, matches=self._matches(run.query, hit.product)) for hit in hits)
+        run.report("explain", started, len(hits), len(hits))
+        return explained
 
     def _matches(self, query: str, product: Product) -> tuple[TermMatch, ...]:
         return self._lexical.explain(query, product) if self._lexical else ()
@@ -394,6 +407,12 @@ def _traces(ranking: _Ranking, rows: Rows) -> Iterator[tuple[StageTrace, ...]]:
             StageTrace(stage, places[row] + 1, scores[places[row]]) if row in places else StageTrace(stage, None, None)
             for stage, places, scores in stages
         )
+
+
+def _cosines(vectors: NDArray[np.float32], vector: NDArray[np.float32]) -> NDArray[np.float32]:
+    # Not vectors @ vector: that may wake BLAS's threads, and a search uses one core.
+    cosines: NDArray[np.float32] = np.einsum("ij,j->i", vectors, vector)
+    return cosines
 
 
 def _moved(query: NDArray[np.float32], best: NDArray[np.float32], weight: float) -> NDArray[np.float32]:

@@ -5,12 +5,25 @@ Catalog text is hostile input: mark-up is taken out, entities are resolved, noth
 
 from __future__ import annotations
 
+import hashlib
 import html
 import re
 
+from engine.analysis.analyzer import Analyzer
 from engine.analysis.units import UNITS
 from engine.product import AttributeValue, Product
 
+_PROBE = Product(
+    product_id="SKU-1",
+    title='Acme SmartRemote™ MLT-D206L for 55" TVs, 1 TB &amp; <b>Wi-Fi</b>',
+    brand="Acme",
+    model="RT28C3053S8/HL",
+    description="Women's running shoes, 12,000 BTU, galaxy s 23, 4x8 ft., café. " * 12,
+    bullets=("3 in 1 charger", "s23ultra"),
+    category=("Home", "Kitchen", "Fridges"),
+    attributes={"color": "Red", "type": "Dryer", "screen_size_in": 55, "smart": True, "sizes": ["S", "M"], "n": 3},
+    ean=("0884420588030",),
+)
 _TAG = re.compile(r"<[^<>]{1,500}>")
 _SUMMARY_WORDS = 50
 _SEPARATOR = " . "  # ends a phrase for the analyzer: nothing is joined across it
@@ -34,6 +47,14 @@ def lexical_fields(product: Product) -> dict[str, str]:
         "summary": _summary(product),
         "body": plain(_SEPARATOR.join((product.description, *product.bullets))),
     }
+
+
+def fingerprints(analyzer: Analyzer) -> tuple[str, str]:
+    """Of the analyzer and of the fields: digests of what they make of a fixed product, so no change goes unseen."""
+    terms = [analyzer.terms(text) for text in (_PROBE.title, _PROBE.model, _PROBE.description, *_PROBE.bullets)]
+    analysis = hashlib.sha256(repr((analyzer.language, terms)).encode()).hexdigest()
+    fields = hashlib.sha256(repr((lexical_fields(_PROBE), encoded_text(_PROBE))).encode()).hexdigest()
+    return analysis[:16], fields[:16]
 
 
 def _summary(product: Product) -> str:

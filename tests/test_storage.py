@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 import engine.analysis.analyzer
-import engine.builder
+import engine.text
 from engine import (
     CatalogError,
     EngineConfig,
@@ -186,8 +186,13 @@ class TestMismatch:
             load(index)
 
     def test_another_analyzer(self, index, monkeypatch):
-        monkeypatch.setattr(engine.builder, "ANALYZER_VERSION", 999)
+        monkeypatch.setattr(engine.analysis.analyzer, "_LINKS", "")
         with pytest.raises(IndexMismatchError, match="analyzer"):
+            load(index)
+
+    def test_other_fields(self, index, monkeypatch):
+        monkeypatch.setattr(engine.text, "_SUMMARY_WORDS", 3)
+        with pytest.raises(IndexMismatchError, match="fields"):
             load(index)
 
     def test_another_encoder(self, index):

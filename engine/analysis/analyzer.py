@@ -25,9 +25,6 @@ import Stemmer
 
 from engine.analysis.units import UNITS, canonical_number
 
-#: Raised whenever a change here alters the terms of any text: indexes built by another version are refused.
-ANALYZER_VERSION = 1
-
 # fmt: off
 STOP_WORDS = frozenset({
     "a", "an", "and", "are", "as", "at", "be", "by", "for", "from", "has", "have", "i", "in", "is", "it", "its",

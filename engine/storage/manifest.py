@@ -39,12 +39,16 @@ class FileEntry(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What an index version is and what it was made with. ``notes`` are for people: choices made and why."""
+    """What an index version is and what it was made with.
+
+    ``analyzer``, ``fields`` and ``encoder`` are fingerprints; ``notes`` are for people: choices made and why.
+    """
 
     format_version: int
     created: str
     n_products: int
     analyzer: str
+    fields: str
     encoder: str
     dense_kind: str
     config: IndexConfig
@@ -68,6 +72,7 @@ def publishing(index: Path, describe: Callable[[], Manifest]) -> Iterator[Path]:
     ``describe`` is called when the files are there; its ``files`` are filled in here. The index that was published
     before stays in place until the moment of the switch.
     """
+    is_new = not index.exists()
     index.mkdir(parents=True, exist_ok=True)
     for stale in index.glob(_BUILDING + "*"):
         if not _is_alive(stale):
@@ -84,6 +89,8 @@ def publishing(index: Path, describe: Callable[[], Manifest]) -> Iterator[Path]:
         building.rename(index / _VERSIONS / name)
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
+        if is_new:
+            shutil.rmtree(index, ignore_errors=True)
         raise
     before = _current_name(index)
     pointer = index / f"{_CURRENT}.{uuid.uuid4().hex[:8]}"
