@@ -330,7 +330,7 @@ def _model_card(conversion: Conversion, source: _Source, figures: Figures | None
     ]
     if bits == 8:
         done.append(
-            "Smoothed (SmoothQuant); weights in 8 bits per channel, activations quantised at run time. Not trained further."
+            "Smoothed (SmoothQuant); weights in 8 bits per channel, activations as it runs. Not trained further."
         )
     for kind, prefix in (("queries", card.query_prefix), ("products", card.product_prefix)):
         if prefix:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-Feeds = Mapping[str, NDArray[np.int64]]
+Feeds = Mapping[str, NDArray[np.int64] | NDArray[np.float32]]
 
 _STRENGTH = 0.75  # 0 leaves all outliers to the inputs, 1 moves them all into the weights; best of 0.5 to 0.9 by cosine
 _SMALLEST = 1e-5
