@@ -16,7 +16,6 @@ from benchmarks.metrics import PerQuery, Ranking, evaluate
 from benchmarks.systems import factory
 from engine.errors import AisleError
 
-WARM_UP = 20  # searches before the first timed one
 _WARM_UP_WORDS = 5
 
 
@@ -26,7 +25,7 @@ class BrokenSystemError(AisleError):
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One system's rankings and figures. ``latencies`` are in ms; ``stages`` are mean ms of those that ran."""
+    """One system's rankings and figures. ``latencies`` are in ms; ``stages`` are median ms of those that ran."""
 
     name: str
     rankings: dict[str, Ranking] = field(repr=False)
@@ -77,18 +76,18 @@ def measure(
         products=sum(1 for _ in bench.products()), seconds=took, bytes=None, peak_memory_mb=peak_memory_mb()
     )
     values = evaluate(search_set.qrels, rankings, search_set.grading)
-    mean_stages = {stage: float(np.mean(ms)) for stage, ms in stages.items()}
+    median_stages = {stage: float(np.median(ms)) for stage, ms in stages.items()}
     return Measured(
-        name, rankings, values, list(latencies.values()), mean_stages, degraded, build, peak_memory_mb()
+        name, rankings, values, list(latencies.values()), median_stages, degraded, build, peak_memory_mb()
     )  # fmt: skip
 
 
-def warm_up_texts(titles: Sequence[str], queries: SearchSet) -> list[str]:
-    """Texts to warm up with: the first words of titles from all over the catalog, none of them a query of the set."""
+def warm_up_texts(titles: Sequence[str], queries: SearchSet, n: int) -> list[str]:
+    """``n`` texts to warm up with: the first words of titles from all over the catalog, no query of the set."""
     asked = set(queries.queries.values())
-    step = max(1, len(titles) // WARM_UP)
+    step = max(1, len(titles) // n)
     texts = (" ".join(title.split()[:_WARM_UP_WORDS]) for title in titles[::step])
-    return [text for text in texts if text not in asked][:WARM_UP]
+    return [text for text in texts if text not in asked][:n]
 
 
 def _checked(name: str, query_id: str, ranking: Ranking, k: int, allowed: object) -> Ranking:

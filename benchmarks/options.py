@@ -46,6 +46,9 @@ Out = Annotated[
 ]
 Runs = Annotated[Path | None, _path("Folder of the TREC run files, SYSTEM.run.", "beside --out")]
 Seed = Annotated[int, typer.Option(min=0, help="Of everything that is drawn at random.")]
+WarmUp = Annotated[
+    int, typer.Option(min=1, help="Searches before the first timed one. A JVM gets faster over thousands of them.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, not as tables.")]
 
 Sets = Annotated[str, typer.Option(help="SET:SPLIT or SET:SPLIT@N (the first N queries), comma-separated.")]

@@ -140,7 +140,7 @@ def _conditions(result: Result) -> list[str]:
         state = "kept from an earlier run" if build["reused"] else "built now"
         lines.append(
             f"- {name}: index {state} in {build['seconds']:.1f} s; {system['n_empty']} queries without results, "
-            f"{len(system['degraded'])} degraded stages{f'; mean ms: {stages}' if stages else ''}."
+            f"{len(system['degraded'])} degraded stages{f'; median ms: {stages}' if stages else ''}."
         )
     return [*lines, ""]
 

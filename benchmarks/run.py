@@ -43,6 +43,7 @@ class Plan:
     k: int
     pool: bool
     seed: int
+    warm_up: int
     out: Path
     runs: Path
     command: str
@@ -57,7 +58,7 @@ def run(search_set: SearchSet, bench: Workbench, plan: Plan, bars: Bars) -> dict
     _check(plan)
     titles = read_titles(search_set.corpus)
     about = _about(search_set, bench, plan, titles)
-    warm_up = warm_up_texts(list(titles.values()), search_set)
+    warm_up = warm_up_texts(list(titles.values()), search_set, plan.warm_up)
     done: list[Measured] = []
     result: dict[str, Any] = {}
     for name in plan.systems:
@@ -128,6 +129,7 @@ def main(
     out: options.Out = None,
     runs: options.Runs = None,
     seed: options.Seed = 1,
+    warm_up: options.WarmUp = 20,
     as_json: options.Json = False,
 ) -> None:
     """Measure search systems: quality with intervals and significance, latency, build speed, size and memory.
@@ -140,7 +142,7 @@ def main(
     split = split or ("synthetic" if set_name == SAMPLE else "dev")
     out = out or Path("results") / f"{set_name}-{split}.json"
     names = tuple(name.strip() for name in systems.split(",") if name.strip())
-    plan = Plan(names, k, pool, seed, out, runs or out.parent, shlex.join(["python", *sys.argv]))
+    plan = Plan(names, k, pool, seed, warm_up, out, runs or out.parent, shlex.join(["python", *sys.argv]))
     try:
         search_set = load_set(set_name, split, data, queries=queries, qrels=qrels, first=first, relevant=relevant)
         with Bars(errors) as bars:
