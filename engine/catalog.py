@@ -36,7 +36,7 @@ _FIELDS = Product.__struct_fields__
 _ALIASES = {"id": "product_id", "sku": "product_id", "asin": "product_id", "name": "title", "gtin": "ean"}
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _PLAIN_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,15})?")
-_ROW_ERRORS = (ValueError, OverflowError, RecursionError)  # msgspec.MsgspecError and UnicodeError are ValueErrors
+_ROW_ERRORS = (ValueError, RecursionError)  # msgspec.MsgspecError and UnicodeError are ValueErrors
 _ROW_NOTE = " (Parquet has no lines; the number is the row's)"
 _TYPE_NAMES = {"str": "text", "int": "a whole number", "float": "a number", "bool": "true/false"}
 _TYPE_NAMES |= {"array": "a list", "object": "an object"}
@@ -255,8 +255,6 @@ def _to_product(row: dict[str, Any], raw: object) -> Product | _Bad:
 def _explain(error: Exception, row: dict[str, Any]) -> tuple[str | None, str]:
     """Field and reason of a failed validation, from msgspec's message and the values it was about."""
     message = str(error)
-    if isinstance(error, OverflowError):
-        return "rating_count", "is too large"  # the one number that msgspec does not turn into a float
     if found := re.fullmatch(r"Object missing required field `(\w+)`", message):
         return found[1], "is missing; every product needs it"
     if found := re.fullmatch(r"Object contains unknown field `(.*)`", message, re.DOTALL):

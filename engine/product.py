@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 _NUMBERS = (float, int)
-_LARGEST = 1e300  # beyond it, integers no longer fit into floats
+_LARGEST = 2**63 - 1  # what JSON writers and columns can hold as a whole number
 
 AttributeValue = str | bool | int | float | list[str]
 
@@ -45,11 +45,16 @@ class Product(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         for name in ("price", "rating", "rating_count", "popularity"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= _LARGEST:  # NaN fails too
-                raise ValueError(f"{name} is {value}; it must be a finite number, 0 or more")
+                raise ValueError(f"{name} is {_shown(value)}; it must be a finite number from 0 to 2^63")
         for key, value in self.attributes.items():
             # Runs for every attribute of every hit: an exact type is a quicker question than isinstance.
             if type(value) in _NUMBERS and not -_LARGEST <= value <= _LARGEST:  # type: ignore[operator]
-                raise ValueError(f"attributes.{key} is {value}; it must be a finite number")
+                raise ValueError(f"attributes.{key} is {_shown(value)}; it must be a finite number under 2^63")
+
+
+def _shown(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:40]}…"
 
 
 def to_json(product: Product) -> bytes:

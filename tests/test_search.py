@@ -43,10 +43,10 @@ class TestRelevance:
     def test_judged_queries(self, sample, kind, least):
         assert self.mean_ndcg(sample, kind) > least
 
-    def test_hybrid_beats_its_parts_on_colloquial_queries(self, sample):
-        hybrid = self.mean_ndcg(sample, "colloquial")
+    def test_hybrid_beats_its_parts(self, sample):
+        hybrid = self.mean_ndcg(sample, "")
         for part in ("lexical", "dense"):
-            assert hybrid > self.mean_ndcg(sample, "colloquial", SearchConfig(retrievers=(part,)))
+            assert hybrid > self.mean_ndcg(sample, "", SearchConfig(retrievers=(part,))) + 0.05
 
     @pytest.mark.parametrize(
         "spell", [str, str.lower, lambda m: m.replace("-", "").lower(), lambda m: m.replace("-", " ")]
