@@ -26,6 +26,9 @@ class Equal:
     field: str
     value: Value
 
+    def __post_init__(self) -> None:
+        _check_value(self.field, self.value)
+
 
 @dataclass(frozen=True, slots=True)
 class In:
@@ -37,6 +40,8 @@ class In:
     def __init__(self, field: str, values: Sequence[Value]) -> None:
         if isinstance(values, str):
             raise InvalidFilterError(f"In({field!r}, …) takes a list of values, not the text {values!r}")
+        for value in values:
+            _check_value(field, value)
         object.__setattr__(self, "field", field)
         object.__setattr__(self, "values", tuple(values))
 
@@ -95,6 +100,13 @@ def parse_filter(text: str) -> Filter:
     if not _is_number(value):
         raise InvalidFilterError(f"the filter {text!r} compares with {value!r}, which is no number")
     return Range(field, at_most=float(value)) if operator == "<=" else Range(field, at_least=float(value))
+
+
+def _check_value(field: str, value: object) -> None:
+    if not isinstance(value, (str, bool, int, float)):
+        raise InvalidFilterError(
+            f"the filter on {field!r} has the value {value!r}; it must be text, a flag or a number"
+        )
 
 
 def _is_number(text: str) -> bool:

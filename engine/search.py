@@ -210,7 +210,7 @@ class SearchEngine:
         """
         _check(query, k, offset, deadline_ms)
         started = time.perf_counter()
-        run = _Run(query[:_MAX_QUERY], None if deadline_ms is None else started + deadline_ms / 1e3)
+        run = _Run(_readable(query), None if deadline_ms is None else started + deadline_ms / 1e3)
         allowed = self._filter(run, filters)
         searchable = self._understand(run)
         ranking = self._rank(run, offset + k, allowed) if searchable else _Ranking(Candidates.empty(), (), True)
@@ -244,7 +244,7 @@ class SearchEngine:
         rows = np.flatnonzero(mask) if mask is not None else np.empty(0, np.int64)
         if not len(rows):
             raise InvalidQueryError(f"the index has no product {product_id!r}")
-        run = _Run(query[:_MAX_QUERY], None)
+        run = _Run(_readable(query), None)
         ranking = self._rank(run, 1, None) if self._understand(run) else _Ranking(Candidates.empty(), (), True)
         place = np.flatnonzero(ranking.final.rows == rows[0])
         rank, score = (int(place[0]) + 1, float(ranking.final.scores[place[0]])) if len(place) else (0, 0.0)
@@ -255,6 +255,8 @@ class SearchEngine:
 
     def _filter(self, run: _Run, filters: Sequence[Filter]) -> Mask | None:
         started = time.perf_counter()
+        if isinstance(filters, (Equal, In, Range, Exists, str)):
+            raise InvalidFilterError(f"filters is {filters!r}; it must be a list of filters")
         for filter in filters:
             if not isinstance(filter, (Equal, In, Range, Exists)):
                 raise InvalidFilterError(f"{filter!r} is no filter; use Equal, In, Range or Exists from engine")
@@ -461,6 +463,11 @@ def _require(matches: bool, part: str, index: str, here: str) -> None:
             f"the index was built with {part} {index!r}, this engine has {here!r}. "
             "Build the index again with: aisle build CATALOG --out INDEX"
         )
+
+
+def _readable(query: str) -> str:
+    """What is read of a query: its beginning, without the half characters that no encoding of text has."""
+    return query[:_MAX_QUERY].encode(errors="replace").decode()
 
 
 def _check(query: str, k: int, offset: int, deadline_ms: float | None) -> None:

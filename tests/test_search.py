@@ -98,7 +98,14 @@ class TestFilters:
             small.search("phone", filters=[filter])
 
     @pytest.mark.parametrize(
-        "make", [lambda: Range("price"), lambda: In("brand", "Acme"), lambda: Range("price", float("nan"))]
+        "make",
+        [
+            lambda: Range("price"),
+            lambda: In("brand", "Acme"),
+            lambda: Range("price", float("nan")),
+            lambda: Equal("brand", None),
+            lambda: In("brand", [["Acme"]]),
+        ],
     )
     def test_a_filter_that_says_nothing(self, make):
         with pytest.raises(InvalidFilterError):
@@ -123,6 +130,11 @@ class TestFilters:
     def test_text_that_is_no_filter(self, text):
         with pytest.raises(InvalidFilterError):
             engine.filters.parse_filter(text)
+
+    @pytest.mark.parametrize("filters", [Equal("brand", "Acme"), "brand=Acme", ["brand=Acme"], [None]])
+    def test_what_is_no_list_of_filters(self, small, filters):
+        with pytest.raises(InvalidFilterError):
+            small.search("phone", filters=filters)
 
     def test_facets_count_the_candidates(self, small):
         result = small.search("phone", 5, facets=["brand", "category"])
@@ -241,6 +253,9 @@ class TestBadInput:
     def test_query_syntax_is_plain_text(self, sample, syntax):
         query = syntax.format("fridge") if "{}" in syntax else f"samsung {syntax} fridge"
         assert sample.search(query, 5).hits
+
+    def test_half_a_character_is_no_crash(self, sample):
+        assert sample.search("samsung \ud800 fridge", 3).hits
 
     def test_100_000_characters(self, sample):
         assert sample.search("samsung fridge " * 7_000, 3).hits
