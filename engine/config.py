@@ -19,12 +19,12 @@ LEXICAL_FIELDS = ("title", "brand", "model", "category", "attributes", "summary"
 
 _FIELD_WEIGHTS = {
     "title": 2.0,
-    "brand": 0.8,
-    "model": 1.3,
-    "category": 1.4,
+    "brand": 1.0,
+    "model": 1.35,
+    "category": 1.5,
     "attributes": 1.55,
-    "summary": 1.65,
-    "body": 0.35,
+    "summary": 1.7,
+    "body": 0.3,
 }
 
 
@@ -66,13 +66,13 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     field_weights: dict[str, float] = msgspec.field(default_factory=lambda: dict(_FIELD_WEIGHTS))
     field_tie: float = 0.0
     fusion: Literal["weighted", "rrf"] = "weighted"
-    lexical_weight: float = 0.5
-    lexical_power: float = 1.4
-    code_weight: float = 0.5
-    popularity_weight: float = 0.03
+    lexical_weight: float = 0.465
+    lexical_power: float = 1.75
+    code_weight: float = 0.8
+    popularity_weight: float = 0.025
     rrf_k: int = 60
-    feedback_products: int = 4
-    feedback_weight: float = 0.42
+    feedback_products: int = 3
+    feedback_weight: float = 0.52
     depth: int = 200
     min_similarity: float = 0.3
     threads: int = 0
