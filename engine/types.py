@@ -40,9 +40,6 @@ class Candidates:
         order = np.lexsort((rows, -scores))[:k]
         return cls(np.asarray(rows[order], np.int64), np.asarray(scores[order], np.float32))
 
-    def head(self, k: int) -> Candidates:
-        return Candidates(self.rows[:k], self.scores[:k])
-
 
 @dataclass(frozen=True, slots=True)
 class StageReport:
