@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
-from importlib import import_module
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -47,11 +47,28 @@ class _Group(TyperGroup):
         raise typer.Exit(2)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(metadata.version("aisle"))
+        raise typer.Exit
+
+
 app = typer.Typer(
-    cls=_Group, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
-    help="Product search: build an index of a catalog, search it, and see why a product is where it is.\n\n"
-    "Try it: aisle demo",
+    cls=_Group, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
 )  # fmt: skip
+
+
+@app.callback()
+def _aisle(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Product search: build an index of a catalog, search it, and see why a product is where it is.
+
+    Try it: aisle demo
+    """
+
 
 Index = Annotated[Path, typer.Argument(metavar="INDEX", help="The directory of an index.")]
 Query = Annotated[str, typer.Argument(metavar="QUERY", help="What a shopper would type.")]

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,14 @@ def test_an_interrupted_build_leaves_the_index_as_it_was(
     assert "nothing was published" in run("build", catalog, "--out", index, "--encoder", "none", code=130).stderr
     assert json.loads(run("info", index, "--json").stdout) == before
     assert not list(Path(index).glob(".building*"))
+
+
+def test_version_is_that_of_the_package() -> None:
+    try:
+        expected = metadata.version("aisle")
+    except metadata.PackageNotFoundError:
+        pytest.skip("run from the sources, without an installation")
+    assert run("--version").stdout.strip() == expected
 
 
 def test_search_prints_hits_why_and_timings(index: str) -> None:
