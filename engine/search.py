@@ -345,13 +345,10 @@ class SearchEngine:
     ) -> Candidates:
         """Fuses on cosines of all candidates, then once more after the best of them have moved the query's vector."""
         assert self._dense is not None
-        assert self._lexical is not None
         started = time.perf_counter()
         rows = union([lexical, dense])
         vectors, query = self._dense.vectors(rows), self._dense.vector(run.query)
-        others = [self._lexical.retrieve_codes(run.query, len(lexical), allowed=_only(rows, len(self)))]
-        if self._popularity is not None:
-            others.append(Candidates.ranked(rows, self._popularity[rows]))
+        others = self._signals(run.query, rows) if self.config.fusion == "weighted" else []
 
         def fuse(vector: NDArray[np.float32]) -> Candidates:
             return self._fusion([lexical, Candidates.ranked(rows, _cosines(vectors, vector)), *others], len(rows))
@@ -368,6 +365,14 @@ class SearchEngine:
         stages.append(("feedback", fused))
         run.report("feedback", started, len(rows), len(fused), f"from the best {len(best)}")
         return fused
+
+    def _signals(self, query: str, rows: Rows) -> list[Candidates]:
+        """What else speaks for a candidate: the query's model codes, and popularity. Too weak for an equal vote."""
+        assert self._lexical is not None
+        signals = [self._lexical.retrieve_codes(query, len(rows), allowed=_only(rows, len(self)))]
+        if self._popularity is not None:
+            signals.append(Candidates.ranked(rows, self._popularity[rows]))
+        return signals
 
     def _hydrate(self, run: _Run, ranking: _Ranking, offset: int, k: int) -> tuple[Hit, ...]:
         started = time.perf_counter()
