@@ -12,11 +12,12 @@ from typing import cast
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from engine.analysis.analyzer import Analyzer
 from engine.columns import Columns
 from engine.config import EngineConfig
-from engine.dense.encoder import OnnxEncoder
+from engine.dense.encoder import OnnxEncoder, is_shipped
 from engine.dense.vectors import Kind, VectorIndex, choose_kind
 from engine.errors import CatalogError
 from engine.lexical.retriever import LexicalRetriever
@@ -54,7 +55,7 @@ def build_index(
     (``engine.catalog`` and ``SearchEngine.build`` see to that). ``encoder`` replaces the configured one. On any error
     the directory is as it was before.
     """
-    config = config or EngineConfig()
+    config = _settled(config or EngineConfig())
     directory = Path(directory)
     encoder = encoder or open_encoder(config)
     built: dict[str, Manifest] = {}
@@ -79,6 +80,14 @@ def build_index(
             files={},
         )
     return directory
+
+
+def _settled(config: EngineConfig) -> EngineConfig:
+    """With the encoder's directory, if it is one, as a path that holds wherever the index is loaded from."""
+    name = config.index.encoder
+    if not name or is_shipped(name) or not Path(name).is_dir():
+        return config
+    return replace(config, index=replace(config.index, encoder=str(Path(name).resolve())))
 
 
 def open_encoder(config: EngineConfig) -> OnnxEncoder | None:

@@ -25,6 +25,7 @@ from engine import (
     SearchEngine,
 )
 from engine.builder import build_index
+from engine.dense.encoder import SHIPPED
 from engine.storage.manifest import current_version, problems, read_manifest
 from tests.conftest import HashedWordsEncoder, synthetic_products
 
@@ -244,6 +245,18 @@ class TestBuilding:
         engine_ = SearchEngine.build(rows, tmp_path, encoder=HashedWordsEncoder())
         assert load(tmp_path).search("fridge").hits[0].product == rows[0]
         assert engine_.search("drop table").hits[0].product == rows[1]
+
+    def test_an_unknown_language_is_named(self, tmp_path):
+        config = EngineConfig(index=IndexConfig(encoder="", language="klingon"))
+        with pytest.raises(engine.ConfigError, match="english"):
+            SearchEngine.build(synthetic_products(2), tmp_path / "index", config)
+
+    def test_an_encoder_directory_is_found_from_anywhere(self, tmp_path, monkeypatch):
+        shutil.copytree(SHIPPED / "all-MiniLM-L6-v2", tmp_path / "encoder")
+        monkeypatch.chdir(tmp_path)
+        SearchEngine.build(synthetic_products(2), "index", EngineConfig(index=IndexConfig(encoder="encoder")))
+        monkeypatch.chdir("/")
+        assert SearchEngine.load(tmp_path / "index").search("phone").hits
 
     def test_configuration_round_trips(self, tmp_path):
         config = EngineConfig(

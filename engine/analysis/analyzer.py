@@ -24,6 +24,7 @@ from itertools import pairwise
 import Stemmer
 
 from engine.analysis.units import UNITS, canonical_number
+from engine.errors import ConfigError
 
 # fmt: off
 STOP_WORDS = frozenset({
@@ -99,6 +100,8 @@ class Analyzer:
     """
 
     def __init__(self, language: str = "english") -> None:
+        if language not in Stemmer.algorithms():
+            raise ConfigError(f"language is {language!r}; it must be one of {', '.join(Stemmer.algorithms())}")
         self.language = language
         # A Snowball stemmer keeps state while it runs; the GIL makes each call whole, the cache makes them rare.
         stemmer = Stemmer.Stemmer(language)

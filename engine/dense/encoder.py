@@ -63,8 +63,7 @@ class OnnxEncoder:
     @classmethod
     def named(cls, name: str, *, max_tokens: int = 96, threads: int = 1) -> OnnxEncoder:
         """The shipped encoder of that name, or the one in the directory ``name``."""
-        shipped = SHIPPED / name
-        return cls(shipped if (shipped / CARD).exists() else name, max_tokens=max_tokens, threads=threads)
+        return cls(SHIPPED / name if is_shipped(name) else name, max_tokens=max_tokens, threads=threads)
 
     @property
     def dim(self) -> int:
@@ -118,6 +117,11 @@ class OnnxEncoder:
             0
         ][0]
         return vector
+
+
+def is_shipped(name: str) -> bool:
+    """Whether an encoder of that name comes with Aisle."""
+    return (SHIPPED / name / CARD).exists()
 
 
 def _read_card(directory: Path) -> EncoderCard:
