@@ -62,8 +62,7 @@ def build_index(
     with publishing(directory, lambda: built["manifest"]) as version:
         stream = Columns.build(version, ProductStore.write(version, _counted(products, progress)))
         analyzer = Analyzer(config.index.language)
-        (version / LEXICAL).mkdir()
-        LexicalRetriever.build(version / LEXICAL, stream, config.index.lexical_backend, analyzer, config.search)
+        LexicalRetriever.build(version / LEXICAL, stream, config.index.lexical_backend, analyzer)
         store = ProductStore(version)
         dense = _build_dense(version, store, encoder, config, progress)
         analysis, fields = fingerprints(analyzer)
@@ -146,7 +145,7 @@ def _build_dense(
         share = encoder.n_truncated / max(encoder.n_texts, 1)
         notes["truncated"] = (
             f"{encoder.n_truncated} of {encoder.n_texts} products ({share:.0%}) have more text than the "
-            f"{config.index.max_tokens} tokens that are encoded"
+            f"{encoder.max_tokens} tokens that are encoded"
         )
     return _Dense(kind, encoder.fingerprint, notes)
 

@@ -313,7 +313,7 @@ class SearchEngine:
         if lexical is None or dense is None:
             final = stages[0][1] if stages else Candidates.empty()
             return _Ranking(final, tuple(stages), exhausted)
-        final = self._fuse(run, lexical, dense, stages)
+        final = self._fuse(run, lexical, dense, allowed, stages)
         return _Ranking(final, tuple(stages), exhausted)
 
     def _retrieve_dense(self, run: _Run, depth: int, allowed: Mask | None) -> Candidates | None:
@@ -341,14 +341,15 @@ class SearchEngine:
         return found
 
     def _fuse(
-        self, run: _Run, lexical: Candidates, dense: Candidates, stages: list[tuple[str, Candidates]]
-    ) -> Candidates:
+        self, run: _Run, lexical: Candidates, dense: Candidates, allowed: Mask | None,
+        stages: list[tuple[str, Candidates]],
+    ) -> Candidates:  # fmt: skip
         """Fuses on cosines of all candidates, then once more after the best of them have moved the query's vector."""
         assert self._dense is not None
         started = time.perf_counter()
         rows = union([lexical, dense])
         vectors, query = self._dense.vectors(rows), self._dense.vector(run.query)
-        others = self._signals(run.query, rows) if self.config.fusion == "weighted" else []
+        others = self._signals(run.query, rows, allowed) if self.config.fusion == "weighted" else []
 
         def fuse(vector: NDArray[np.float32]) -> Candidates:
             return self._fusion([lexical, Candidates.ranked(rows, _cosines(vectors, vector)), *others], len(rows))
@@ -366,10 +367,12 @@ class SearchEngine:
         run.report("feedback", started, len(rows), len(fused), f"from the best {len(best)}")
         return fused
 
-    def _signals(self, query: str, rows: Rows) -> list[Candidates]:
+    def _signals(self, query: str, rows: Rows, allowed: Mask | None) -> list[Candidates]:
         """What else speaks for a candidate: the query's model codes, and popularity. Too weak for an equal vote."""
         assert self._lexical is not None
-        signals = [self._lexical.retrieve_codes(query, len(rows), allowed=_only(rows, len(self)))]
+        codes = self._lexical.retrieve_codes(query, self.config.depth, allowed=allowed)
+        known = np.isin(codes.rows, rows)
+        signals = [Candidates(codes.rows[known], codes.scores[known])]
         if self._popularity is not None:
             signals.append(Candidates.ranked(rows, self._popularity[rows]))
         return signals
@@ -454,12 +457,6 @@ def _percentiles(columns: Columns) -> NDArray[np.float32] | None:
             places[known] = (np.searchsorted(np.sort(values[known]), values[known], "right")) / len(known)
             return places
     return None
-
-
-def _only(rows: Rows, n: int) -> Mask:
-    mask = np.zeros(n, np.bool_)
-    mask[rows] = True
-    return mask
 
 
 def _require(matches: bool, part: str, index: str, here: str) -> None:

@@ -121,6 +121,14 @@ class TestVocabulary:
         assert set(self.sources("fridge for the door")) == {"fridg", "door"}
         assert set(self.sources("for the")) == {"for", "the"}
 
+    def test_a_flood_of_unknown_words_is_not_respelt_word_by_word(self):
+        query = " ".join(f"samzun{letter}" for letter in "abcdefghijkmnopqrstuvwxy")
+        expanded = [t for t in self.vocabulary.expand(ANALYZER, query) if t.source != "typed"]
+        assert {t.text for t in expanded} == {"samsung"}
+        asked = self.vocabulary.nearest.cache_info().currsize
+        self.vocabulary.expand(ANALYZER, " ".join(f"qqvzxk{letter}" for letter in "abcdefghijkmnopqrstuvwxy"))
+        assert self.vocabulary.nearest.cache_info().currsize <= asked + 8
+
     def test_round_trip(self, tmp_path):
         self.vocabulary.save(tmp_path / "v.tsv")
         assert Vocabulary.load(tmp_path / "v.tsv").frequencies == self.vocabulary.frequencies

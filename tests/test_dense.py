@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,13 +18,12 @@ from tests.conftest import HashedWordsEncoder, synthetic_products
 
 
 class EncoderContract:
-    def encoder(self):
-        raise NotImplementedError
+    encoder: Any
 
     @pytest.fixture(scope="class")
     @classmethod
     def subject(cls):
-        return cls().encoder()
+        return cls.encoder()
 
     def test_shape_type_and_length(self, subject):
         vectors = subject.encode_queries(["samsung fridge", "tv"])
@@ -49,13 +50,11 @@ class EncoderContract:
 
 
 class TestHashedWords(EncoderContract):
-    def encoder(self):
-        return HashedWordsEncoder()
+    encoder = HashedWordsEncoder
 
 
 class TestShipped(EncoderContract):
-    def encoder(self):
-        return OnnxEncoder.named("all-MiniLM-L6-v2", threads=2)
+    encoder = partial(OnnxEncoder.named, "all-MiniLM-L6-v2", threads=2)
 
     def test_meaning_not_letters(self, subject):
         query = subject.encode_queries(["refrigerator"])[0]

@@ -28,6 +28,7 @@ from engine.analysis.analyzer import STOP_WORDS, Analyzer, Term
 _MIN_PART = 3  # letters; shorter halves of a compound are chance hits
 _SPELL_WEIGHTS = {1: 0.8, 2: 0.6}
 _SPELL_MAX = 3  # nearest words tried for one unknown word
+_RESPELT_MAX = 8  # unknown words of one query; each costs a pass over the vocabulary
 _SPELLED_KINDS = frozenset({"word", "part", "joined"})  # a number or a code is never "corrected"
 _PREFIX_WEIGHT = 0.8
 _PREFIX_LENGTH = 4  # characters of a code that are enough to complete it
@@ -126,7 +127,8 @@ class Vocabulary:
     def expand(self, analyzer: Analyzer, query: str) -> list[QueryTerm]:
         """The terms to search for ``query``, each once, in the query's order.
 
-        Stop words are left out unless the query has nothing else. At most 64 typed terms are used.
+        Stop words are left out unless the query has nothing else. At most 64 typed terms are used, and the first 8
+        unknown ones expanded.
         """
         typed = list(dict.fromkeys(analyzer.analyze(query)))
         content = [t for t in typed if t.text not in STOP_WORDS] or typed
@@ -136,9 +138,11 @@ class Vocabulary:
             if text not in out:
                 out[text] = QueryTerm(text, weight, source, origin, is_code)
 
-        for term in content[:_MAX_QUERY_TERMS]:
+        content = content[:_MAX_QUERY_TERMS]
+        unknown = [term for term in content if term.text not in self][:_RESPELT_MAX]
+        for term in content:
             add(term.text, 1.0, "typed", term.text, term.is_code)
-            if term.text not in self:
+            if term in unknown:
                 self._expand_unknown(analyzer, term, add)
         words = analyzer.words(query)[:_MAX_QUERY_TERMS]
         for left, right in pairwise(words):

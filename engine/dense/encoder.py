@@ -46,7 +46,8 @@ class EncoderCard(msgspec.Struct, frozen=True, kw_only=True):
 class OnnxEncoder:
     """An encoder directory: ``encoder.json``, ``model.onnx`` (ids and mask in, unit vectors out), ``tokenizer.json``.
 
-    Thread-safe. ``n_texts`` and ``n_truncated`` count the products encoded and those that were cut at ``max_tokens``.
+    Thread-safe. ``max_tokens`` is the lower of what was asked and what the model can see. ``n_texts`` and
+    ``n_truncated`` count the products encoded and those that were cut there.
     """
 
     def __init__(self, directory: str | Path, *, max_tokens: int = 96, threads: int = 1) -> None:
@@ -55,7 +56,7 @@ class OnnxEncoder:
         model, tokenizer = (_read_checked(self.directory, name, self.card) for name in ("model.onnx", "tokenizer.json"))
         self._session = _session(model, self.directory, self.card.dim)
         self._tokenizer = _tokenizer(tokenizer, self.directory)
-        self._max_tokens = min(max_tokens, self.card.max_tokens)
+        self.max_tokens = min(max_tokens, self.card.max_tokens)
         self._threads = threads
         self.n_texts = self.n_truncated = 0
         self._query = lru_cache(maxsize=10_000)(self._encode_query)
@@ -72,7 +73,7 @@ class OnnxEncoder:
     @property
     def fingerprint(self) -> str:
         """The model's name and checksum, and how much of a text it sees."""
-        return f"{self.card.name}:{self.card.sha256['model.onnx'][:16]}:{self._max_tokens}"
+        return f"{self.card.name}:{self.card.sha256['model.onnx'][:16]}:{self.max_tokens}"
 
     def encode_queries(self, queries: Sequence[str]) -> Embeddings:
         """Float32 (n, dim), unit length. Recent queries come from a cache."""
@@ -85,7 +86,7 @@ class OnnxEncoder:
         texts = [self.card.product_prefix + encoded_text(product)[:_MAX_CHARACTERS] for product in products]
         encodings = self._tokenizer.encode_batch(texts)
         self.n_texts += len(texts)
-        self.n_truncated += sum(len(encoding.ids) > self._max_tokens for encoding in encodings)
+        self.n_truncated += sum(len(encoding.ids) > self.max_tokens for encoding in encodings)
         if self._threads == 1 or len(texts) < 2:
             vectors = [self._run(encoding) for encoding in encodings]
         else:
@@ -99,8 +100,8 @@ class OnnxEncoder:
         It does not for scripts the model never learnt; a vector of such a query is near to arbitrary products.
         """
         encoding = self._tokenizer.encode(query[:_MAX_CHARACTERS], add_special_tokens=False)
-        known = [end - start for token, (start, end) in zip(encoding.tokens, encoding.offsets, strict=True)
-                 if token not in _UNKNOWN]  # fmt: skip
+        pieces = zip(encoding.tokens, encoding.offsets, strict=True)
+        known = [end - start for token, (start, end) in pieces if token not in _UNKNOWN]
         return 2 * len(known) > len(encoding.tokens) and sum(known) > _LETTERS_PER_TOKEN * len(known)
 
     def _encode_query(self, query: str) -> NDArray[np.float32]:
@@ -110,12 +111,11 @@ class OnnxEncoder:
 
     def _run(self, encoding: Encoding) -> NDArray[np.float32]:
         ids = encoding.ids
-        if len(ids) > self._max_tokens:
-            ids = [*ids[: self._max_tokens - 1], ids[-1]]  # keeps the closing special token
+        if len(ids) > self.max_tokens:
+            ids = [*ids[: self.max_tokens - 1], ids[-1]]  # keeps the closing special token
         row = np.array([ids], np.int64)
-        vector: NDArray[np.float32] = self._session.run(None, {"input_ids": row, "attention_mask": np.ones_like(row)})[
-            0
-        ][0]
+        outputs = self._session.run(None, {"input_ids": row, "attention_mask": np.ones_like(row)})
+        vector: NDArray[np.float32] = outputs[0][0]
         return vector
 
 

@@ -52,10 +52,8 @@ class LexicalRetriever:
         self._weights, self._tie = dict(config.field_weights), config.field_tie
         self.plan = lru_cache(maxsize=10_000)(self._plan)
 
-    @classmethod
-    def build(
-        cls, directory: Path, products: Iterable[Product], backend: str, analyzer: Analyzer, config: SearchConfig
-    ) -> LexicalRetriever:
+    @staticmethod
+    def build(directory: Path, products: Iterable[Product], backend: str, analyzer: Analyzer) -> None:
         """Analyses and indexes products, in row order, below ``directory``. Streams: holds only the vocabulary."""
         frequencies: Counter[str] = Counter()
         totals: Counter[str] = Counter()
@@ -71,12 +69,9 @@ class LexicalRetriever:
                 yield fields
 
         (directory / _INDEX).mkdir(parents=True)
-        index = _backend_class(backend).build(directory / _INDEX, documents())
-        statistics = _Statistics(count, dict(totals))
-        (directory / _STATISTICS).write_bytes(msgspec.json.encode(statistics))
-        vocabulary = Vocabulary(frequencies)
-        vocabulary.save(directory / _VOCABULARY)
-        return cls(index, analyzer, vocabulary, statistics, config)
+        _backend_class(backend).build(directory / _INDEX, documents())
+        (directory / _STATISTICS).write_bytes(msgspec.json.encode(_Statistics(count, dict(totals))))
+        Vocabulary(frequencies).save(directory / _VOCABULARY)
 
     @classmethod
     def open(cls, directory: Path, backend: str, analyzer: Analyzer, config: SearchConfig) -> LexicalRetriever:
@@ -92,10 +87,6 @@ class LexicalRetriever:
     def configured(self, config: SearchConfig) -> LexicalRetriever:
         """The same index with other weights."""
         return LexicalRetriever(self._backend, self._analyzer, self._vocabulary, self._statistics, config)
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        return self._vocabulary
 
     def retrieve(self, query: str, k: int, *, allowed: Mask | None = None) -> Candidates:
         """The best ``k`` products that hold at least one term of the query."""
