@@ -1,7 +1,7 @@
 """Indexes kept between runs, and what building each one cost.
 
 An index is used again only when everything that shaped it is as it was: the catalog's bytes, the IndexConfig, the
-encoder, the source files that build and the packages they use. Otherwise it is built anew, and the reason is said.
+encoder, the reranker, the source files that build, the packages they use. Otherwise it is built anew, and why is said.
 """
 
 from __future__ import annotations
@@ -16,21 +16,29 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from benchmarks.sources import checksums_below
 from engine.catalog import read_catalog
 from engine.config import EngineConfig, IndexConfig
-from engine.dense.encoder import CARD, SHIPPED
+from engine.dense.encoder import ENCODERS
 from engine.errors import IndexCorruptError, IndexNotFoundError
 from engine.lexical.retriever import BACKENDS
+from engine.model_files import ModelKind
 from engine.product import Product
 from engine.search import SearchEngine
 from engine.storage.manifest import FORMAT_VERSION, current_version
+from ranking import cross_encoder
 
 Report = Callable[[str, int, int | None], None]
 
+#: Read while this module is imported, as ``benchmarks.sources`` reads the engine's files.
+_RANKING = {
+    f"ranking.{path.stem}": hashlib.sha256(path.read_bytes()).hexdigest()
+    for path in sorted(Path(cross_encoder.__file__).parent.glob("*.py"))
+}
 _PACKAGES = ("tantivy", "faiss-cpu", "onnxruntime", "tokenizers", "PyStemmer")
 
 
@@ -135,10 +143,16 @@ def _made_of(config: IndexConfig) -> dict[str, str]:
     parts |= {"format": str(FORMAT_VERSION), "python": platform.python_version()}
     parts |= {name: installed(name) for name in _PACKAGES}
     if config.encoder:
-        card = SHIPPED / config.encoder / CARD
-        card = card if card.exists() else Path(config.encoder) / CARD
-        parts["encoder"] = hashlib.sha256(card.read_bytes()).hexdigest() if card.exists() else "missing"
+        parts["encoder"] = _card(ENCODERS, config.encoder)
+    if config.reranker:
+        parts |= _RANKING | {"reranker": _card(cross_encoder.RERANKERS, config.reranker)}
     return parts
+
+
+def _card(kind: ModelKind[Any], name: str) -> str:
+    """The checksum of a model's card, which has those of its files."""
+    card = kind.find(name) / kind.card_file
+    return hashlib.sha256(card.read_bytes()).hexdigest() if card.exists() else "missing"
 
 
 def installed(package: str) -> str:

@@ -68,8 +68,11 @@ RANGES: dict[str, Span] = {
 
 #: Numeric settings that stay as they are. The title's weight is the unit of the others: only ratios matter, as fusion
 #: normalises. What more depth costs (time) and a lower floor costs (wrong answers where nothing is right), the figures
-#: that are tuned for do not see. ``rrf_k`` belongs to the other fusion, ``threads`` to the machine.
-NOT_TUNED = frozenset({"field_weights.title", "depth", "min_similarity", "rrf_k", "threads"})
+#: that are tuned for do not see. ``rrf_k`` belongs to the other fusion, ``threads`` to the machine; reranking is tuned
+#: for itself, on top of what retrieval was tuned to.
+NOT_TUNED = frozenset(
+    {"field_weights.title", "depth", "min_similarity", "rrf_k", "rerank_depth", "rerank_weight", "threads"}
+)
 
 
 def point_of(config: SearchConfig) -> Point:

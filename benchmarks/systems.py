@@ -73,18 +73,23 @@ class Variant:
 
 
 def _lexical(**index: Any) -> Variant:
-    return Variant(search={"retrievers": ("lexical",)}, index={"encoder": "", **index})
+    return Variant(
+        search={"retrievers": ("lexical",), "rerank_depth": 0}, index={"encoder": "", "reranker": "", **index}
+    )
 
 
-_BOTH = ("lexical", "dense")
+def _first_stage(*retrievers: str, **search: Any) -> Variant:
+    return Variant(search={"retrievers": retrievers, "rerank_depth": 0, **search})
 
-#: Name to factory, or to the "module:attribute" of one. Lexical systems have an index without vectors, so that its
-#: size and the time it takes to build are their own.
+
+#: Name to factory, or to the "module:attribute" of one. Lexical systems have an index without vectors and tokens, so
+#: that its size and the time it takes to build are their own. Only ``hybrid+rerank`` reranks, as deep as configured.
 SYSTEMS: dict[str, Factory | str] = {
     "bm25": _lexical(lexical_backend="tantivy"),
-    "dense": Variant(search={"retrievers": ("dense",)}),
-    "hybrid": Variant(search={"retrievers": _BOTH}),
-    "hybrid-rrf": Variant(search={"retrievers": _BOTH, "fusion": "rrf"}),
+    "dense": _first_stage("dense"),
+    "hybrid": _first_stage("lexical", "dense"),
+    "hybrid-rrf": _first_stage("lexical", "dense", fusion="rrf"),
+    "hybrid+rerank": Variant(search={"retrievers": ("lexical", "dense")}),
     "lucene": _lexical(lexical_backend="lucene"),
     "rank-bm25": _lexical(lexical_backend="rank-bm25"),
     "bm25s": "benchmarks.bm25s_peer:Bm25s",

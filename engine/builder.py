@@ -1,4 +1,6 @@
-"""Building an index: one pass over the products for text and columns, one over the stored products for vectors."""
+"""Building an index: one pass over the products for text and columns; over the stored products one for vectors and one
+for what the reranker must know of them.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +8,10 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast
 
 import msgspec
 import numpy as np
@@ -17,17 +20,19 @@ from msgspec.structs import replace
 from engine.analysis.analyzer import Analyzer
 from engine.columns import Columns
 from engine.config import EngineConfig
-from engine.dense.encoder import OnnxEncoder, is_shipped
+from engine.dense.encoder import ENCODERS, OnnxEncoder
 from engine.dense.vectors import Kind, VectorIndex, choose_kind
 from engine.errors import CatalogError
 from engine.lexical.retriever import LexicalRetriever
 from engine.product import Product
-from engine.seams import Encoder
+from engine.seams import Encoder, RerankerModel
 from engine.storage.manifest import FORMAT_VERSION, Manifest, publishing
 from engine.storage.products import ProductStore
 from engine.text import fingerprints
 
-LEXICAL, DENSE = "lexical", "dense"
+LEXICAL, DENSE, RERANK = "lexical", "dense", "rerank"
+#: The class of configured rerankers. By name, for they stand above the engine, and only an index with one loads it.
+_RERANKER = "ranking.cross_encoder:CrossEncoderModel"
 _ENCODE_BATCH = 256
 
 #: Called with a stage's name, how many products it has done, and how many there are (None while unknown).
@@ -47,17 +52,19 @@ def build_index(
     config: EngineConfig | None = None,
     *,
     encoder: Encoder | None = None,
+    reranker: RerankerModel | None = None,
     progress: Progress = lambda *_: None,
 ) -> Path:
     """Builds and publishes an index of ``products`` in ``directory``; returns the directory.
 
     Streams: products are written as they come; in memory stay the vocabulary and the columns. Ids must be unique
-    (``engine.catalog`` and ``SearchEngine.build`` see to that). ``encoder`` replaces the configured one. On any error
-    the directory is as it was before.
+    (``engine.catalog`` and ``SearchEngine.build`` see to that). ``encoder`` and ``reranker`` replace the configured
+    ones. On any error the directory is as it was before.
     """
     config = _settled(config or EngineConfig())
     directory = Path(directory)
     encoder = encoder or open_encoder(config)
+    reranker = reranker or open_reranker(config.index.reranker)
     built: dict[str, Manifest] = {}
     with publishing(directory, lambda: built["manifest"]) as version:
         stream = Columns.build(version, ProductStore.write(version, _counted(products, progress)))
@@ -65,6 +72,7 @@ def build_index(
         LexicalRetriever.build(version / LEXICAL, stream, config.index.lexical_backend, analyzer)
         store = ProductStore(version)
         dense = _build_dense(version, store, encoder, config, progress)
+        rerank_note = _build_rerank(version, store, reranker, progress)
         analysis, fields = fingerprints(analyzer)
         built["manifest"] = Manifest(
             format_version=FORMAT_VERSION,
@@ -74,19 +82,20 @@ def build_index(
             fields=fields,
             encoder=dense.encoder,
             dense_kind=dense.kind,
+            reranker=reranker.fingerprint if reranker else "",
             config=config.index,
-            notes=dense.notes,
+            notes={**dense.notes, RERANK: rerank_note},
             files={},
         )
     return directory
 
 
 def _settled(config: EngineConfig) -> EngineConfig:
-    """With the encoder's directory, if it is one, as a path that holds wherever the index is loaded from."""
-    name = config.index.encoder
-    if not name or is_shipped(name) or not Path(name).is_dir():
-        return config
-    return replace(config, index=replace(config.index, encoder=str(Path(name).resolve())))
+    """With models' directories as paths that hold wherever the index is loaded from."""
+    index = config.index
+    index = replace(index, encoder=ENCODERS.lasting(index.encoder)) if index.encoder else index
+    index = replace(index, reranker=_reranker_class().lasting(index.reranker)) if index.reranker else index
+    return replace(config, index=index)
 
 
 def open_encoder(config: EngineConfig) -> OnnxEncoder | None:
@@ -95,6 +104,26 @@ def open_encoder(config: EngineConfig) -> OnnxEncoder | None:
     return (
         OnnxEncoder.named(name, max_tokens=config.index.max_tokens, threads=config.search.n_threads) if name else None
     )
+
+
+class _RerankerClass(Protocol):
+    def named(self, name: str) -> RerankerModel:
+        """The shipped model of that name, or the one in the directory ``name``. Raises ModelError."""
+        ...
+
+    def lasting(self, name: str) -> str:
+        """``name``, absolute if it is that of a directory."""
+        ...
+
+
+def _reranker_class() -> _RerankerClass:
+    module, attribute = _RERANKER.split(":")
+    return cast(_RerankerClass, getattr(import_module(module), attribute))
+
+
+def open_reranker(name: str) -> RerankerModel | None:
+    """The configured reranker, or None where ``name`` is empty."""
+    return _reranker_class().named(name) if name else None
 
 
 def checked(rows: Iterable[Product | dict[str, object]]) -> Iterator[Product]:
@@ -148,6 +177,20 @@ def _build_dense(
             f"{encoder.max_tokens} tokens that are encoded"
         )
     return _Dense(kind, encoder.fingerprint, notes)
+
+
+def _build_rerank(version: Path, store: ProductStore, reranker: RerankerModel | None, progress: Progress) -> str:
+    if reranker is None:
+        return "off: the configuration names no reranker"
+
+    def products() -> Iterator[Product]:
+        for done, product in enumerate(store, 1):
+            yield product
+            if done % 500 == 0 or done == len(store):
+                progress(RERANK, done, len(store))
+
+    (version / RERANK).mkdir()
+    return reranker.build(version / RERANK, products())
 
 
 def _batches(products: Iterable[Product]) -> Iterator[list[Product]]:

@@ -52,6 +52,10 @@ class Columns:
         }
         self._mask = lru_cache(maxsize=256)(self._evaluate)
 
+    def __len__(self) -> int:
+        """How many products there are."""
+        return self._n
+
     @property
     def fields(self) -> list[str]:
         """Every field that some product has, by name."""

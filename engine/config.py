@@ -28,17 +28,23 @@ _FIELD_WEIGHTS = {
 }
 
 
+_SHARES = ("field_tie", "lexical_weight", "code_weight", "popularity_weight", "feedback_weight", "rerank_weight")
+_LEAST = {"depth": 1, "rrf_k": 0, "feedback_products": 0, "rerank_depth": 0, "threads": 0}
+
+
 class IndexConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What an index is made of.
 
     ``lexical_backend`` is tantivy, lucene or rank-bm25. ``encoder`` is the name of a shipped encoder, the path of an
-    encoder directory, or empty for an index without dense retrieval. ``dense_index`` is auto, exact, sq8, hnsw or ivf.
+    encoder directory, or empty for an index without dense retrieval. ``reranker`` is the same for reranking.
+    ``dense_index`` is auto, exact, sq8, hnsw or ivf.
     ``max_tokens`` is what of a product's text is encoded. ``memory_mb`` bounds what the vectors may take in memory
     when ``auto`` chooses; 0 means half of this machine's memory. ``language`` is the stemmer's.
     """
 
     lexical_backend: Literal["tantivy", "lucene", "rank-bm25"] = "tantivy"
     encoder: str = "all-MiniLM-L6-v2"
+    reranker: str = ""
     dense_index: Literal["auto", "exact", "sq8", "hnsw", "ivf"] = "auto"
     max_tokens: int = 96
     memory_mb: int = 0
@@ -59,7 +65,9 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
       towards theirs; 0 turns that off.
     - ``depth``: candidates from each retriever.
     - ``min_similarity``: the cosine that the nearest product must reach for dense retrieval to have an answer.
-    - ``threads``: cores used in batches and builds; 0 means all that this process may use.
+    - ``rerank_depth``: how many of the best fused products are reranked, where the index has a reranker; 0 turns that
+      off. ``rerank_weight``: what the reranker's probability counts in the score; the fused score counts the rest.
+    - ``threads``: cores used in batches, builds and by all reranking together; 0 means all that this process may use.
     """
 
     retrievers: tuple[Literal["lexical", "dense"], ...] = ("lexical", "dense")
@@ -75,6 +83,8 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     feedback_weight: float = 0.52
     depth: int = 200
     min_similarity: float = 0.3
+    rerank_depth: int = 50
+    rerank_weight: float = 0.7
     threads: int = 0
 
     def __post_init__(self) -> None:
@@ -85,10 +95,10 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             raise ConfigError("field_weights must be 0 or more, and at least one above 0")
         if not self.retrievers:
             raise ConfigError("retrievers is empty; name lexical, dense or both")
-        for name in ("field_tie", "lexical_weight", "code_weight", "popularity_weight", "feedback_weight"):
+        for name in _SHARES:
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be from 0 to 1")
-        for name, least in (("depth", 1), ("rrf_k", 0), ("feedback_products", 0), ("threads", 0)):
+        for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be {least} or more")
 

@@ -37,7 +37,7 @@ class IndexCorruptError(AisleError):
 
 
 class IndexMismatchError(AisleError):
-    """The index was made by another format, analyzer, or encoder than the one that would read it."""
+    """The index was made by another format, analyzer, encoder or reranker than the one that would read it."""
 
 
 class ModelError(AisleError):

@@ -47,6 +47,20 @@ class WeightedFusion:
         return Candidates.ranked(rows, total, k)
 
 
+def reranked(fused: Candidates, probabilities: Scores, weight: float) -> Candidates:
+    """``fused`` with its first ``len(probabilities)`` rows ordered by ``weight · probability + (1 - weight) · fused``.
+
+    Fused scores count from 0 to 1, the best one. A row without a probability (NaN), and every row after them, counts
+    as improbable: it keeps its order, behind those that have one. Scores never rise down the list.
+    """
+    scores = np.float32(1 - weight) * normalise(fused.scores, 0.0)
+    known = np.flatnonzero(np.isfinite(probabilities))
+    scores[known] += np.float32(weight) * probabilities[known]
+    first = known[np.lexsort((fused.rows[known], -scores[known]))]
+    order = np.concatenate([first, np.setdiff1d(np.arange(len(fused)), first)])
+    return Candidates(fused.rows[order], np.minimum.accumulate(scores[order]))
+
+
 def normalise(scores: Scores, floor: float | None) -> Scores:
     """Scores with ``floor`` (None: the lowest) at 0 and the highest at 1; all equal ones are 1."""
     low = float(scores.min()) if floor is None else floor

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.product import Product
-from engine.types import Candidates, Mask
+from engine.types import Candidates, Mask, Rows, Scored
 
 Embeddings = NDArray[np.float32]
 
@@ -47,6 +48,39 @@ class Fusion(Protocol):
     """Merges rankings of the same query into one of at most ``k`` rows."""
 
     def __call__(self, lists: Sequence[Candidates], k: int) -> Candidates: ...
+
+
+class Reranker(Protocol):
+    """Says how probable it is that each candidate is what the query asks for. Thread-safe; opened on one index."""
+
+    def understands(self, query: str) -> bool:
+        """Whether the model's answer to this query would mean anything."""
+        ...
+
+    def score(self, query: str, rows: Rows, deadline: float | None) -> Scored:
+        """Calibrated probabilities of ``rows``, which are unique and come best first.
+
+        Returns by ``deadline`` (on ``time.perf_counter``'s clock; None leaves all the time). Where not all rows fit,
+        the first are preferred. It gets all rows at once, so that an implementation may compare them.
+        """
+        ...
+
+
+class RerankerModel(Protocol):
+    """A reranker that has not met an index: what it must know of the products is written when one is built."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Names what ``build`` writes; a reranker only opens an index that has its own."""
+        ...
+
+    def build(self, directory: Path, products: Iterable[Product]) -> str:
+        """Writes below ``directory``, which is empty, products in row order. Returns a note for people."""
+        ...
+
+    def open(self, directory: Path, threads: int) -> Reranker:
+        """Reads what ``build`` wrote. All searches together use ``threads`` cores. Raises IndexCorruptError."""
+        ...
 
 
 class LexicalBackend(Protocol):

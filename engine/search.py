@@ -1,33 +1,34 @@
 """The one orchestrator: a query goes in, stages run in order, each leaves a report, hits come out.
 
-``understand → filter → retrieve (lexical, dense) → fuse → feedback → hydrate → facets``. Lexical retrieval is
-mandatory where it is configured; dense retrieval and feedback are optional, and degrade visibly.
+``filter → understand → rank (engine/ranker.py) → hydrate → explain → facets``. The ranking's optional stages degrade
+visibly.
 """
 
 from __future__ import annotations
 
-import logging
 import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from engine.analysis.analyzer import STOP_WORDS, Analyzer
+from engine.analysis.analyzer import Analyzer
 from engine.builder import (
     DENSE,
     LEXICAL,
+    RERANK,
     Progress,
     build_index,
     checked,
     dense_kind,
     open_encoder,
+    open_reranker,
 )
 from engine.columns import Columns
 from engine.config import EngineConfig, SearchConfig
@@ -35,83 +36,42 @@ from engine.dense.retriever import DenseRetriever
 from engine.dense.vectors import VectorIndex
 from engine.errors import ConfigError, IndexMismatchError, InvalidFilterError, InvalidQueryError
 from engine.filters import Equal, Exists, Filter, In, Range
-from engine.fusion import ReciprocalRankFusion, WeightedFusion, union
 from engine.lexical.retriever import LexicalRetriever
+from engine.pace import Pace
 from engine.product import Product
-from engine.seams import Encoder, Fusion
+from engine.ranker import Ranker, Ranking, Run
+from engine.seams import Encoder, RerankerModel
 from engine.storage.manifest import Manifest, current_version, publishing, read_manifest, require_intact
 from engine.storage.products import ProductStore
 from engine.text import fingerprints
-from engine.types import (
-    Candidates,
-    FacetCount,
-    Hit,
-    Mask,
-    Rows,
-    SearchResult,
-    StageReport,
-    StageStatus,
-    StageTrace,
-    TermMatch,
-)
-
-logger = logging.getLogger(__name__)
+from engine.types import FacetCount, Hit, Mask, SearchResult, TermMatch
 
 _MAX_QUERY = 2_000  # characters; what is beyond is not read, and the understand stage says so
-_DEPTH_GROWTH = 4
-
-
-@dataclass(slots=True)
-class _Run:
-    """One search under way: its clock and the reports so far."""
-
-    query: str
-    deadline: float | None
-    reports: list[StageReport] = field(default_factory=list)
-
-    @property
-    def remaining_ms(self) -> float:
-        return float("inf") if self.deadline is None else (self.deadline - time.perf_counter()) * 1e3
-
-    def report(
-        self, stage: str, started: float, n_in: int, n_out: int, note: str = "", status: StageStatus = "ran"
-    ) -> None:
-        elapsed = (time.perf_counter() - started) * 1e3
-        self.reports.append(StageReport(stage, status, n_in, n_out, elapsed, note))
-
-
-@dataclass(frozen=True, slots=True)
-class _Ranking:
-    """The final order and, per stage, the order it had."""
-
-    final: Candidates
-    stages: tuple[tuple[str, Candidates], ...]
-    exhausted: bool
 
 
 class SearchEngine:
-    """Searches one index version. Thread-safe; every search uses one core.
+    """Searches one index version. Thread-safe; every search uses one core, but for reranking, which all searches
+    together do on ``threads`` cores.
 
     Make one with ``build`` or ``load``.
     """
 
     def __init__(
         self, version: Path, manifest: Manifest, config: SearchConfig, products: ProductStore, columns: Columns,
-        lexical: LexicalRetriever | None, dense: DenseRetriever | None,
+        ranker: Ranker,
     ) -> None:  # fmt: skip
         self.version, self.manifest, self.config = version, manifest, config
-        self._products, self._columns = products, columns
-        self._lexical, self._dense = lexical, dense
-        self._fusion = _fusion(config)
-        self._popularity = _percentiles(columns) if config.popularity_weight else None
-        self._dense_ms = 0.0  # what dense retrieval lately took; deadlines are planned with it
+        self._products, self._columns, self._ranker = products, columns, ranker
+        # What the stages after ranking lately took, in milliseconds a hit or facet; deadlines are planned with it.
+        self._paces = {stage: Pace() for stage in ("hydrate", "explain", "facets")}
 
     # ------------------------------------------------------------------------------------------- making and keeping
 
     @classmethod
     def build(
         cls, products: Iterable[Product | dict[str, object]], directory: str | Path | None = None,
-        config: EngineConfig | None = None, *, encoder: Encoder | None = None, progress: Progress = lambda *_: None,
+        config: EngineConfig | None = None, *, encoder: Encoder | None = None, reranker: RerankerModel | None = None,
+        progress: Progress = lambda *_: None,
     ) -> SearchEngine:  # fmt: skip
         """Builds an index of ``products`` (records or mappings) and opens it.
 
@@ -121,8 +81,8 @@ class SearchEngine:
         config = config or EngineConfig()
         target = Path(directory) if directory else Path(tempfile.mkdtemp(prefix="aisle-"))
         try:
-            build_index(checked(products), target, config, encoder=encoder, progress=progress)
-            engine = cls.load(target, config.search, encoder=encoder)
+            build_index(checked(products), target, config, encoder=encoder, reranker=reranker, progress=progress)
+            engine = cls.load(target, config.search, encoder=encoder, reranker=reranker)
         except BaseException:
             if directory is None:
                 shutil.rmtree(target, ignore_errors=True)
@@ -134,12 +94,13 @@ class SearchEngine:
     @classmethod
     def load(
         cls, directory: str | Path, config: SearchConfig | None = None, *, encoder: Encoder | None = None,
-        verify: bool = True,
+        reranker: RerankerModel | None = None, verify: bool = True,
     ) -> SearchEngine:  # fmt: skip
         """Opens the published index in ``directory``.
 
-        ``verify`` reads every file once to check its checksum. ``encoder`` stands in for the index's own and must have
-        its fingerprint. Raises IndexNotFoundError, IndexCorruptError, IndexMismatchError or ModelError.
+        ``verify`` reads every file once to check its checksum. ``encoder`` and ``reranker`` stand in for the index's
+        own and must have their fingerprints. Raises IndexNotFoundError, IndexCorruptError, IndexMismatchError or
+        ModelError.
         """
         config = config or SearchConfig()
         version = current_version(Path(directory))
@@ -150,22 +111,24 @@ class SearchEngine:
         for part, index, here in zip(
             ("analyzer", "fields"), (manifest.analyzer, manifest.fields), fingerprints(analyzer), strict=True
         ):
-            _require(index == here, part, index, here)
+            if index != here:
+                raise _mismatch(part, index, here)
         lexical = dense = None
         if "lexical" in config.retrievers:
             lexical = LexicalRetriever.open(version / LEXICAL, manifest.config.lexical_backend, analyzer, config)
         if "dense" in config.retrievers and manifest.dense_kind:
-            encoder = encoder or open_encoder(EngineConfig(index=manifest.config, search=config))
-            fingerprint = encoder.fingerprint if encoder else "none"
-            _require(fingerprint == manifest.encoder, "encoder", manifest.encoder, fingerprint)
-            if encoder:
-                vectors = VectorIndex.open(version / DENSE, dense_kind(manifest))
-                dense = DenseRetriever(encoder, vectors, config.min_similarity)
+            dense = _open_dense(version, manifest, config, encoder)
         if lexical is None and dense is None:
             raise ConfigError(
                 f"{directory} has no vectors, so it cannot be searched with retrievers={config.retrievers}"
             )
-        engine = cls(version, manifest, config, ProductStore(version), Columns.open(version), lexical, dense)
+        opened = None
+        if config.rerank_depth and (manifest.reranker or reranker):
+            reranker = _matching("reranker", manifest.reranker, reranker or open_reranker(manifest.config.reranker))
+            opened = reranker.open(version / RERANK, config.n_threads)
+        columns = Columns.open(version)
+        ranker = Ranker(config, columns, lexical, dense, opened)
+        engine = cls(version, manifest, config, ProductStore(version), columns, ranker)
         # The first search of a process pays for what libraries set up lazily; it should not be a shopper's.
         engine.search(engine._products[0].title, 1)
         return engine
@@ -178,14 +141,12 @@ class SearchEngine:
                 shutil.copy2(self.version / name, target / name)
 
     def configured(self, config: SearchConfig) -> SearchEngine:
-        """This index, searched another way. Shares all data; retrievers that were not loaded stay out."""
-        lexical = self._lexical.configured(config) if self._lexical and "lexical" in config.retrievers else None
-        dense = None
-        if self._dense and "dense" in config.retrievers:
-            dense = DenseRetriever(self._dense.encoder, self._dense.index, config.min_similarity)
-        if lexical is None and dense is None:
-            raise ConfigError(f"none of {config.retrievers} was loaded with this engine")
-        return SearchEngine(self.version, self.manifest, config, self._products, self._columns, lexical, dense)
+        """This index, searched another way.
+
+        Shares all data, and the reranker's threads; retrievers and a reranker that were not loaded stay out.
+        """
+        ranker = self._ranker.configured(config)
+        return SearchEngine(self.version, self.manifest, config, self._products, self._columns, ranker)
 
     def __len__(self) -> int:
         return len(self._products)
@@ -204,16 +165,17 @@ class SearchEngine:
         """The ``k`` best products for ``query`` after the first ``offset``.
 
         Pages are stable: hits 11 to 20 are the same whether asked for as k=20 or as k=10, offset=10. A query without
-        letters or digits has no hits. With ``deadline_ms`` optional stages are left out when they would not fit.
+        letters or digits has no hits. With ``deadline_ms`` optional stages are left out where they would not fit, and
+        reranking stops when the time is up; how far it came can then differ from page to page.
         ``facets`` names fields to count over the candidates; ``explain`` fills in every hit's ``matches``.
         Raises InvalidQueryError and InvalidFilterError.
         """
         _check(query, k, offset, deadline_ms)
         started = time.perf_counter()
-        run = _Run(_readable(query), None if deadline_ms is None else started + deadline_ms / 1e3)
+        run = Run(_readable(query), None if deadline_ms is None else started + deadline_ms / 1e3)
+        run.reserve_ms = self._reserve_ms(k, explain, len(facets))
         allowed = self._filter(run, filters)
-        searchable = self._understand(run)
-        ranking = self._rank(run, offset + k, allowed) if searchable else _Ranking(Candidates.empty(), (), True)
+        ranking = self._ranker.rank(run, offset + k, allowed) if self._understand(run) else Ranking.empty()
         hits = self._hydrate(run, ranking, offset, k)
         if explain:
             hits = self._explain(run, hits)
@@ -244,16 +206,16 @@ class SearchEngine:
         rows = np.flatnonzero(mask) if mask is not None else np.empty(0, np.int64)
         if not len(rows):
             raise InvalidQueryError(f"the index has no product {product_id!r}")
-        run = _Run(_readable(query), None)
-        ranking = self._rank(run, 1, None) if self._understand(run) else _Ranking(Candidates.empty(), (), True)
+        run = Run(_readable(query), None)
+        ranking = self._ranker.rank(run, 1, None) if self._understand(run) else Ranking.empty()
         place = np.flatnonzero(ranking.final.rows == rows[0])
         rank, score = (int(place[0]) + 1, float(ranking.final.scores[place[0]])) if len(place) else (0, 0.0)
         product = self._products[int(rows[0])]
-        return Hit(product, rank, score, next(_traces(ranking, rows[:1])), self._matches(run.query, product))
+        return Hit(product, rank, score, next(ranking.traces(rows[:1])), self._matches(run.query, product))
 
     # ------------------------------------------------------------------------------------------------------- stages
 
-    def _filter(self, run: _Run, filters: Sequence[Filter]) -> Mask | None:
+    def _filter(self, run: Run, filters: Sequence[Filter]) -> Mask | None:
         started = time.perf_counter()
         if isinstance(filters, (Equal, In, Range, Exists, str)):
             raise InvalidFilterError(f"filters is {filters!r}; it must be a list of filters")
@@ -265,206 +227,84 @@ class SearchEngine:
             run.report("filter", started, len(self), int(np.count_nonzero(mask)), f"{len(filters)} filters")
         return mask
 
-    def _understand(self, run: _Run) -> bool:
+    def _understand(self, run: Run) -> bool:
         """Whether the query has anything to search for."""
         started = time.perf_counter()
-        if self._lexical:
+        if self._ranker.lexical:
             terms = [
                 term.text if term.source == "typed" else f"{term.text} ({term.source}: {term.origin})"
-                for term in self._lexical.plan(run.query)
+                for term in self._ranker.lexical.plan(run.query)
             ]
         else:
             terms = [word for word in run.query.split() if any(c.isalnum() for c in word)]
         run.report("understand", started, 1, len(terms), ", ".join(terms) or "nothing to search for in this query")
         return bool(terms)
 
-    def _rank(self, run: _Run, needed: int, allowed: Mask | None) -> _Ranking:
-        """Ranks at least ``needed`` products, if that many match.
-
-        Candidates come in tiers of growing depth, and a tier never changes the order of the ones before it, so that
-        the next page cannot move what the last one showed.
-        """
-        depth = self.config.depth
-        ranking = self._rank_tier(run, depth, allowed)
-        while len(ranking.final) < needed and not ranking.exhausted:
-            depth *= _DEPTH_GROWTH
-            deeper = self._rank_tier(run, depth, allowed)
-            new = ~np.isin(deeper.final.rows, ranking.final.rows)
-            final = Candidates(
-                np.concatenate([ranking.final.rows, deeper.final.rows[new]]),
-                np.concatenate([ranking.final.scores, np.minimum(deeper.final.scores[new], _last(ranking.final))]),
-            )
-            ranking = _Ranking(final, deeper.stages, deeper.exhausted)
-        return ranking
-
-    def _rank_tier(self, run: _Run, depth: int, allowed: Mask | None) -> _Ranking:
-        stages: list[tuple[str, Candidates]] = []
-        lexical = dense = None
-        if self._lexical:
-            started = time.perf_counter()
-            lexical = self._lexical.retrieve(run.query, depth, allowed=allowed)
-            run.report("lexical", started, len(self), len(lexical))
-            stages.append(("lexical", lexical))
-        if self._dense:
-            dense = self._retrieve_dense(run, depth, allowed)
-            if dense is not None:
-                stages.append(("dense", dense))
-        exhausted = all(len(found) < depth for _, found in stages)
-        if lexical is None or dense is None:
-            final = stages[0][1] if stages else Candidates.empty()
-            return _Ranking(final, tuple(stages), exhausted)
-        final = self._fuse(run, lexical, dense, allowed, stages)
-        return _Ranking(final, tuple(stages), exhausted)
-
-    def _retrieve_dense(self, run: _Run, depth: int, allowed: Mask | None) -> Candidates | None:
-        started = time.perf_counter()
-        assert self._dense is not None
-        optional = self._lexical is not None
-        if optional and all(term.text in STOP_WORDS for term in self._lexical.plan(run.query)):  # type: ignore[union-attr]
-            run.report("dense", started, len(self), 0, "only stop words", "skipped")
-            return None
-        if optional and run.remaining_ms < self._dense_ms:
-            note = f"{max(run.remaining_ms, 0):.1f} ms left, it lately took {self._dense_ms:.1f} ms"
-            run.report("dense", started, len(self), 0, note, "degraded")
-            return None
-        try:
-            found = self._dense.retrieve(run.query, depth, allowed=allowed)
-        except Exception as error:
-            if not optional:
-                raise
-            logger.warning("dense retrieval failed", exc_info=True)
-            run.report("dense", started, len(self), 0, f"{type(error).__name__}: {error}", "degraded")
-            return None
-        run.report("dense", started, len(self), len(found))
-        took = (time.perf_counter() - started) * 1e3
-        self._dense_ms = took if self._dense_ms == 0 else 0.8 * self._dense_ms + 0.2 * took
-        return found
-
-    def _fuse(
-        self, run: _Run, lexical: Candidates, dense: Candidates, allowed: Mask | None,
-        stages: list[tuple[str, Candidates]],
-    ) -> Candidates:  # fmt: skip
-        """Fuses on cosines of all candidates, then once more after the best of them have moved the query's vector."""
-        assert self._dense is not None
-        started = time.perf_counter()
-        rows = union([lexical, dense])
-        vectors, query = self._dense.vectors(rows), self._dense.vector(run.query)
-        others = self._signals(run.query, rows, allowed) if self.config.fusion == "weighted" else []
-
-        def fuse(vector: NDArray[np.float32]) -> Candidates:
-            return self._fusion([lexical, Candidates.ranked(rows, _cosines(vectors, vector)), *others], len(rows))
-
-        fused = fuse(query)
-        stages.append(("fusion", fused))
-        run.report("fusion", started, len(lexical) + len(dense), len(fused), self.config.fusion)
-        weight, top = self.config.feedback_weight, self.config.feedback_products
-        if not weight or not top or not len(fused):
-            return fused
-        started = time.perf_counter()
-        best = vectors[np.searchsorted(rows, fused.rows[:top])]
-        fused = fuse(_moved(query, best, weight))
-        stages.append(("feedback", fused))
-        run.report("feedback", started, len(rows), len(fused), f"from the best {len(best)}")
-        return fused
-
-    def _signals(self, query: str, rows: Rows, allowed: Mask | None) -> list[Candidates]:
-        """What else speaks for a candidate: the query's model codes, and popularity. Too weak for an equal vote."""
-        assert self._lexical is not None
-        codes = self._lexical.retrieve_codes(query, self.config.depth, allowed=allowed)
-        known = np.isin(codes.rows, rows)
-        signals = [Candidates(codes.rows[known], codes.scores[known])]
-        if self._popularity is not None:
-            signals.append(Candidates.ranked(rows, self._popularity[rows]))
-        return signals
-
-    def _hydrate(self, run: _Run, ranking: _Ranking, offset: int, k: int) -> tuple[Hit, ...]:
+    def _hydrate(self, run: Run, ranking: Ranking, offset: int, k: int) -> tuple[Hit, ...]:
         started = time.perf_counter()
         rows, scores = ranking.final.rows[offset : offset + k], ranking.final.scores[offset : offset + k]
         hits = tuple(
             Hit(product, rank, score, trace)
             for rank, (product, score, trace) in enumerate(
-                zip(self._products.get(rows), scores.tolist(), _traces(ranking, rows), strict=True), offset + 1
+                zip(self._products.get(rows), scores.tolist(), ranking.traces(rows), strict=True), offset + 1
             )
         )
-        run.report("hydrate", started, len(ranking.final), len(hits))
+        self._timed("hydrate", run.report("hydrate", started, len(ranking.final), len(hits)), len(hits))
         return hits
 
-    def _explain(self, run: _Run, hits: tuple[Hit, ...]) -> tuple[Hit, ...]:
+    def _explain(self, run: Run, hits: tuple[Hit, ...]) -> tuple[Hit, ...]:
         started = time.perf_counter()
         explained = tuple(replace(hit, matches=self._matches(run.query, hit.product)) for hit in hits)
-        run.report("explain", started, len(hits), len(hits))
+        self._timed("explain", run.report("explain", started, len(hits), len(hits)), len(hits))
         return explained
 
     def _matches(self, query: str, product: Product) -> tuple[TermMatch, ...]:
-        return self._lexical.explain(query, product) if self._lexical else ()
+        return self._ranker.lexical.explain(query, product) if self._ranker.lexical else ()
 
-    def _facets(self, run: _Run, ranking: _Ranking, names: Sequence[str]) -> dict[str, tuple[FacetCount, ...]]:
+    def _facets(self, run: Run, ranking: Ranking, names: Sequence[str]) -> dict[str, tuple[FacetCount, ...]]:
         started = time.perf_counter()
         counts = {name: self._columns.facets(name, ranking.final.rows) for name in names}
         if names:
-            run.report("facets", started, len(ranking.final), len(counts))
+            self._timed("facets", run.report("facets", started, len(ranking.final), len(counts)), len(counts))
         return counts
 
+    def _reserve_ms(self, k: int, explain: bool, n_facets: int) -> float:
+        """What of a deadline the stages after ranking will need."""
+        n_hits = min(k, len(self))
+        expected = {"hydrate": n_hits, "explain": n_hits if explain else 0, "facets": n_facets}
+        return sum(self._paces[stage].cautious * n for stage, n in expected.items())
 
-def _traces(ranking: _Ranking, rows: Rows) -> Iterator[tuple[StageTrace, ...]]:
-    """For each row, what every stage gave it."""
-    stages = [
-        (stage, {row: place for place, row in enumerate(found.rows.tolist())}, found.scores.tolist())
-        for stage, found in ranking.stages
-    ]
-    for row in rows.tolist():
-        yield tuple(
-            StageTrace(stage, places[row] + 1, scores[places[row]]) if row in places else StageTrace(stage, None, None)
-            for stage, places, scores in stages
-        )
+    def _timed(self, stage: str, elapsed_ms: float, n: int) -> None:
+        if n:
+            self._paces[stage].add(elapsed_ms / n)
 
 
-def _cosines(vectors: NDArray[np.float32], vector: NDArray[np.float32]) -> NDArray[np.float32]:
-    # Not vectors @ vector: that may wake BLAS's threads, and a search uses one core.
-    cosines: NDArray[np.float32] = np.einsum("ij,j->i", vectors, vector)
-    return cosines
+def _open_dense(version: Path, manifest: Manifest, config: SearchConfig, encoder: Encoder | None) -> DenseRetriever:
+    encoder = encoder or open_encoder(EngineConfig(index=manifest.config, search=config))
+    encoder = _matching("encoder", manifest.encoder, encoder)
+    return DenseRetriever(encoder, VectorIndex.open(version / DENSE, dense_kind(manifest)), config.min_similarity)
 
 
-def _moved(query: NDArray[np.float32], best: NDArray[np.float32], weight: float) -> NDArray[np.float32]:
-    """The query's vector moved towards the mean of the best products' vectors, at unit length.
-
-    Rocchio 1971, in embedding space as in Li et al. 2021, "Pseudo Relevance Feedback with Deep Language Models".
-    """
-    moved = (1 - weight) * query + weight * best.mean(axis=0)
-    return np.asarray(moved / np.linalg.norm(moved), np.float32)
+class _Model(Protocol):
+    @property
+    def fingerprint(self) -> str: ...
 
 
-def _last(ranked: Candidates) -> np.float32:
-    return ranked.scores[-1] if len(ranked) else np.float32(np.inf)
+M = TypeVar("M", bound=_Model)
 
 
-def _fusion(config: SearchConfig) -> Fusion:
-    """Of the lists lexical, dense, codes and, where the catalog has it, popularity."""
-    if config.fusion == "rrf":
-        return ReciprocalRankFusion(config.rrf_k)
-    weights = (config.lexical_weight, 1 - config.lexical_weight, config.code_weight, config.popularity_weight)
-    # A lexical score of 0 is no match; of cosines, the lowest among the candidates is.
-    return WeightedFusion(weights, floors=(0.0, None, 0.0, 0.0), powers=(config.lexical_power, 1.0, 1.0, 1.0))
+def _matching(part: str, index: str, model: M | None) -> M:
+    """``model``, if its fingerprint is the index's."""
+    if model is None or model.fingerprint != index:
+        raise _mismatch(part, index or "none", model.fingerprint if model else "none")
+    return model
 
 
-def _percentiles(columns: Columns) -> NDArray[np.float32] | None:
-    """Each product's place by popularity, float32 (n,), 1 the most popular, 0.5 where unknown; None if all are."""
-    for name in ("popularity", "rating_count"):
-        values = columns.numbers(name)
-        if values is not None:
-            known = np.flatnonzero(~np.isnan(values))
-            places = np.full(len(values), 0.5, np.float32)
-            places[known] = (np.searchsorted(np.sort(values[known]), values[known], "right")) / len(known)
-            return places
-    return None
-
-
-def _require(matches: bool, part: str, index: str, here: str) -> None:
-    if not matches:
-        raise IndexMismatchError(
-            f"the index was built with {part} {index!r}, this engine has {here!r}. "
-            "Build the index again with: aisle build CATALOG --out INDEX"
-        )
+def _mismatch(part: str, index: str, here: str) -> IndexMismatchError:
+    return IndexMismatchError(
+        f"the index was built with {part} {index!r}, this engine has {here!r}. "
+        "Build the index again with: aisle build CATALOG --out INDEX"
+    )
 
 
 def _readable(query: str) -> str:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from engine.builder import DENSE, LEXICAL
+from engine.builder import DENSE, LEXICAL, RERANK
 from engine.explain import printable, timings, why
 from engine.product import Product
 from engine.types import SearchResult
@@ -57,8 +59,33 @@ def _price(product: Product) -> str:
 
 
 @contextmanager
+def training_progress() -> Iterator[Callable[[str, int, int, str], None]]:
+    """A bar, moved by its callback (task, done, total, detail), and above it what training logs."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[detail]}"),
+        TimeRemainingColumn(),
+    )  # fmt: skip
+    console = Console(stderr=True, width=None if sys.stderr.isatty() else _PLAIN_WIDTH)
+    logger, handler = logging.getLogger("training"), RichHandler(console=console, show_path=False, show_level=False)
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+            bar = bars.add_task("", total=None, detail="")
+
+            def moved(task: str, done: int, total: int, detail: str = "") -> None:
+                bars.update(bar, description=task, completed=done, total=total, detail=detail)
+
+            yield moved
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+
+@contextmanager
 def progress_bars() -> Iterator[tuple[Callable[[int, int], None], Callable[[str, int, int | None], None]]]:
-    """A bar for reading, by bytes, and one for vectors, by products: the two callbacks that move them."""
+    """A bar for reading, by bytes, and by products one for vectors and one for tokens: the callbacks that move them."""
     columns = (
         TextColumn("{task.description:<8}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[detail]}"),
         TimeRemainingColumn(),
@@ -66,20 +93,25 @@ def progress_bars() -> Iterator[tuple[Callable[[int, int], None], Callable[[str,
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
         text = bars.add_task("text", total=None, detail="")
-        vectors = bars.add_task("vectors", total=None, detail="", visible=False)
-        began = 0.0
+        later = {
+            stage: bars.add_task(name, total=None, detail="", visible=False)
+            for stage, name in ((DENSE, "vectors"), (RERANK, "tokens"))
+        }
+        began = 0.0  # the stage after those that are done
 
         def read(done: int, total: int) -> None:
             bars.update(text, completed=done, total=total)
 
         def built(stage: str, done: int, total: int | None) -> None:
             nonlocal began
+            now = time.perf_counter()
             if stage == LEXICAL:
-                began = time.perf_counter()
+                began = now
                 bars.update(text, detail=f"{done:,} products")
-            elif stage == DENSE:
-                rate = done / (time.perf_counter() - began)
-                detail = f"{done:,} products, {rate:,.0f} a second"
-                bars.update(vectors, completed=done, total=total, visible=True, detail=detail)
+                return
+            detail = f"{done:,} products, {done / (now - began):,.0f} a second"
+            bars.update(later[stage], completed=done, total=total, visible=True, detail=detail)
+            if done == total:
+                began = now
 
         yield read, built

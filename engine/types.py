@@ -41,6 +41,16 @@ class Candidates:
         return cls(np.asarray(rows[order], np.int64), np.asarray(scores[order], np.float32))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Scored:
+    """What a reranker says of rows: float32 (n,), probabilities of relevance in the order asked for, NaN where it did
+    not get to a row in time. ``note`` is for the stage's report.
+    """
+
+    scores: Scores
+    note: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class StageReport:
     """What one stage did in one search. ``elapsed_ms`` is wall-clock time."""

@@ -1,0 +1,1 @@
+"""Rerankers: a fine-tuned cross-encoder behind the engine's ``Reranker`` seam."""

@@ -14,6 +14,7 @@ import engine
 from engine.analysis.analyzer import Analyzer
 from engine.product import Product
 from engine.text import encoded_text
+from tests.rerankers import write_model
 
 SAMPLE = Path(engine.__file__).parent / "sample"
 
@@ -77,6 +78,12 @@ def small_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("small")
     engine.SearchEngine.build(synthetic_products(), directory, encoder=HashedWordsEncoder())
     return directory
+
+
+@pytest.fixture(scope="session")
+def reranker_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cross-encoder in miniature that knows the words of the synthetic products."""
+    return write_model(tmp_path_factory.mktemp("reranker"), synthetic_products())
 
 
 @pytest.fixture(scope="session")

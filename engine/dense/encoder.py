@@ -6,7 +6,6 @@ change vectors. Cores are used by encoding several texts at once, each on one th
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -14,21 +13,16 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Encoding
 
-from engine.errors import ModelError
+from engine.model_files import MAX_CHARACTERS, MODEL, ModelFiles, ModelKind, understands
 from engine.product import Product
 from engine.seams import Embeddings
 from engine.text import encoded_text
 
 SHIPPED = Path(__file__).parent.parent / "models"
 CARD = "encoder.json"
-_MAX_CHARACTERS = 4_000  # of one text; more cannot fit into any window and would only cost tokenisation
-_UNKNOWN = ("[UNK]", "<unk>")
-_LETTERS_PER_TOKEN = 1.25
-_INPUTS = ("input_ids", "attention_mask")
 
 
 class EncoderCard(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +37,11 @@ class EncoderCard(msgspec.Struct, frozen=True, kw_only=True):
     product_prefix: str = ""
 
 
+ENCODERS = ModelKind(
+    "encoder", CARD, EncoderCard, SHIPPED, "convert another with: aisle convert MODEL --out DIR"
+)  # fmt: skip
+
+
 class OnnxEncoder:
     """An encoder directory: ``encoder.json``, ``model.onnx`` (ids and mask in, unit vectors out), ``tokenizer.json``.
 
@@ -51,11 +50,10 @@ class OnnxEncoder:
     """
 
     def __init__(self, directory: str | Path, *, max_tokens: int = 96, threads: int = 1) -> None:
-        self.directory = Path(directory)
-        self.card = _read_card(self.directory)
-        model, tokenizer = (_read_checked(self.directory, name, self.card) for name in ("model.onnx", "tokenizer.json"))
-        self._session = _session(model, self.directory, self.card.dim)
-        self._tokenizer = _tokenizer(tokenizer, self.directory)
+        files = ModelFiles(ENCODERS, Path(directory))
+        self.card, dim = files.card, files.card.dim
+        self._session = files.session(f"one (n, {dim})", lambda output: output.shape[-1:] == [dim])
+        self._tokenizer = files.tokenizer()
         self.max_tokens = min(max_tokens, self.card.max_tokens)
         self._threads = threads
         self.n_texts = self.n_truncated = 0
@@ -64,7 +62,7 @@ class OnnxEncoder:
     @classmethod
     def named(cls, name: str, *, max_tokens: int = 96, threads: int = 1) -> OnnxEncoder:
         """The shipped encoder of that name, or the one in the directory ``name``."""
-        return cls(SHIPPED / name if is_shipped(name) else name, max_tokens=max_tokens, threads=threads)
+        return cls(ENCODERS.find(name), max_tokens=max_tokens, threads=threads)
 
     @property
     def dim(self) -> int:
@@ -73,7 +71,7 @@ class OnnxEncoder:
     @property
     def fingerprint(self) -> str:
         """The model's name and checksum, and how much of a text it sees."""
-        return f"{self.card.name}:{self.card.sha256['model.onnx'][:16]}:{self.max_tokens}"
+        return f"{self.card.name}:{self.card.sha256[MODEL][:16]}:{self.max_tokens}"
 
     def encode_queries(self, queries: Sequence[str]) -> Embeddings:
         """Float32 (n, dim), unit length. Recent queries come from a cache."""
@@ -83,7 +81,7 @@ class OnnxEncoder:
 
     def encode_products(self, products: Sequence[Product]) -> Embeddings:
         """Float32 (n, dim), unit length, in input order; uses ``threads`` cores."""
-        texts = [self.card.product_prefix + encoded_text(product)[:_MAX_CHARACTERS] for product in products]
+        texts = [self.card.product_prefix + encoded_text(product)[:MAX_CHARACTERS] for product in products]
         encodings = self._tokenizer.encode_batch(texts)
         self.n_texts += len(texts)
         self.n_truncated += sum(len(encoding.ids) > self.max_tokens for encoding in encodings)
@@ -95,17 +93,11 @@ class OnnxEncoder:
         return np.stack(vectors) if vectors else np.empty((0, self.dim), np.float32)
 
     def understands(self, query: str) -> bool:
-        """Whether the tokenizer finds more in the query than unknown tokens and single letters.
-
-        It does not for scripts the model never learnt; a vector of such a query is near to arbitrary products.
-        """
-        encoding = self._tokenizer.encode(query[:_MAX_CHARACTERS], add_special_tokens=False)
-        pieces = zip(encoding.tokens, encoding.offsets, strict=True)
-        known = [end - start for token, (start, end) in pieces if token not in _UNKNOWN]
-        return 2 * len(known) > len(encoding.tokens) and sum(known) > _LETTERS_PER_TOKEN * len(known)
+        """Whether the query's vector would mean anything; that of a script the model never learnt does not."""
+        return understands(self._tokenizer.encode(query[:MAX_CHARACTERS], add_special_tokens=False))
 
     def _encode_query(self, query: str) -> NDArray[np.float32]:
-        vector = self._run(self._tokenizer.encode(self.card.query_prefix + query[:_MAX_CHARACTERS]))
+        vector = self._run(self._tokenizer.encode(self.card.query_prefix + query[:MAX_CHARACTERS]))
         vector.flags.writeable = False
         return vector
 
@@ -117,67 +109,3 @@ class OnnxEncoder:
         outputs = self._session.run(None, {"input_ids": row, "attention_mask": np.ones_like(row)})
         vector: NDArray[np.float32] = outputs[0][0]
         return vector
-
-
-def is_shipped(name: str) -> bool:
-    """Whether an encoder of that name comes with Aisle."""
-    return (SHIPPED / name / CARD).exists()
-
-
-def _read_card(directory: Path) -> EncoderCard:
-    path = directory / CARD
-    try:
-        card = msgspec.json.decode(path.read_bytes(), type=EncoderCard)
-    except OSError as error:
-        shipped = sorted(p.parent.name for p in SHIPPED.glob(f"*/{CARD}"))
-        raise ModelError(
-            f"no encoder in {directory}: {CARD} cannot be read ({error.strerror}). "
-            f"Shipped encoders: {', '.join(shipped)}; convert another with: aisle convert MODEL --out DIR"
-        ) from error
-    except msgspec.MsgspecError as error:
-        raise ModelError(f"{path}: {error}") from error
-    if card.format != 1 or not {"model.onnx", "tokenizer.json"} <= set(card.sha256):
-        raise ModelError(
-            f"{path}: format {card.format} with checksums of {sorted(card.sha256)} is not one this version reads"
-        )
-    return card
-
-
-def _read_checked(directory: Path, name: str, card: EncoderCard) -> bytes:
-    try:
-        data = (directory / name).read_bytes()
-    except OSError as error:
-        raise ModelError(f"{directory / name} cannot be read: {error.strerror}") from error
-    if hashlib.sha256(data).hexdigest() != card.sha256[name]:
-        raise ModelError(
-            f"{directory / name} does not match its checksum in {CARD}: it was changed or cut short. Get it again."
-        )
-    return data
-
-
-def _session(model: bytes, directory: Path, dim: int) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    try:
-        # From bytes: a model loaded so cannot name other files to be read.
-        session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise ModelError(f"{directory / 'model.onnx'} is not a model onnxruntime can run: {error}") from error
-    inputs, outputs = tuple(i.name for i in session.get_inputs()), session.get_outputs()
-    if set(inputs) != set(_INPUTS) or len(outputs) != 1 or outputs[0].shape[-1] != dim:
-        raise ModelError(
-            f"{directory / 'model.onnx'} takes {inputs} and gives {[o.shape for o in outputs]}; "
-            f"an encoder takes {_INPUTS} and gives one (n, {dim})"
-        )
-    return session
-
-
-def _tokenizer(data: bytes, directory: Path) -> Tokenizer:
-    try:
-        tokenizer = Tokenizer.from_buffer(data)
-    except Exception as error:
-        raise ModelError(f"{directory / 'tokenizer.json'} cannot be read: {error}") from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer

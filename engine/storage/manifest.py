@@ -24,7 +24,8 @@ import msgspec
 from engine.config import IndexConfig
 from engine.errors import IndexCorruptError, IndexMismatchError, IndexNotFoundError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_READABLE = (1, FORMAT_VERSION)  # what 2 added, rerankers, an index of format 1 is without
 _CURRENT = "CURRENT"
 _VERSIONS = "versions"
 _MANIFEST = "manifest.json"
@@ -41,7 +42,8 @@ class FileEntry(msgspec.Struct, frozen=True):
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """What an index version is and what it was made with.
 
-    ``analyzer``, ``fields`` and ``encoder`` are fingerprints; ``notes`` are for people: choices made and why.
+    ``analyzer``, ``fields``, ``encoder`` and ``reranker`` are fingerprints; ``notes`` are for people: choices made and
+    why.
     """
 
     format_version: int
@@ -51,6 +53,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     fields: str
     encoder: str
     dense_kind: str
+    reranker: str = ""
     config: IndexConfig
     notes: dict[str, str]
     files: dict[str, FileEntry]
@@ -140,9 +143,10 @@ def read_manifest(version: Path) -> Manifest:
     try:
         data = path.read_bytes()
         found = msgspec.json.decode(data, type=dict).get("format_version")
-        if found != FORMAT_VERSION:
+        if found not in _READABLE:
+            readable = " and ".join(map(str, _READABLE))
             raise IndexMismatchError(
-                f"{version} has index format {found}; this version of aisle reads format {FORMAT_VERSION}. "
+                f"{version} has index format {found}; this version of aisle reads formats {readable}. "
                 "Build the index again with: aisle build CATALOG --out INDEX"
             )
         return msgspec.json.decode(data, type=Manifest)

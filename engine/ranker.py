@@ -1,0 +1,276 @@
+"""Ranking: from a query to rows in their order. ``retrieve (lexical, dense) → fuse → feedback → rerank``.
+
+Lexical retrieval is mandatory where it is configured; the stages after it are optional, and degrade visibly.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.analysis.analyzer import STOP_WORDS
+from engine.columns import Columns
+from engine.config import SearchConfig
+from engine.dense.retriever import DenseRetriever
+from engine.errors import ConfigError
+from engine.fusion import ReciprocalRankFusion, WeightedFusion, reranked, union
+from engine.lexical.retriever import LexicalRetriever
+from engine.pace import Pace
+from engine.seams import Fusion, Reranker
+from engine.types import Candidates, Mask, Rows, StageReport, StageStatus, StageTrace
+
+logger = logging.getLogger(__name__)
+
+_DEPTH_GROWTH = 4
+
+
+@dataclass(slots=True)
+class Run:
+    """One search under way: its clock and the reports so far.
+
+    ``deadline`` is on ``time.perf_counter``'s clock; ``reserve_ms`` is what of the time before it the stages after
+    ranking will need.
+    """
+
+    query: str
+    deadline: float | None
+    reserve_ms: float = 0.0
+    reports: list[StageReport] = field(default_factory=list)
+
+    @property
+    def remaining_ms(self) -> float:
+        return float("inf") if self.deadline is None else (self.deadline - time.perf_counter()) * 1e3
+
+    def report(
+        self, stage: str, started: float, n_in: int, n_out: int, note: str = "", status: StageStatus = "ran"
+    ) -> float:
+        """Adds a report and returns the milliseconds it took since ``started``."""
+        elapsed = (time.perf_counter() - started) * 1e3
+        self.reports.append(StageReport(stage, status, n_in, n_out, elapsed, note))
+        return elapsed
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The final order and, per stage, the order it had."""
+
+    final: Candidates
+    stages: tuple[tuple[str, Candidates], ...]
+    exhausted: bool
+
+    @classmethod
+    def empty(cls) -> Ranking:
+        return cls(Candidates.empty(), (), True)
+
+    def traces(self, rows: Rows) -> Iterator[tuple[StageTrace, ...]]:
+        """For each row, what every stage gave it."""
+        stages = [
+            (stage, {row: place for place, row in enumerate(found.rows.tolist())}, found.scores.tolist())
+            for stage, found in self.stages
+        ]
+        for row in rows.tolist():
+            yield tuple(
+                StageTrace(stage, places[row] + 1, scores[places[row]])
+                if row in places
+                else StageTrace(stage, None, None)
+                for stage, places, scores in stages
+            )
+
+
+class Ranker:
+    """Ranks the rows of one index. Thread-safe. At least one of ``lexical`` and ``dense`` is there."""
+
+    def __init__(
+        self, config: SearchConfig, columns: Columns, lexical: LexicalRetriever | None, dense: DenseRetriever | None,
+        reranker: Reranker | None,
+    ) -> None:  # fmt: skip
+        self.lexical, self.dense, self.reranker = lexical, dense, reranker
+        self._config, self._columns = config, columns
+        self._fusion = _fusion(config)
+        self._popularity = _percentiles(columns) if config.popularity_weight else None
+        self._dense_pace = Pace()  # in milliseconds a query
+
+    def configured(self, config: SearchConfig) -> Ranker:
+        """The same parts with other settings. Raises ConfigError when none of its retrievers is among the parts."""
+        lexical = self.lexical.configured(config) if self.lexical and "lexical" in config.retrievers else None
+        dense = None
+        if self.dense and "dense" in config.retrievers:
+            dense = DenseRetriever(self.dense.encoder, self.dense.index, config.min_similarity)
+        if lexical is None and dense is None:
+            raise ConfigError(f"none of {config.retrievers} was loaded with this engine")
+        return Ranker(config, self._columns, lexical, dense, self.reranker)
+
+    def rank(self, run: Run, needed: int, allowed: Mask | None) -> Ranking:
+        """Ranks at least ``needed`` products, if that many match.
+
+        Candidates come in tiers of growing depth, and a tier never changes the order of the ones before it, so that
+        the next page cannot move what the last one showed. For the same reason only the first
+        tier's best are reranked.
+        """
+        depth = self._config.depth
+        ranking = self._rank_tier(run, depth, allowed)
+        final, own = self._rerank(run, ranking.final)
+        ranking = Ranking(final, ranking.stages + own, ranking.exhausted)
+        while len(ranking.final) < needed and not ranking.exhausted:
+            depth *= _DEPTH_GROWTH
+            deeper = self._rank_tier(run, depth, allowed)
+            new = ~np.isin(deeper.final.rows, ranking.final.rows)
+            final = Candidates(
+                np.concatenate([ranking.final.rows, deeper.final.rows[new]]),
+                np.concatenate([ranking.final.scores, np.minimum(deeper.final.scores[new], _last(ranking.final))]),
+            )
+            ranking = Ranking(final, deeper.stages + own, deeper.exhausted)
+        return ranking
+
+    def _rank_tier(self, run: Run, depth: int, allowed: Mask | None) -> Ranking:
+        stages: list[tuple[str, Candidates]] = []
+        lexical = dense = None
+        if self.lexical:
+            started = time.perf_counter()
+            lexical = self.lexical.retrieve(run.query, depth, allowed=allowed)
+            run.report("lexical", started, len(self._columns), len(lexical))
+            stages.append(("lexical", lexical))
+        if self.dense:
+            dense = self._retrieve_dense(run, depth, allowed)
+            if dense is not None:
+                stages.append(("dense", dense))
+        exhausted = all(len(found) < depth for _, found in stages)
+        if lexical is None or dense is None:
+            final = stages[0][1] if stages else Candidates.empty()
+            return Ranking(final, tuple(stages), exhausted)
+        final = self._fuse(run, lexical, dense, allowed, stages)
+        return Ranking(final, tuple(stages), exhausted)
+
+    def _retrieve_dense(self, run: Run, depth: int, allowed: Mask | None) -> Candidates | None:
+        started = time.perf_counter()
+        assert self.dense is not None
+        optional = self.lexical is not None
+        if optional and all(term.text in STOP_WORDS for term in self.lexical.plan(run.query)):  # type: ignore[union-attr]
+            run.report("dense", started, len(self._columns), 0, "only stop words", "skipped")
+            return None
+        if optional and run.remaining_ms < self._dense_pace.cautious:
+            note = f"{max(run.remaining_ms, 0):.1f} ms left, it lately took up to {self._dense_pace.cautious:.1f} ms"
+            self._dense_pace.fade()
+            run.report("dense", started, len(self._columns), 0, note, "degraded")
+            return None
+        try:
+            found = self.dense.retrieve(run.query, depth, allowed=allowed)
+        except Exception as error:
+            if not optional:
+                raise
+            logger.warning("dense retrieval failed", exc_info=True)
+            run.report("dense", started, len(self._columns), 0, f"{type(error).__name__}: {error}", "degraded")
+            return None
+        self._dense_pace.add(run.report("dense", started, len(self._columns), len(found)))
+        return found
+
+    def _fuse(
+        self, run: Run, lexical: Candidates, dense: Candidates, allowed: Mask | None,
+        stages: list[tuple[str, Candidates]],
+    ) -> Candidates:  # fmt: skip
+        """Fuses on cosines of all candidates, then once more after the best of them have moved the query's vector."""
+        assert self.dense is not None
+        started = time.perf_counter()
+        rows = union([lexical, dense])
+        vectors, query = self.dense.vectors(rows), self.dense.vector(run.query)
+        others = self._signals(run.query, rows, allowed) if self._config.fusion == "weighted" else []
+
+        def fuse(vector: NDArray[np.float32]) -> Candidates:
+            return self._fusion([lexical, Candidates.ranked(rows, _cosines(vectors, vector)), *others], len(rows))
+
+        fused = fuse(query)
+        stages.append(("fusion", fused))
+        run.report("fusion", started, len(lexical) + len(dense), len(fused), self._config.fusion)
+        weight, top = self._config.feedback_weight, self._config.feedback_products
+        if not weight or not top or not len(fused):
+            return fused
+        started = time.perf_counter()
+        best = vectors[np.searchsorted(rows, fused.rows[:top])]
+        fused = fuse(_moved(query, best, weight))
+        stages.append(("feedback", fused))
+        run.report("feedback", started, len(rows), len(fused), f"from the best {len(best)}")
+        return fused
+
+    def _signals(self, query: str, rows: Rows, allowed: Mask | None) -> list[Candidates]:
+        """What else speaks for a candidate: the query's model codes, and popularity. Too weak for an equal vote."""
+        assert self.lexical is not None
+        codes = self.lexical.retrieve_codes(query, self._config.depth, allowed=allowed)
+        known = np.isin(codes.rows, rows)
+        signals = [Candidates(codes.rows[known], codes.scores[known])]
+        if self._popularity is not None:
+            signals.append(Candidates.ranked(rows, self._popularity[rows]))
+        return signals
+
+    def _rerank(self, run: Run, fused: Candidates) -> tuple[Candidates, tuple[tuple[str, Candidates], ...]]:
+        """The first ``rerank_depth`` candidates in a new order, and the stage's own: by probability."""
+        best = fused.rows[: self._config.rerank_depth]
+        if self.reranker is None or not len(best):
+            return fused, ()
+        started = time.perf_counter()
+        if not self.reranker.understands(run.query):
+            run.report("rerank", started, len(best), 0, "the query holds no word that the model knows", "skipped")
+            return fused, ()
+        deadline = None if run.deadline is None else run.deadline - run.reserve_ms / 1e3
+        try:
+            scored = self.reranker.score(run.query, best, deadline)
+        except Exception as error:
+            logger.warning("reranking failed", exc_info=True)
+            run.report("rerank", started, len(best), 0, f"{type(error).__name__}: {error}", "degraded")
+            return fused, ()
+        known = np.isfinite(scored.scores)
+        n_known, notes = int(known.sum()), [scored.note] if scored.note else []
+        if n_known < len(best):
+            left = [] if run.deadline is None else [f"{max(run.remaining_ms, 0):.1f} ms left"]
+            notes = [f"{n_known} of {len(best)} scored", *left, *notes]
+        run.report(
+            "rerank", started, len(best), n_known, "; ".join(notes), "ran" if n_known == len(best) else "degraded"
+        )
+        if not n_known:
+            return fused, ()
+        probable = Candidates.ranked(best[known], scored.scores[known])
+        return reranked(fused, scored.scores, self._config.rerank_weight), (("rerank", probable),)
+
+
+def _cosines(vectors: NDArray[np.float32], vector: NDArray[np.float32]) -> NDArray[np.float32]:
+    # Not vectors @ vector: that may wake BLAS's threads, and a search uses one core.
+    cosines: NDArray[np.float32] = np.einsum("ij,j->i", vectors, vector)
+    return cosines
+
+
+def _moved(query: NDArray[np.float32], best: NDArray[np.float32], weight: float) -> NDArray[np.float32]:
+    """The query's vector moved towards the mean of the best products' vectors, at unit length.
+
+    Rocchio 1971, in embedding space as in Li et al. 2021, "Pseudo Relevance Feedback with Deep Language Models".
+    """
+    moved = (1 - weight) * query + weight * best.mean(axis=0)
+    return np.asarray(moved / np.linalg.norm(moved), np.float32)
+
+
+def _last(ranked: Candidates) -> np.float32:
+    return ranked.scores[-1] if len(ranked) else np.float32(np.inf)
+
+
+def _fusion(config: SearchConfig) -> Fusion:
+    """Of the lists lexical, dense, codes and, where the catalog has it, popularity."""
+    if config.fusion == "rrf":
+        return ReciprocalRankFusion(config.rrf_k)
+    weights = (config.lexical_weight, 1 - config.lexical_weight, config.code_weight, config.popularity_weight)
+    # A lexical score of 0 is no match; of cosines, the lowest among the candidates is.
+    return WeightedFusion(weights, floors=(0.0, None, 0.0, 0.0), powers=(config.lexical_power, 1.0, 1.0, 1.0))
+
+
+def _percentiles(columns: Columns) -> NDArray[np.float32] | None:
+    """Each product's place by popularity, float32 (n,), 1 the most popular, 0.5 where unknown; None if all are."""
+    for name in ("popularity", "rating_count"):
+        values = columns.numbers(name)
+        if values is not None:
+            known = np.flatnonzero(~np.isnan(values))
+            places = np.full(len(values), 0.5, np.float32)
+            places[known] = (np.searchsorted(np.sort(values[known]), values[known], "right")) / len(known)
+            return places
+    return None

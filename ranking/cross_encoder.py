@@ -1,0 +1,238 @@
+"""A fine-tuned cross-encoder on onnxruntime: query and product read together, one logit out.
+
+Products were tokenised when the index was built, the query is tokenised once. Candidates of like length make small
+batches, on one pool of threads for all searches; the searching thread only waits, and never beyond its deadline.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
+from functools import lru_cache, partial
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Encoding, Tokenizer
+
+from engine.errors import ModelError
+from engine.model_files import MAX_CHARACTERS, MODEL, TOKENIZER, ModelFiles, ModelKind, understands
+from engine.pace import Pace
+from engine.product import Product
+from engine.text import encoded_text
+from engine.types import Rows, Scored, Scores
+from ranking.cache import ScoreCache
+from ranking.card import CARD, RerankerCard
+from ranking.pool import FairPool
+from ranking.tokens import TokenStore
+
+RERANKERS = ModelKind(
+    "reranker", CARD, RerankerCard, Path(__file__).parent / "models",
+    f"or name a directory with {CARD}, {MODEL} and {TOKENIZER}",
+)  # fmt: skip
+
+_BATCH = 4  # candidates: 8 cost 3% less each, but a batch is what a deadline can lose
+_LEAST_AT_ONCE = 4  # batches sorted by length together: fewer fill up more, more begin with worse candidates
+_WARM_UPS = 3
+_CACHED = 100_000  # scores, about 10 MB
+_ENCODED = 1_000  # queries: understood, then scored, without being tokenised twice
+_TOKENISED_AT_ONCE = 256
+
+
+class CrossEncoderModel:
+    """A model directory, before it meets an index: ``reranker.json``, ``model.onnx`` and ``tokenizer.json``.
+
+    The model takes ids and mask, int64 (n, length), of ``[CLS] query [SEP] product [SEP]`` and gives ``logits``,
+    float32 (n,). Raises ModelError on what cannot be used.
+    """
+
+    def __init__(self, directory: str | Path) -> None:
+        files = ModelFiles(RERANKERS, Path(directory))
+        self.card = files.card
+        self.session = files.session(
+            "one output logits, float32 (n,)",
+            lambda output: (output.name, output.type, len(output.shape)) == ("logits", "tensor(float)", 1),
+        )
+        self.tokenizer = files.tokenizer()
+        self.special = _special_ids(self.tokenizer, files.directory / TOKENIZER)
+        self._vocabulary = 1 + max(self.tokenizer.get_vocab().values())
+
+    @classmethod
+    def named(cls, name: str) -> CrossEncoderModel:
+        """The shipped reranker of that name, or the one in the directory ``name``."""
+        return cls(RERANKERS.find(name))
+
+    @staticmethod
+    def lasting(name: str) -> str:
+        """``name``, absolute if it is that of a directory."""
+        return RERANKERS.lasting(name)
+
+    @property
+    def fingerprint(self) -> str:
+        """The tokenizer and how much of a product is kept: a model trained anew may still read the same index."""
+        return f"{self.card.sha256[TOKENIZER][:16]}:{self.card.product_tokens}"
+
+    def build(self, directory: Path, products: Iterable[Product]) -> str:
+        """Tokenises products; returns how many tokens were kept."""
+        count = total = 0
+
+        def tokenised() -> Iterator[list[int]]:
+            nonlocal count, total
+            iterator = iter(products)
+            while batch := [encoded_text(p)[:MAX_CHARACTERS] for p in islice(iterator, _TOKENISED_AT_ONCE)]:
+                for encoding in self.tokenizer.encode_batch_fast(batch, add_special_tokens=False):
+                    ids = encoding.ids[: self.card.product_tokens]
+                    count, total = count + 1, total + len(ids)
+                    yield ids
+
+        TokenStore.write(directory, tokenised(), self._vocabulary)
+        return f"{self.card.name} ({total / max(count, 1):.0f} tokens a product, at most {self.card.product_tokens})"
+
+    def open(self, directory: Path, threads: int) -> CrossEncoder:
+        """The reranker of the index that ``build`` wrote for, on ``threads`` threads."""
+        return CrossEncoder(self, TokenStore(directory, self._vocabulary), threads)
+
+
+class CrossEncoder:
+    """Implements ``engine.seams.Reranker``. A score does not depend on what else is scored."""
+
+    def __init__(self, model: CrossEncoderModel, tokens: TokenStore, threads: int) -> None:
+        self._card, self._session = model.card, model.session
+        self._encode = lru_cache(maxsize=_ENCODED)(partial(_encode, model.tokenizer))
+        self._special, self._tokens, self._threads = model.special, tokens, threads
+        self._pool = FairPool[Scores](threads)
+        self._cache = ScoreCache(_CACHED)
+        self._pace = Pace()  # seconds a token, on one thread
+        self._lateness = Pace()  # seconds: how much later than asked a busy machine wakes a thread
+        self._warm_up()
+
+    def understands(self, query: str) -> bool:
+        """Whether the tokenizer knows the query's words, or most of its letters."""
+        return understands(self._encode(query))
+
+    def score(self, query: str, rows: Rows, deadline: float | None) -> Scored:
+        """Probabilities, from the cache where they are known. Shapes, order and deadline as the seam has them."""
+        if deadline is not None:
+            deadline -= self._lateness.cautious
+        if not len(rows) or (deadline is not None and deadline <= time.perf_counter()):
+            self._lateness.fade()
+            return Scored(np.full(len(rows), np.nan, np.float32))
+        start = self._start(query)
+        scores = self._cache.get(start.tobytes(), rows)
+        missing = np.flatnonzero(np.isnan(scores))
+        note = f"{len(rows) - len(missing)} from the cache" if len(missing) < len(rows) else ""
+        lengths = self._tokens.lengths(rows[missing]) + len(start) + 1
+        n = self._n_fitting(lengths, deadline)
+        batches = self._submit(start, rows, missing[:n], lengths[:n], deadline)
+        self._wait(batches, deadline)
+        for future, places in batches.items():
+            if future.done() and not future.cancelled():
+                scores[places] = future.result()
+        return Scored(scores, note)
+
+    def _start(self, query: str) -> NDArray[np.int64]:
+        """What precedes the product. A long query is cut, so that the product stays whole."""
+        first, between, _ = self._special
+        return np.array([first, *self._encode(query).ids[: self._card.query_tokens], between], np.int64)
+
+    def _n_fitting(self, lengths: NDArray[np.int64], deadline: float | None) -> int:
+        """How many of the first candidates can be scored in time if no other search is under way."""
+        if deadline is None or not len(lengths):
+            return len(lengths)
+        affordable = (deadline - time.perf_counter()) / self._pace.cautious * self._threads
+        if affordable < lengths[0]:
+            self._pace.fade()
+        return int(np.searchsorted(np.cumsum(lengths), affordable, side="right"))
+
+    def _submit(
+        self, start: NDArray[np.int64], rows: Rows, places: Rows, lengths: NDArray[np.int64], deadline: float | None
+    ) -> dict[Future[Scores], Rows]:
+        """Starts on the rows at ``places``; gives each batch's places by its future."""
+        now, cost = time.perf_counter(), self._pace.cautious / self._threads
+        before = np.cumsum(lengths) - lengths
+        batches = {}
+        for batch in _batches(lengths, self._threads):
+            job = partial(self._score_batch, start, rows[places[batch]], deadline)
+            batches[self._pool.submit(now + cost * float(before[batch].min()), job)] = places[batch]
+        return batches
+
+    def _wait(self, batches: Collection[Future[Scores]], deadline: float | None) -> None:
+        """Until all are done, one has failed, or time is up; then no more of them begin."""
+        wait(batches, None if deadline is None else max(deadline - time.perf_counter(), 0), return_when=FIRST_EXCEPTION)
+        late = 0.0 if deadline is None else time.perf_counter() - deadline
+        for future in batches:
+            future.cancel()
+        if late > 0:
+            self._lateness.add(late)
+        else:
+            self._lateness.fade()
+
+    def _score_batch(self, start: NDArray[np.int64], rows: Rows, deadline: float | None) -> Scores:
+        """Probabilities of ``rows``; all NaN if it is too late to begin.
+
+        They go to the cache even if nobody waits for them any more.
+        """
+        if deadline is not None and deadline <= time.perf_counter():
+            return np.full(len(rows), np.nan, np.float32)
+        probabilities = self._probabilities(*self._inputs(start, rows))
+        self._cache.put(start.tobytes(), rows, probabilities)
+        return probabilities
+
+    def _probabilities(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> Scores:
+        began = time.perf_counter()
+        logits = self._session.run(None, {"input_ids": ids, "attention_mask": mask})[0].astype(np.float64)
+        self._pace.add((time.perf_counter() - began) / ids.size)
+        # The logistic function, in a form that does not overflow.
+        probabilities = 0.5 + 0.5 * np.tanh((self._card.scale * logits + self._card.offset) / 2)
+        return np.asarray(probabilities, np.float32)
+
+    def _inputs(self, start: NDArray[np.int64], rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Ids and mask, (n, longest); the mask is 0 where a shorter one is filled up."""
+        products = [self._tokens[row] for row in rows.tolist()]
+        shape = (len(rows), len(start) + max(map(len, products)) + 1)
+        ids, mask = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+        ids[:, : len(start)] = start
+        for place, product in enumerate(products):
+            end = len(start) + len(product)
+            ids[place, len(start) : end] = product
+            ids[place, end] = self._special[2]
+            mask[place, : end + 1] = 1
+        return ids, mask
+
+    def _warm_up(self) -> None:
+        """Sets up what the runtime sets up lazily, and measures what a token costs."""
+        rows = np.arange(min(_BATCH, len(self._tokens)))
+        start = np.full(self._card.query_tokens + 2, self._special[0], np.int64)
+        try:
+            for _ in range(_WARM_UPS):
+                self._pace = Pace()  # so that only the last one counts
+                shape = self._probabilities(*self._inputs(start, rows)).shape
+        except Exception as error:
+            raise ModelError(f"the reranker {self._card.name} cannot score this index's products: {error}") from error
+        if shape != rows.shape:
+            raise ModelError(f"the reranker {self._card.name} gave {shape} logits for {len(rows)} products; one each")
+
+
+def _encode(tokenizer: Tokenizer, query: str) -> Encoding:
+    return tokenizer.encode(query[:MAX_CHARACTERS], add_special_tokens=False)
+
+
+def _batches(lengths: NDArray[np.int64], threads: int) -> Iterator[NDArray[np.int64]]:
+    """Places in batches of like length, as many at a time as keep all threads busy, the best placed first."""
+    at_once = _BATCH * max(threads, _LEAST_AT_ONCE)
+    for group in np.array_split(np.arange(len(lengths)), -(-len(lengths) // at_once) or 1):
+        by_length = group[np.argsort(lengths[group], kind="stable")]
+        if n_batches := min(len(group), threads * -(-len(group) // (threads * _BATCH))):
+            yield from np.array_split(by_length, n_batches)
+
+
+def _special_ids(tokenizer: Tokenizer, path: Path) -> tuple[int, int, int]:
+    """What stands before the query, between query and product, and after the product."""
+    ids = tokenizer.encode("", "").ids
+    if len(ids) != 3:
+        raise ModelError(
+            f"{path} puts {len(ids)} special tokens around a pair; a reranker reads [CLS] query [SEP] product [SEP]"
+        )
+    return ids[0], ids[1], ids[2]
