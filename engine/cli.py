@@ -6,7 +6,8 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,7 +26,7 @@ from engine.errors import AisleError, IndexCorruptError, MissingExtraError
 from engine.filters import parse_filter
 from engine.search import SearchEngine
 from engine.storage.manifest import Manifest, current_version, problems, read_manifest
-from engine.terminal import print_result, progress_bars
+from engine.terminal import print_result, progress_bars, training_progress
 
 _MAX_FIELDS = 200  # names that info prints
 
@@ -114,6 +115,7 @@ def build(
     ] = None,
     threads: Annotated[int | None, typer.Option(min=0, help="Cores to use; 0 is all.")] = None,
     encoder: Annotated[str | None, typer.Option(metavar="NAME|DIR|none", help="What makes vectors.")] = None,
+    reranker: Annotated[str | None, typer.Option(metavar="NAME|DIR|none", help="What reranks the best.")] = None,
     lexical_backend: Annotated[
         Literal["tantivy", "lucene", "rank-bm25"] | None, typer.Option(help="What holds the words.")
     ] = None,
@@ -125,8 +127,9 @@ def build(
     Example: aisle build products.csv --out shop-index --on-error skip
     """
     settings = EngineConfig.read(config) if config else EngineConfig()
-    changes = {"lexical_backend": lexical_backend, "encoder": "" if encoder == "none" else encoder}
-    index = msgspec.structs.replace(settings.index, **{k: v for k, v in changes.items() if v is not None})
+    changes = {"lexical_backend": lexical_backend, "encoder": encoder, "reranker": reranker}
+    changes = {name: "" if value == "none" else value for name, value in changes.items() if value is not None}
+    index = msgspec.structs.replace(settings.index, **changes)
     search = settings.search if threads is None else msgspec.structs.replace(settings.search, threads=threads)
     if on_error == "skip" and rejects is None:
         rejects = out.with_name(f"{out.name}.rejects.jsonl")
@@ -258,6 +261,7 @@ def info(index: Index, as_json: AsJson = False) -> None:
         "lexical": manifest.config.lexical_backend,
         "analyzer": manifest.analyzer,
         "encoder": manifest.encoder or "none",
+        "reranker": manifest.reranker or "none",
     }
     ends = {"filters": names + more, "on disk": f"{_mb(sum(sizes.values()))} ({shares})"}
     _print_choices({**made, **manifest.notes, **ends})
@@ -343,10 +347,7 @@ def convert(
 
     Example: aisle convert all-MiniLM-L6-v2 --out my-encoder
     """
-    try:
-        training = import_module("training.encoder")
-    except ImportError as error:
-        raise MissingExtraError("train", error.name or "torch") from error
+    training = _trainer("training.encoder")
     done = training.convert(
         model, out, quantize=quantize, max_tokens=max_tokens, query_prefix=query_prefix, product_prefix=product_prefix,
         figures=training.Figures.read(figures) if figures else None,
@@ -356,6 +357,130 @@ def convert(
         typer.echo(f"8 bits against fp32, {done.n_texts} texts: cosine {done.mean_cosine:.4f} on average, "
                    f"{done.min_cosine:.4f} at least")  # fmt: skip
     typer.echo(f"\nUse it: {_command()} build CATALOG --out INDEX --encoder {out}")
+
+
+@app.command()
+def export(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="A cross-encoder's directory, as transformers saves it.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The reranker's directory.")],
+    fp32: Annotated[bool, typer.Option("--fp32", help="Keep full precision: larger and slower.")] = False,
+    judged: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Judged examples, .jsonl (also .gz), to measure the loss on.")
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Examples to find scales on. [default: the sample catalog's]")
+    ] = None,
+    tolerance: Annotated[float, typer.Option(help="The share of nDCG@10 that 8 bits may lose.")] = 0.005,
+) -> None:
+    """Export a fine-tuned cross-encoder to a reranker that needs no torch.
+
+    The export itself does: pip install 'aisle[train]'
+
+    Example: aisle export my-model --out my-reranker --judged judged.jsonl
+    """
+    done = _trainer("training.export").export(
+        model, out, quantize=not fp32, judged=judged, calibration=calibration, tolerance=tolerance
+    )
+    parity = done.parity
+    typer.echo(f"{out}: {done.card.name}, {_mb(done.model_bytes)} ({_mb(done.fp32_bytes)} as fp32)")
+    typer.echo(f"{parity.n_pairs} pairs of {parity.n_queries} queries, nDCG@10 by {parity.judged_by}:\n")
+    typer.echo("\n".join(parity.table()))
+    typer.echo(f"\nUse it: {_command()} build CATALOG --out INDEX --reranker {out}")
+
+
+train = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Train models on your own data.")
+app.add_typer(train, name="train")
+
+TrainingConfig = Annotated[Path, typer.Argument(metavar="CONFIG", help="What to train on and how, as TOML.")]
+RunFolder = Annotated[Path | None, typer.Option("--out", metavar="RUN", help="Its folder. [default: runs/NAME]")]
+
+
+@train.command()
+def reranker(
+    config: TrainingConfig,
+    out: RunFolder = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where prepared data is, or goes. [default: RUN/data]")
+    ] = None,
+    test: Annotated[bool, typer.Option("--test", help="Judge the best model on the queries held out for it.")] = False,
+) -> None:
+    """Fine-tune a cross-encoder on judged sets or click logs.
+
+    A run that was stopped goes on where its folder says. It needs: pip install 'aisle[train]'
+
+    Example: aisle train reranker my-reranker.toml --out run
+    """
+    training, settings = _trainer("training.run"), _trainer("training.config").RerankerConfig.read(config)
+    folder = out or Path("runs") / settings.name
+    with _stoppable(), training_progress() as progress:
+        done = training.train(settings, folder, data=data, test=test, progress=progress)
+    best = done.best.evaluation
+    figures = ", ".join(f"{name} {value:.4f}" for name, value in best.ndcg.items())
+    typer.echo(f"{folder}: {done.steps:,} steps in {done.minutes:.1f} minutes; best at {best.step:,}")
+    typer.echo(f"nDCG@10 on dev: {figures}" + (f"; on test: {done.test:.4f}" if done.test is not None else ""))
+    typer.echo(f"\nServe it: {_command()} export {folder / 'best'} --out DIR")
+
+
+@train.command()
+def compare(
+    config: TrainingConfig,
+    out: RunFolder = None,
+    losses: Annotated[
+        str, typer.Option(metavar="NAMES", help="Joined by commas.")
+    ] = "bce,mse,margin-mse,ranknet,listnet,lambdaloss",
+) -> None:
+    """Train with several losses, each for the same number of steps, and compare them on dev.
+
+    Example: aisle train compare my-reranker.toml --losses bce,ranknet
+    """
+    comparing, settings = _trainer("training.compare"), _trainer("training.config").RerankerConfig.read(config)
+    folder = out or Path("runs") / f"{settings.name}-losses"
+    with _stoppable(), training_progress() as progress:
+        found = comparing.compare_losses(settings, losses.split(","), folder, progress)
+    typer.echo("\n".join(found.table()))
+
+
+@train.command()
+def queries(
+    catalogs: Annotated[list[Path], typer.Argument(metavar="CATALOG...", help="As for aisle build.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The examples, .jsonl or .jsonl.gz.")],
+    n_queries: Annotated[int, typer.Option("--queries", metavar="N", min=1, help="How many.")] = 10_000,
+    seed: Annotated[int, typer.Option(metavar="S", help="Of all chance.")] = 0,
+    taxonomy: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Type names, A > B > C a line, as Google's.")
+    ] = None,
+) -> None:
+    """Make queries from catalogs alone, with candidates labelled by rule, to train on.
+
+    They are marked as synthetic. The product types go into FILE.types.tsv; correct them there and run it again.
+
+    Example: aisle train queries products.csv --out made.jsonl.gz
+    """
+    with training_progress() as progress:
+        made = _trainer("training.queries").make_queries(
+            catalogs, out, n_queries=n_queries, seed=seed, taxonomy=taxonomy, progress=progress
+        )
+    kinds = ", ".join(f"{kind} {n:,}" for kind, n in sorted(made.kinds.items(), key=lambda item: -item[1]))
+    typer.echo(f"{out}: {made.n_examples:,} synthetic examples of {sum(made.kinds.values()):,} queries ({kinds})")
+    typer.echo(f"{made.types_file}: {len(made.types.types):,} product types of {len(made.types.typings):,} products")
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("\nstopped: the same command goes on from the last checkpoint", err=True)
+        raise typer.Exit(130) from None
+
+
+def _trainer(module: str) -> Any:
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise MissingExtraError("train", error.name or "torch") from error
 
 
 if __name__ == "__main__":

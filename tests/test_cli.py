@@ -56,6 +56,19 @@ def test_build_sums_up_and_what_it_built_can_be_searched(catalog: Path, tmp_path
     assert "Double door fridge" in run("search", out, "fridge").stdout
 
 
+def test_a_reranker_shows_in_what_the_commands_say(catalog: Path, tmp_path: Path, reranker_directory: Path) -> None:
+    out = tmp_path / "built"
+    said = run("build", catalog, "--out", out, "--encoder", "none", "--reranker", reranker_directory).stdout
+    assert "rerank     words (" in said
+    assert "rerank     words (" in run("info", out).stdout
+    made = json.loads(run("info", out, "--json").stdout)
+    assert made["config"]["reranker"] == str(reranker_directory)
+    assert made["bytes"]["rerank"] > 0
+    assert " · rerank " in run("search", out, "fridge").stdout
+    assert "─ rerank    rank " in run("explain", out, "fridge", "F2").stdout
+    assert "rerank     off" in run("build", catalog, "--out", out, "--encoder", "none", "--reranker", "none").stdout
+
+
 def test_build_takes_settings_from_a_file_and_options_over_them(catalog: Path, tmp_path: Path) -> None:
     settings = tmp_path / "aisle.toml"
     EngineConfig(index=IndexConfig(encoder="no-such-encoder", language="german")).write(settings)
@@ -177,6 +190,7 @@ def test_verify_finds_damage(index: str) -> None:
         (("verify", "{tmp}/none"), "does not exist"),
         (("build", "{tmp}/none.csv", "--out", "{tmp}/out"), "there is no such file"),
         (("build", "{tmp}/shop.jsonl", "--out", "{tmp}/out", "--encoder", "nope"), "no encoder in nope"),
+        (("build", "{tmp}/shop.jsonl", "--out", "{tmp}/out", "--reranker", "nope"), "no reranker in nope"),
         (("build", "{tmp}/shop.jsonl", "--out", "{tmp}/shop.jsonl", "--encoder", "none"), "shop.jsonl"),
     ],
 )
@@ -184,9 +198,12 @@ def test_errors_are_one_line(arguments: tuple[str, ...], said: str, index: str, 
     assert said in fails(*(argument.format(index=index, tmp=tmp_path) for argument in arguments))
 
 
-def test_convert_names_the_extra_it_needs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(sys.modules, "training.encoder", None)
-    assert "pip install 'aisle[train]'" in fails("convert", "some-model", "--out", tmp_path / "out")
+@pytest.mark.parametrize(("command", "module"), [("convert", "training.encoder"), ("export", "training.export")])
+def test_training_commands_name_the_extra_they_need(
+    command: str, module: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    assert "pip install 'aisle[train]'" in fails(command, "some-model", "--out", tmp_path / "out")
 
 
 @pytest.fixture
@@ -219,5 +236,5 @@ def test_demo_does_not_replace_the_index_of_another_catalog(index: str) -> None:
 
 def test_help_has_an_example_for_every_command() -> None:
     assert "Try it: aisle demo" in CliRunner().invoke(app, []).output
-    for name in ("build", "search", "explain", "info", "verify", "demo", "convert"):
+    for name in ("build", "search", "explain", "info", "verify", "demo", "convert", "export"):
         assert f"Example: aisle {name}" in run(name, "--help").stdout

@@ -14,12 +14,13 @@ pytest.importorskip("sentence_transformers")
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from tokenizers import Tokenizer, normalizers
+from transformers import BertConfig, BertModel
 
 from engine.dense.encoder import OnnxEncoder
 from engine.errors import ConfigError, ModelError
 from engine.product import from_json
+from tests.word_tokenizer import word_tokenizer
 from training import encoder as training
 from training.encoder import Figures, convert
 
@@ -31,22 +32,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BERT of two narrow layers, which also takes token types, over the words of the sample catalog."""
     directory = tmp_path_factory.mktemp("model")
     titles = [from_json(line).title for line in training._SAMPLE.read_bytes().splitlines()]
-    words = sorted({word for title in [*titles, *TEXTS] for word in title.lower().split()})
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate([*special, *words])}, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
-    )
+    tokenizer = word_tokenizer([*titles, *TEXTS])
     torch.manual_seed(7)
     config = BertConfig(
-        vocab_size=len(words) + 4, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
         max_position_embeddings=64,
     )  # fmt: skip
     BertModel(config).save_pretrained(directory / "base")
-    fast.save_pretrained(directory / "base")
+    tokenizer.save_pretrained(directory / "base")
     layers = Transformer(str(directory / "base"), max_seq_length=48)
     SentenceTransformer(modules=[layers, Pooling(32), Normalize()], device="cpu").save(str(directory / "tiny"))
     card = directory / "tiny" / "README.md"

@@ -1,0 +1,246 @@
+"""Runs from end to end: what is learnt, what is left in the folder, and that a kill changes nothing."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("peft")
+
+import torch
+from safetensors.numpy import load_file
+from typer.testing import CliRunner
+
+from engine.cli import app
+from engine.errors import ConfigError, ModelError
+from ranking.cross_encoder import CrossEncoderModel
+from tests.training_sets import settings, write_base, write_set
+from training.checkpoint import read_evaluations
+from training.compare import compare_losses
+from training.config import RerankerConfig
+from training.cross_encoder import CrossEncoder
+from training.export import export
+from training.losses import LOSSES
+from training.run import Outcome, train
+
+FILES = {"catalog": "corpus.jsonl", "queries": "queries.tsv", "qrels": "qrels.txt"}
+SAME = {"3": 0.5, "1": 0.5, "0": 0.49}
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_set(tmp_path_factory.mktemp("set"))
+
+
+@pytest.fixture(scope="module")
+def done(base: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    return train(
+        settings(base, data, dev={"share": 0.25, "test_share": 0.2}), tmp_path_factory.mktemp("run"), test=True
+    )
+
+
+def test_it_learns_what_a_random_ranking_does_not_know(done: Outcome) -> None:
+    first, best = read_evaluations(done.directory)[0], done.best.evaluation
+    assert best.mean > 0.95  # a random order of these pools has 0.6
+    assert done.test is not None
+    assert done.test > 0.95
+    assert first.loss > best.loss
+    assert best.mean == pytest.approx(np.mean(list(done.best.per_query["held-out"].values())))
+
+
+def test_the_run_folder_tells_the_whole_story(done: Outcome, base: Path, data: Path) -> None:
+    run = done.directory
+    assert {path.name for path in run.iterdir()} == {
+        "config.toml", "data", "metrics.jsonl", "curves.png", "checkpoint.safetensors", "best", "best.json",
+        "test.json",
+    }  # fmt: skip
+    assert RerankerConfig.read(run / "config.toml").source[0].license == "made up"
+    assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
+    made_of = msgspec.json.decode((run / "data" / "data.json").read_bytes())
+    assert {Path(path).name for path in made_of["sha256"]} == {"corpus.jsonl", "queries.tsv", "qrels.txt"}
+    queries = [made_of["splits"][name][0] for name in ("train", "dev.held-out", "test")]
+    assert queries == [13, 6, 5]
+    recipe = (run / "best" / "training.json").read_text()
+    for part in ("made up", "Loss bce", "| held-out | 6 | 60 |", made_of["sha256"][str(data / "qrels.txt")]):
+        assert part in recipe
+    for path in [*run.glob("best/*.json"), run / "data" / "data.json"][:-1]:
+        assert str(base.parent) not in path.read_text(), path.name
+
+
+def test_the_best_model_can_be_exported_and_served(done: Outcome, tmp_path: Path) -> None:
+    judged = done.directory / "data" / "dev.held-out.jsonl.gz"
+    exported = export(done.directory / "best", tmp_path / "served", quantize=False, judged=judged)
+    assert exported.parity.forms["fp32"].ndcg == pytest.approx(exported.parity.forms["torch"].ndcg)
+    card = CrossEncoderModel(tmp_path / "served").card
+    assert (card.name, card.query_tokens, card.product_tokens) == ("tiny", 8, 24)
+    assert card.scale > 0
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(base: Path, data: Path, tmp_path: Path) -> None:
+    config = settings(base, data)
+    whole = train(config, tmp_path / "whole")
+
+    def kill(task: str, done: int, total: int, detail: str = "") -> None:
+        if task == "training" and done == 11:  # between two evaluations, in the middle of an epoch
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(config, tmp_path / "killed", progress=kill)
+    steps: list[int] = []
+    resumed = train(
+        config, tmp_path / "killed", progress=lambda task, done, *_: steps.append(done * (task == "training"))
+    )
+    assert next(filter(None, steps)) == 11
+    assert resumed.steps == whole.steps
+    for name in ("checkpoint.safetensors", "best/model.safetensors"):
+        left, right = (load_file(tmp_path / run / name) for run in ("whole", "killed"))
+        assert left.keys() == right.keys()
+        for tensor in left:
+            np.testing.assert_array_equal(left[tensor], right[tensor], err_msg=f"{name}: {tensor}")
+    figures = [
+        [(e.step, e.loss, e.ndcg, e.learning_rate) for e in read_evaluations(tmp_path / run)]
+        for run in ("whole", "killed")
+    ]
+    assert figures[0] == figures[1]
+    again = train(config, tmp_path / "killed", progress=kill)  # which would be killed, did it train
+    assert again.best == resumed.best
+
+
+def test_a_run_that_went_otherwise_is_not_continued(base: Path, data: Path, tmp_path: Path, done: Outcome) -> None:
+    config = settings(base, data, dev={"share": 0.25, "test_share": 0.2}, training={"loss": "ranknet"})
+    with pytest.raises(ConfigError, match=r"another training\.loss, training\.epochs|another training\.loss"):
+        train(config, done.directory)
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(ConfigError, match="is no run folder"):
+        train(config, tmp_path)
+    with pytest.raises(ConfigError, match=r"set dev\.test_share above 0"):
+        train(settings(base, data), tmp_path / "run", test=True)
+
+
+def test_input_that_changed_under_a_run_is_noticed(base: Path, tmp_path: Path) -> None:
+    data = write_set(tmp_path / "set")
+    config = settings(base, data, training={"epochs": 1})
+    train(config, tmp_path / "run")
+    with (data / "qrels.txt").open("a") as file:
+        file.write("q0 0 P0119 0\n")
+    with pytest.raises(ConfigError, match=r"qrels\.txt changed since this run began"):
+        train(config, tmp_path / "run")
+
+
+def test_a_broken_checkpoint_is_named(base: Path, data: Path, tmp_path: Path) -> None:
+    config = settings(base, data, training={"epochs": 1})
+    train(config, tmp_path / "run")
+    path = tmp_path / "run" / "checkpoint.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ModelError, match=r"checkpoint\.safetensors cannot be read"):
+        train(config, tmp_path / "run")
+
+
+def test_early_stopping_and_a_time_limit_end_a_run(base: Path, data: Path, tmp_path: Path) -> None:
+    stopped = train(settings(base, data, training={"epochs": 50, "patience": 2}), tmp_path / "patience")
+    assert stopped.steps == stopped.best.evaluation.step + 2 * 6  # an epoch, and an evaluation, every six
+    assert stopped.steps < 50 * 6
+    limited = train(settings(base, data, training={"epochs": 50, "max_minutes": 1e-4}), tmp_path / "minutes")
+    assert limited.steps == 1
+
+
+def test_lora_trains_few_weights_and_saves_a_plain_model(base: Path, data: Path, tmp_path: Path) -> None:
+    config = settings(
+        base, data, model={"method": "lora", "rank": 4, "layers": [1]}, training={"learning_rate": 0.02, "epochs": 8}
+    )
+    outcome = train(config, tmp_path / "run")
+    assert outcome.best.evaluation.mean > 0.9
+    names = load_file(tmp_path / "run" / "best" / "model.safetensors").keys()
+    assert not any("lora" in name or "layer.1" in name for name in names)
+    assert not list((tmp_path / "run" / "best").glob("adapter*"))
+    for path in (tmp_path / "run" / "best").glob("*.json"):
+        assert str(base.parent) not in path.read_text(), path.name
+    saved = CrossEncoder.open(tmp_path / "run" / "best")
+    assert saved.model.config.num_hidden_layers == 1
+    weights = load_file(tmp_path / "run" / "checkpoint.safetensors")
+    assert all(re.search(r"lora_|classifier", name) for name in weights if name.startswith("weights/"))
+
+
+def test_a_student_learns_from_a_teacher_whose_answers_are_kept(
+    base: Path, data: Path, done: Outcome, tmp_path: Path
+) -> None:
+    """The labels say next to nothing, and the dev set has queries of its own."""
+    phones = write_set(tmp_path / "dev", first=1000)
+    files = {name: str(phones / file) for name, file in FILES.items()}
+    config = settings(
+        base, data,
+        source=[{"kind": "judged", **{name: str(data / file) for name, file in FILES.items()}, "labels": SAME}],
+        dev={"sets": [{"name": "phones", **files, "labels": {"3": 1.0, "1": 0.3, "0": 0.0}, "rating": [1.0, 3.0]}]},
+        teacher={"path": str(done.directory / "best"), "weight": 1.0},
+        training={"loss": "margin-mse"},
+    )  # fmt: skip
+    outcome = train(config, tmp_path / "run")
+    best = outcome.best.evaluation
+    assert best.mean > 0.95
+    assert 0 < best.rmse["phones"] < 2
+    (kept,) = (tmp_path / "run" / "data").glob("teacher-*.safetensors")
+    assert len(load_file(kept)["logits"]) == 10 * 24
+    assert "1 of a teacher's probability" in (tmp_path / "run" / "best" / "training.json").read_text()
+    with pytest.raises(ConfigError, match=r"teacher\.path .* has no usable training\.json"):
+        train(settings(base, data, teacher={"path": str(data)}), tmp_path / "other")
+
+
+def test_dev_queries_are_not_trained_on(base: Path, data: Path, tmp_path: Path) -> None:
+    files = {name: str(data / file) for name, file in FILES.items()}
+    dev = {"sets": [{"name": "same", **files, "labels": {"3": 1.0, "1": 0.3, "0": 0.0}}]}
+    with pytest.raises(ConfigError, match="no query is left to train on"):
+        train(settings(base, data, dev=dev), tmp_path / "run")
+
+
+def test_losses_are_compared_on_the_same_data(base: Path, data: Path, tmp_path: Path) -> None:
+    config = settings(base, data, training={"epochs": 3})
+    found = compare_losses(config, ["bce", "listnet"], tmp_path / "out")
+    best, other = found.contenders
+    assert {best.loss, other.loss} == {"bce", "listnet"}
+    assert best.mean >= other.mean
+    assert other.difference == pytest.approx(other.mean - best.mean)
+    assert 0 < other.p <= 1
+    assert (tmp_path / "out" / "comparison.md").read_text().startswith("| loss | held-out | mean |")
+    with pytest.raises(ConfigError, match="loss is 'hinge'"):
+        compare_losses(config, ["hinge"], tmp_path / "out")
+
+
+def test_the_command_trains_goes_on_and_explains(base: Path, data: Path, tmp_path: Path) -> None:
+    settings(base, data, training={"epochs": 1}).write(tmp_path / "tiny.toml")
+    arguments = ["train", "reranker", str(tmp_path / "tiny.toml"), "--out", str(tmp_path / "run")]
+    for _ in range(2):
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+        assert "6 steps in" in result.stdout
+        assert "nDCG@10 on dev: held-out " in result.stdout
+        assert f"export {tmp_path / 'run' / 'best'} --out" in result.stdout
+    assert "going on at step 6" in result.stderr
+    result = CliRunner().invoke(app, [*arguments, "--test"])
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1].startswith("error: no queries are held out")
+    result = CliRunner().invoke(
+        app, ["train", "compare", str(tmp_path / "tiny.toml"), "--losses", "bce,mse", "--out", str(tmp_path / "two")]
+    )
+    assert result.stdout.startswith("| loss | held-out | mean |"), result.output
+
+
+def test_a_run_that_diverges_is_stopped(
+    base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(LOSSES, "bce", lambda logits, labels, mask: logits.sum() * torch.nan)
+    with pytest.raises(ConfigError, match=r"the loss is nan at step 1; lower training\.learning_rate, which is 0\.005"):
+        train(settings(base, data), tmp_path / "run")
