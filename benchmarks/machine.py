@@ -13,7 +13,7 @@ from engine.config import available_cores
 
 _PACKAGES = (
     "numpy", "tantivy", "faiss-cpu", "onnxruntime", "tokenizers", "msgspec", "PyStemmer", "rapidfuzz", "ir-measures",
-    "bm25s", "rank-bm25", "numba", "pyserini", "torch",
+    "bm25s", "rank-bm25", "numba", "pyserini", "torch", "transformers", "sentence-transformers",
 )  # fmt: skip
 
 

@@ -51,6 +51,40 @@ WarmUp = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, not as tables.")]
 
+Reranker = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME_OR_DIR", help="The reranker that Aisle serves, in 8 bits: a shipped one's name, or a directory."
+    ),
+]
+PeerModel = Annotated[
+    Path | None,
+    _path("The transformers checkpoint that peers and Aisle in fp32 run.", "random weights in the reranker's shape"),
+]
+Candidates = Annotated[str, typer.Option(help="Products scored in a call, comma-separated.")]
+Threads = Annotated[
+    str, typer.Option(help="Numbers of threads, comma-separated; more than there are cores are left out.")
+]
+Lengths = Annotated[
+    str,
+    typer.Option(
+        "--lengths",
+        help="Tokens of a product, comma-separated: whole numbers (all products are that long) and real (their own "
+        "lengths). Peers are measured at the last one only.",
+    ),
+]
+Rounds = Annotated[int, typer.Option(min=1, help="The fewest timed calls of each system, for each combination.")]
+Seconds = Annotated[float, typer.Option(min=0, help="How long each system goes on, for each combination.")]
+Deadlines = Annotated[
+    str, typer.Option(help="Deadlines of searches in ms, comma-separated; empty leaves this part out.")
+]
+Quick = Annotated[
+    bool, typer.Option("--quick", help="10 and 50 candidates of real lengths, few rounds: to try it out.")
+]
+ProfileOut = Annotated[
+    Path, typer.Option("--out", help="The result (JSON); the report (.md) and plot (.png) go beside it.")
+]
+
 Sets = Annotated[str, typer.Option(help="SET:SPLIT or SET:SPLIT@N (the first N queries), comma-separated.")]
 Best = Annotated[Path, typer.Option("--out", help="The best configuration (TOML); all trials go beside it as .json.")]
 Trials = Annotated[int, typer.Option(min=1, help="How many, the starting configuration included.")]

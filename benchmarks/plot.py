@@ -1,8 +1,8 @@
-"""A picture of a result: every system's figures with their intervals, and what changed query by query."""
+"""Pictures of results: of quality, every system's figures and what changed query by query; of latency, its growth."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,8 @@ from engine.errors import MissingExtraError
 
 
 def draw(result: Mapping[str, Any], path: Path) -> None:
-    """Writes a PNG. Raises MissingExtraError without matplotlib."""
-    try:
-        import matplotlib
-
-        matplotlib.use("Agg")
-        from matplotlib import pyplot
-    except ImportError as error:
-        raise MissingExtraError("bench", "matplotlib") from error
+    """Writes a PNG of quality. Raises MissingExtraError without matplotlib."""
+    pyplot = _pyplot()
     names = list(result["systems"])
     figure, panels = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
     _metrics(panels[0], result["systems"])
@@ -28,9 +22,48 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
         panels[1].set_title(f"{NDCG} per query: {names[-1]} − {names[0]}")
     else:
         panels[1].set_axis_off()
+    _save(figure, path)
+
+
+def draw_latency(cells: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Writes a PNG: a panel per number of threads, in it a line per system, p50 against candidates."""
+    threads = sorted({cell["threads"] for cell in cells})
+    figure, panels = _pyplot().subplots(
+        1, len(threads), figsize=(4.5 * len(threads) + 2, 4), layout="constrained", sharey=True, squeeze=False
+    )
+    for panel, n in zip(panels[0], threads, strict=True):
+        of_panel = [cell for cell in cells if cell["threads"] == n]
+        for system in dict.fromkeys(cell["system"] for cell in of_panel):
+            points = sorted(
+                (cell["candidates"], cell["latency_ms"]["p50"]) for cell in of_panel if cell["system"] == system
+            )
+            panel.plot(*zip(*points, strict=True), marker="o", label=system)
+        panel.set(xscale="log", yscale="log", xlabel="candidates", title=f"{n} thread{'s' if n > 1 else ''}")
+        candidates = sorted({cell["candidates"] for cell in of_panel})
+        panel.set_xticks(candidates, list(map(str, candidates)))
+        panel.minorticks_off()
+        panel.yaxis.set_major_formatter("{x:g}")
+        panel.grid(alpha=0.3)
+    panels[0][0].set_ylabel("p50, ms")
+    figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside right upper")
+    _save(figure, path)
+
+
+def _pyplot() -> Any:
+    try:
+        import matplotlib
+
+        matplotlib.use("Agg")
+        from matplotlib import pyplot
+    except ImportError as error:
+        raise MissingExtraError("bench", "matplotlib") from error
+    return pyplot
+
+
+def _save(figure: Any, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+    _pyplot().close(figure)
 
 
 def _metrics(panel: Any, systems: Mapping[str, Any]) -> None:

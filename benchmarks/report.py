@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
+import msgspec
 from rich.box import SIMPLE_HEAD
+from rich.console import Console
 from rich.table import Table
 
 from benchmarks.metrics import NDCG, Ranking
@@ -14,6 +18,7 @@ from benchmarks.metrics import NDCG, Ranking
 _EXAMPLES = 10
 _TOP = 3
 _TITLE_WIDTH = 100
+_PAGE_WIDTH = 160  # characters, where output goes to no terminal
 Result = Mapping[str, Any]
 
 
@@ -61,10 +66,23 @@ def comparisons(result: Result) -> list[list[str]]:
 def tables(result: Result) -> list[Table]:
     """For the terminal: quality, cost, and comparisons where there are any."""
     titled = ((title(result), quality(result)), ("", cost(result)), ("", comparisons(result)))
-    return [_table(heading, cells) for heading, cells in titled if cells]
+    return [table(heading, cells) for heading, cells in titled if cells]
 
 
-def _table(heading: str, cells: Sequence[Sequence[str]]) -> Table:
+def show(result: Result, tables: Sequence[Table], out: Path, more: str = "", *, as_json: bool) -> None:
+    """Prints the result, and unless that is as JSON, where its files are: beside ``out``, and ``more``."""
+    if as_json:
+        print(msgspec.json.encode(result).decode())
+        return
+    console = Console(width=None if sys.stdout.isatty() else _PAGE_WIDTH)
+    for drawn in tables:
+        console.print(drawn, "")
+    page, picture = out.with_suffix(".md").name, out.with_suffix(".png").name
+    console.print(f"written: {out}, {page}, {picture}{more}", highlight=False, soft_wrap=True)
+
+
+def table(heading: str, cells: Sequence[Sequence[str]]) -> Table:
+    """For the terminal: cells, the head first."""
     drawn = Table(title=heading or None, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     whole = ("b − a", "95 % interval", "+/−/=")
     for place, name in enumerate(cells[0]):
@@ -87,13 +105,15 @@ def markdown(
     """The whole page. ``rankings`` is system to query to ranking; ``plot`` is the picture's file name."""
     parts = [
         f"# {title(result)}", "", f"`{result['command']}`", "",
-        *_lines(quality(result)), "", _intervals(result), "", *_lines(cost(result)), "", f"![figures]({plot})", "",
+        *markdown_table(quality(result)), "", _intervals(result), "", *markdown_table(cost(result)), "",
+        f"![figures]({plot})", "",
         *_significance(result), *_conditions(result), *_examples(result, queries, rankings, titles),
     ]  # fmt: skip
     return "\n".join(parts) + "\n"
 
 
-def _lines(cells: Sequence[Sequence[str]]) -> list[str]:
+def markdown_table(cells: Sequence[Sequence[str]]) -> list[str]:
+    """Markdown, a line each: cells, the head first."""
     lines = [cells[0], ["---"] * len(cells[0]), *cells[1:]]
     return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
 
@@ -114,13 +134,11 @@ def _significance(result: Result) -> list[str]:
         "Two-sided paired permutation tests, 10,000 permutations; Holm's correction over the pairs of a metric; "
         "means of b − a over queries with 95 % bootstrap intervals; +/−/= counts queries where b is better, worse, "
         "the same.", "",
-        *_lines(comparisons(result)), "",
+        *markdown_table(comparisons(result)), "",
     ]  # fmt: skip
 
 
 def _conditions(result: Result) -> list[str]:
-    machine = result["machine"]
-    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
     lines = [
         "## Conditions", "",
         f"- {result['n_judgments']} judgments, relevant from grade {result['relevant_from']}, "
@@ -129,10 +147,7 @@ def _conditions(result: Result) -> list[str]:
         f"judged ids without a query. {result['n_judged_not_in_catalog']} judged products are not in the catalog.",
         "- Latency: whole calls, one at a time, each text timed when first met, after a warm-up with other texts.",
         "- Memory: the most the process had held when the system was done; systems run in the order of the table.",
-        f"- {machine['cpu']}, {machine['cores']} cores, {machine['memory_mb']} MB, Python {machine['python']}, "
-        f"commit {machine['commit'] or 'unknown'}. Load when the run began: {machine['load']:.1f}; above "
-        f"{machine['cores'] - 1} other work shared the cores, and latencies are too high.",
-        f"- {packages}.",
+        *where(result),
     ]  # fmt: skip
     for name, system in result["systems"].items():
         stages = ", ".join(f"{stage} {ms:.2f}" for stage, ms in system["stages_ms"].items())
@@ -143,6 +158,18 @@ def _conditions(result: Result) -> list[str]:
             f"{len(system['degraded'])} degraded stages{f'; median ms: {stages}' if stages else ''}."
         )
     return [*lines, ""]
+
+
+def where(result: Result) -> list[str]:
+    """Markdown, a line each: the machine and the packages on it."""
+    machine = result["machine"]
+    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
+    return [
+        f"- {machine['cpu']}, {machine['cores']} cores, {machine['memory_mb']} MB, Python {machine['python']}, "
+        f"commit {machine['commit'] or 'unknown'}. Load when the run began: {machine['load']:.1f}; above "
+        f"{machine['cores'] - 1} other work shared the cores, and latencies are too high.",
+        f"- {packages}.",
+    ]
 
 
 def _examples(

@@ -31,7 +31,6 @@ from benchmarks.systems import SYSTEMS, factory
 from engine.config import EngineConfig
 from engine.errors import AisleError, ConfigError
 
-_PAGE_WIDTH = 160  # characters, where output goes to no terminal
 logger = logging.getLogger(__name__)
 
 
@@ -154,14 +153,7 @@ def main(
     except AisleError as error:
         errors.print(f"error: {error}", style="red", markup=False, highlight=False)
         raise typer.Exit(1) from error
-    if as_json:
-        print(msgspec.json.encode(result).decode())
-        return
-    console = Console(width=None if sys.stdout.isatty() else _PAGE_WIDTH)
-    for table in report.tables(result):
-        console.print(table, "")
-    page, picture = out.with_suffix(".md").name, out.with_suffix(".png").name
-    console.print(f"written: {out}, {page}, {picture}; runs in {plan.runs}", highlight=False, soft_wrap=True)
+    report.show(result, report.tables(result), out, f"; runs in {plan.runs}", as_json=as_json)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,11 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         vocab_size=len(tokenizer), hidden_size=SHAPE.hidden, num_hidden_layers=SHAPE.layers, num_labels=1,
         num_attention_heads=SHAPE.heads, intermediate_size=SHAPE.intermediate, initializer_range=0.3,
     )  # fmt: skip
-    BertForSequenceClassification(config).save_pretrained(directory)
+    model = BertForSequenceClassification(config)
+    with torch.no_grad():  # token types, which only CrossEncoder feeds, make no difference: so all give the same scores
+        types = model.bert.embeddings.token_type_embeddings.weight
+        types[1] = types[0]
+    model.save_pretrained(directory)
     (directory / "training.json").write_text('{"name": "tiny", "query_tokens": 6, "product_tokens": 12}')
     return directory
 
@@ -58,7 +63,13 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def reranker(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("reranker") / "tiny"
-    export(checkpoint, out, tolerance=0.5)
+    pairs = out.with_suffix(".jsonl")
+    rows = (
+        {"query_id": "q", "query": TEXTS[number - 1], "label": 0, "product": {"product_id": "p", "title": text}}
+        for number, text in enumerate(TEXTS)
+    )
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    export(checkpoint, out, tolerance=0.5, calibration=pairs)
     return out
 
 
@@ -111,18 +122,22 @@ def test_products_have_the_length_that_was_asked_for(model: CrossEncoderModel) -
     assert real.tokens.max() == 12
 
 
-def test_every_system_scores_the_same_pairs(reranker: Path, peer: PeerModel, model: CrossEncoderModel) -> None:
+@pytest.mark.parametrize("threads", [1, 2])
+def test_every_system_scores_the_same_pairs(
+    reranker: Path, peer: PeerModel, model: CrossEncoderModel, threads: int
+) -> None:
     products = products_of(REAL, TEXTS, model)
-    systems = all_scorers(reranker, peer, peer.fp32.parent)
+    whole = replace(peer, plain_int8=peer.plain)  # dynamic scales would hide what goes wrong
+    systems = all_scorers(reranker, whole, peer.fp32.parent)
     assert [system.numbers for system in systems] == ["fp32", "bf16", "int8", "fp32", "int8"]
     ask = next(asks(["Acme Phone 104"], products, 20, model, seed=0))
-    found = {system.name: system.over(products, 1)(ask.query, ask.rows) for system in systems}
-    assert {len(scores) for scores in found.values()} == {20}
-    # CrossEncoder tells query from product by token types, which Aisle's graph, trained so, does not have.
-    logits = {name: np.log(p / (1 - p)) for name, p in found.items() if name.startswith("Aisle")}
-    logits["onnxruntime int8"] = found["onnxruntime int8"]
-    for name in ("Aisle int8", "onnxruntime int8"):
-        assert np.corrcoef(logits["Aisle fp32"], logits[name])[0, 1] > 0.95
+    found = {system.name: system.over(products, threads)(ask.query, ask.rows) for system in systems}
+    found["onnxruntime int8"] = 1 / (1 + np.exp(-found["onnxruntime int8"]))
+    expected = found["CrossEncoder fp32"]
+    assert np.ptp(expected) > 0.1  # or any constant would pass
+    tolerances = {"onnxruntime int8": 1e-5, "Aisle fp32": 1e-5, "CrossEncoder bf16": 0.1, "Aisle int8": 0.1}
+    for name, tolerance in tolerances.items():
+        np.testing.assert_allclose(found[name], expected, atol=tolerance, err_msg=name)
     aisle = systems[-1]
     assert isinstance(aisle, Aisle)
     split, scores = aisle.splitting(products)(ask.query, ask.rows)

@@ -20,12 +20,16 @@ from tests.conftest import synthetic_products
 from tests.training_sets import settings, write_set
 from training.calibration import platt
 from training.clicks import read_clicks
-from training.config import ExamplesSource, JudgedSource, NegativeSettings, RerankerConfig
-from training.examples import ExamplesError
-from training.negatives import NegativeMiner
+from training.config import ExamplesSource, JudgedSource, NegativeSettings, QueriesSource, RerankerConfig
+from training.examples import ExamplesError, read_examples
+from training.negatives import Pool, Pools
 from training.pairs import LONGEST_GROUP, Ids, Pairs, ndcg_by_query
 from training.prepare import Data, prepare, read_groups
+from training.query_files import read_queries
 from training.sources import Catalogs, Group, Loaded, read_source
+
+
+QUERIES = '{ kind = "queries", path = "q.tsv", catalogs = ["c.jsonl"] }'
 
 
 def _silent(*_: object, **__: object) -> None:
@@ -73,6 +77,9 @@ def test_a_configuration_round_trips_through_its_file(tmp_path: Path, monkeypatc
         ('name = "a"\nsource = []\n[model]\nlayers = [3, 1]', r"layers is \[3, 1\]; it must rise"),
         ('name = "a"\nsource = []\n[dev]\nshare = 0.6\ntest_share = 0.4', r"both under 1"),
         ('name = "a"\nsource = []\n[teacher]\nweight = 2.0', r"weight is 2\.0"),
+        (f'name = "a"\nsource = [{QUERIES}]', r"'queries', q\.tsv, has no labels but a teacher's, and teacher\.path is"),
+        (f'name = "a"\nsource = [{QUERIES}]\n[teacher]\npath = "b"', r"none can be held out; give \[\[dev\.sets\]\]"),
+        ('name = "a"\nsource = [{ kind = "queries", path = "q", catalogs = [] }]', "catalogs is empty; name at least one"),
         ("name = ", "bad.toml: "),
     ],
 )
@@ -148,6 +155,27 @@ def test_rows_of_examples_may_be_flat_and_filtered(tmp_path: Path) -> None:
         _read(ExamplesSource(path=str(path), labels=source.labels))
     with pytest.raises(ExamplesError, match="no examples where"):
         _read(ExamplesSource(path=str(path), where={"locale": ["de"]}))
+
+
+def test_queries_alone_are_read_from_either_kind_of_file(tmp_path: Path) -> None:
+    path = tmp_path / "queries.tsv"
+    path.write_text("'red shoe'\tus\nzapato\tes\nkutsu\tjp\nzapato\tes\nhat\n")
+    assert read_queries(str(path), {}) == ["'red shoe'", "zapato", "kutsu", "hat"]
+    assert read_queries(str(path), {"locale": ["us", "es"]}) == ["'red shoe'", "zapato"]
+    path.write_text("id\tquery\tlocale\n1\tred shoe\tus\n2\tzapato\tes\n")
+    assert read_queries(str(path), {"locale": ["es"]}) == ["zapato"]
+    examples = tmp_path / "rows.jsonl"
+    examples.write_text("\n".join(json.dumps({"query": q, "label": "E", "new": q == "b"}) for q in "aab"))
+    assert read_queries(str(examples), {}) == ["a", "b"]
+    assert read_queries(str(examples), {"new": [True]}) == ["b"]
+    for text, said in (
+        ("tv\tus\tx\n", "line 1: it has 3 columns, more than query, locale; give a head"),
+        ("locale\tquery\nus\t\n", "line 2, field 'query': is missing"),
+        ("tv\tus\n", r"no queries where \{'locale': \['de'\]\}"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ExamplesError, match=said):
+            read_queries(str(path), {"locale": ["de"]})
 
 
 def _clicks(path: Path, text: str) -> list[tuple[str, dict[str, float]]]:
@@ -232,7 +260,10 @@ def test_one_class_is_refused_unless_negatives_are_mined(tmp_path: Path) -> None
     made = _prepare(config, tmp_path / "data")
     assert made.sources[0].mined == 30
     group = read_groups(tmp_path / "data", "train")[0]
-    assert sorted(group.labels) == [0, 0, 0, 1]
+    assert group.labels == (1, None, None, None)
+    assert [e.label for e in read_examples(tmp_path / "data" / "train.jsonl.gz")[:4]] == [1, 0, 0, 0]
+    again = _read(ExamplesSource(path=str(tmp_path / "data" / "train.jsonl.gz"))).groups[0]
+    assert (again.labels, again.gains) == (group.labels, group.gains)
 
 
 def test_queries_of_a_dev_set_are_dropped(tmp_path: Path) -> None:
@@ -249,15 +280,67 @@ def test_queries_of_a_dev_set_are_dropped(tmp_path: Path) -> None:
 
 def test_negatives_are_found_not_judged_and_not_what_the_query_says(small: SearchEngine) -> None:
     products = {product.product_id: product for product in synthetic_products()}
-    miner = NegativeMiner(small, products, NegativeSettings(mine=True, depth=30, hard=4, random=2))
+    pool, wanted = Pool(small, products), NegativeSettings(mine=True, depth=30, hard=4, random=2)
     judged = [products["P0000"]]
-    found = miner.mine("globex phone", judged, "seed")
+    found = pool.negatives("globex phone", judged, wanted, "seed")
     assert len(found) == len({product.product_id for product in found}) == 6
     assert judged[0] not in found
     for product in found:
         assert not ("Globex" in product.title and "Phone" in product.title), product.title
-    assert found == miner.mine("globex phone", judged, "seed")
-    assert found != miner.mine("globex phone", judged, "another seed")
+    assert found == pool.negatives("globex phone", judged, wanted, "seed")
+    assert found != pool.negatives("globex phone", judged, wanted, "another seed")
+
+
+def test_candidates_are_the_best_some_of_the_middle_and_some_from_deep_down(small: SearchEngine) -> None:
+    pool = Pool(small, {product.product_id: product for product in synthetic_products()})
+    source = QueriesSource(path="", catalogs=("c",), best=3, middle=2, deep=4, depth=50)
+    ranked = [hit.product.product_id for hit in small.search("globex phone", 50).hits]
+    found = pool.spread("globex phone", source, "seed")
+    ranks = [ranked.index(product.product_id) for product in found]
+    assert ranks[:3] == [0, 1, 2]
+    assert all(3 <= rank < 10 for rank in ranks[3:5])
+    assert all(10 <= rank < 50 for rank in ranks[5:])
+    assert len(set(ranks)) == 9
+    assert found == pool.spread("globex phone", source, "seed")
+    assert found != pool.spread("globex phone", source, "another seed")
+
+
+def test_sources_draw_from_the_same_catalogs_by_one_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bare queries and negatives of pairs whose own products are few; what is drawn is unjudged."""
+    data, built = write_set(tmp_path / "set"), []
+    over = Pools.over
+    monkeypatch.setattr(Pools, "over", lambda pools, products: built.append(len(products)) or over(pools, products))
+    catalog, other = data / "corpus.jsonl", tmp_path / "other.jsonl"
+    lines = catalog.read_text().splitlines()
+    catalog.write_text("\n".join(lines[:80]))
+    other.write_text("\n".join(lines[60:]))
+    rows = [{"query": "acme phone", "label": n % 2, "product": {"product_id": str(n), "title": "x"}} for n in range(4)]
+    rows += [row | {"query": "acme case"} for row in rows]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "queries.tsv").write_text("globex phone\tus\nphones acme\tus\n?!\tus\nteléfono\tes\n")
+    sources = [
+        {"kind": "examples", "path": str(tmp_path / "pairs.jsonl")},
+        {"kind": "queries", "path": str(tmp_path / "queries.tsv"), "catalogs": [str(other), str(catalog)],
+         "where": {"locale": ["us"]}},
+    ]  # fmt: skip
+    config = settings(
+        tmp_path, data, source=sources, teacher={"path": "teacher"}, dev={"share": 0.5},
+        negatives={"mine": True, "catalogs": [str(catalog), str(other)], "hard": 2, "random": 0},
+    )  # fmt: skip
+    made = _prepare(config, tmp_path / "data")
+    assert built == [len(lines)]
+    assert {Path(path).name for path in made.sha256} == {"pairs.jsonl", "queries.tsv", "corpus.jsonl", "other.jsonl"}
+    assert [(source.queries, source.pairs, source.mined, source.dropped) for source in made.sources] == [
+        (2, 12, 4, 0), (2, 24, 24, 0),
+    ]  # fmt: skip
+    groups = {group.query: group for split in made.splits for group in read_groups(tmp_path / "data", split)}
+    assert groups["acme phone"].labels == (0, 1, 0, 1, None, None)
+    assert groups["globex phone"].labels == (None,) * 12
+    # What is held out has labels, and nothing that is trained on has its stems.
+    (held_out,) = read_groups(tmp_path / "data", "dev.held-out")
+    trained = {"acme phone", "phones acme", "globex phone", "acme case"} - {held_out.query}
+    trained -= {"phones acme"} if held_out.query == "acme phone" else set()
+    assert {group.query for group in read_groups(tmp_path / "data", "train")} == trained
 
 
 # ------------------------------------------------------------------------------------------------- pairs, calibration
@@ -306,15 +389,26 @@ def test_platt_finds_the_scale_and_offset_that_labels_were_drawn_with() -> None:
     draw = np.random.default_rng(1)
     logits = draw.normal(0, 3, 20_000).astype(np.float32)
     labels = (draw.random(20_000) < 1 / (1 + np.exp(-(0.6 * logits - 1)))).astype(np.float32)
-    assert platt(logits, labels) == pytest.approx((0.6, -1.0), abs=0.05)
+    assert platt([logits], [labels]) == pytest.approx((0.6, -1.0), abs=0.05)
     soft = (1 / (1 + np.exp(-(0.6 * logits - 1)))).astype(np.float32)
-    assert platt(logits, soft) == pytest.approx((0.6, -1.0), abs=0.01)
+    assert platt([logits], [soft]) == pytest.approx((0.6, -1.0), abs=0.01)
+    assert platt([-logits], [soft]) == pytest.approx((-0.6, -1.0), abs=0.01)  # worse than chance
+
+
+def test_platt_hears_a_small_set_as_well_as_a_large_one() -> None:
+    """Two sets that logits say different things about, one ten times the other: as were they of one size."""
+    draw = np.random.default_rng(2)
+    logits = [draw.normal(0, 3, size).astype(np.float32) for size in (20_000, 2_000)]
+    labels = [(1 / (1 + np.exp(-(0.6 * x + offset)))).astype(np.float32) for x, offset in zip(logits, (-2, 2))]
+    level = platt([logits[0], np.tile(logits[1], 10)], [labels[0], np.tile(labels[1], 10)])
+    assert platt(logits, labels) == pytest.approx(level, abs=1e-3)
+    assert abs(level[1]) < 0.1
 
 
 @pytest.mark.parametrize(
-    ("logits", "labels"), [([5.0] * 6, [1, 0, 0, 1, 0, 0]), ([-9, -8, 8, 9], [0, 0, 1, 1]), ([-9, 9], [1, 0])]
+    ("logits", "labels"), [([5.0] * 6, [1, 0, 0, 1, 0, 0]), ([-9, -8, 8, 9], [0, 0, 1, 1]), ([-9, 9], [0, 1])]
 )
 def test_platt_survives_what_says_little(logits: list[float], labels: list[float]) -> None:
-    scale, offset = platt(np.array(logits, np.float32), np.array(labels, np.float32))
+    scale, offset = platt([np.array(logits, np.float32)], [np.array(labels, np.float32)])
     assert np.isfinite([scale, offset]).all()
     assert scale > 0

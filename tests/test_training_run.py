@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -19,14 +20,18 @@ from typer.testing import CliRunner
 from engine.cli import app
 from engine.errors import ConfigError, ModelError
 from ranking.cross_encoder import CrossEncoderModel
+from tests.conftest import synthetic_products
 from tests.training_sets import settings, write_base, write_set
 from training.checkpoint import read_evaluations
 from training.compare import compare_losses
-from training.config import RerankerConfig
+from training.config import RerankerConfig, TeacherSettings
 from training.cross_encoder import CrossEncoder
 from training.export import export
 from training.losses import LOSSES
+from training.pairs import Pairs
 from training.run import Outcome, train
+from training.sources import Group
+from training.teacher import taught
 
 FILES = {"catalog": "corpus.jsonl", "queries": "queries.tsv", "qrels": "qrels.txt"}
 SAME = {"3": 0.5, "1": 0.5, "0": 0.49}
@@ -197,6 +202,62 @@ def test_a_student_learns_from_a_teacher_whose_answers_are_kept(
     assert "1 of a teacher's probability" in (tmp_path / "run" / "best" / "training.json").read_text()
     with pytest.raises(ConfigError, match=r"teacher\.path .* has no usable training\.json"):
         train(settings(base, data, teacher={"path": str(data)}), tmp_path / "other")
+
+
+def test_unjudged_pairs_get_the_teachers_labels_alone_and_a_kill_loses_few_of_them(
+    done: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    products = tuple(synthetic_products()[:30])
+    groups = [Group(str(n), f"acme phone {n}", products, (1.0, 0.0, None) * 10, (0.0,) * 30) for n in range(10)]
+    teacher = CrossEncoder.open(done.directory / "best")
+    pairs = Pairs.of(groups, teacher.encode, 8, 24)
+    wanted = TeacherSettings(path=str(done.directory / "best"), weight=0.25)
+    (tmp_path / "data.json").write_text("{}")
+    monkeypatch.setattr("training.teacher._ASKED_AT_ONCE", 100)
+
+    def kill(task: str, done: int, total: int, detail: str = "") -> None:
+        assert total == 300
+        if done > 200:
+            raise Killed
+
+    with pytest.raises(Killed):
+        taught(pairs, groups, wanted, tmp_path, kill)
+    asked: list[int] = []
+    labels = taught(pairs, groups, wanted, tmp_path, lambda task, done, *_: asked.append(done)).all_labels
+    assert asked == [264, 300]
+    (kept,) = tmp_path.glob("teacher-*")
+    logits, recipe = load_file(kept)["logits"], json.loads((done.directory / "best" / "training.json").read_text())
+    np.testing.assert_allclose(logits, teacher.score(pairs.texts(pairs.everything())), atol=1e-5)
+    given = 1 / (1 + np.exp(-(recipe["scale"] * logits + recipe["offset"])))
+    expected = [[0.25 * of[0] + 0.75, 0.25 * of[1], of[2]] for of in given.reshape(-1, 3)]
+    np.testing.assert_allclose(labels, np.ravel(expected), atol=1e-6)
+    np.testing.assert_array_equal(taught(pairs, groups, wanted, tmp_path, kill).all_labels, labels)
+
+
+def test_a_student_learns_from_queries_alone(base: Path, data: Path, done: Outcome, tmp_path: Path) -> None:
+    rows = [f"{maker} phone {n}\tus\n" for maker in ("Acme", "Globex") for n in range(12)]
+    (tmp_path / "queries.tsv").write_text("".join(rows))
+    phones = {name: str(write_set(tmp_path / "dev", first=1000) / file) for name, file in FILES.items()}
+    source = {"kind": "queries", "path": str(tmp_path / "queries.tsv"), "catalogs": [str(data / "corpus.jsonl")]}
+    config = settings(
+        base, data, source=[{**source, "depth": 100}], teacher={"path": str(done.directory / "best")},
+        dev={"sets": [{"name": "phones", **phones, "labels": {"3": 1.0, "1": 0.3, "0": 0.0}}]},
+    )  # fmt: skip
+    assert train(config, tmp_path / "run").best.evaluation.mean > 0.9
+    card = (tmp_path / "run" / "best" / "training.json").read_text()
+    assert "of queries.tsv, which nobody judged, the best 5 of the hybrid search" in card
+
+
+def test_a_model_worse_than_chance_is_refused_but_kept(base: Path, data: Path, tmp_path: Path) -> None:
+    """A dev set whose labels are the wrong way round."""
+    phones = {name: str(write_set(tmp_path / "dev", first=1000) / file) for name, file in FILES.items()}
+    dev = {"sets": [{"name": "phones", **phones, "labels": {"3": 0.0, "1": 0.7, "0": 1.0}}]}
+    for _ in range(2):
+        with pytest.raises(ModelError, match=r"of step 6, is no better than chance: .* \(Platt's scale is -"):
+            train(settings(base, data, dev=dev, training={"epochs": 1}), tmp_path / "run")
+    assert {"best", "best.json", "checkpoint.safetensors", "metrics.jsonl"} <= {
+        path.name for path in (tmp_path / "run").iterdir()
+    }
 
 
 def test_dev_queries_are_not_trained_on(base: Path, data: Path, tmp_path: Path) -> None:
