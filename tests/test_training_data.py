@@ -28,7 +28,6 @@ from training.prepare import Data, prepare, read_groups
 from training.query_files import read_queries
 from training.sources import Catalogs, Group, Loaded, read_source
 
-
 QUERIES = '{ kind = "queries", path = "q.tsv", catalogs = ["c.jsonl"] }'
 
 
@@ -77,9 +76,15 @@ def test_a_configuration_round_trips_through_its_file(tmp_path: Path, monkeypatc
         ('name = "a"\nsource = []\n[model]\nlayers = [3, 1]', r"layers is \[3, 1\]; it must rise"),
         ('name = "a"\nsource = []\n[dev]\nshare = 0.6\ntest_share = 0.4', r"both under 1"),
         ('name = "a"\nsource = []\n[teacher]\nweight = 2.0', r"weight is 2\.0"),
-        (f'name = "a"\nsource = [{QUERIES}]', r"'queries', q\.tsv, has no labels but a teacher's, and teacher\.path is"),
+        (
+            f'name = "a"\nsource = [{QUERIES}]',
+            r"'queries', q\.tsv, has no labels but a teacher's, and teacher\.path is",
+        ),
         (f'name = "a"\nsource = [{QUERIES}]\n[teacher]\npath = "b"', r"none can be held out; give \[\[dev\.sets\]\]"),
-        ('name = "a"\nsource = [{ kind = "queries", path = "q", catalogs = [] }]', "catalogs is empty; name at least one"),
+        (
+            'name = "a"\nsource = [{ kind = "queries", path = "q", catalogs = [] }]',
+            "catalogs is empty; name at least one",
+        ),
         ("name = ", "bad.toml: "),
     ],
 )
@@ -314,7 +319,7 @@ def test_sources_draw_from_the_same_catalogs_by_one_index(tmp_path: Path, monkey
     lines = catalog.read_text().splitlines()
     catalog.write_text("\n".join(lines[:80]))
     other.write_text("\n".join(lines[60:]))
-    rows = [{"query": "acme phone", "label": n % 2, "product": {"product_id": str(n), "title": "x"}} for n in range(4)]
+    rows = [{"query": "acme phone", "label": n % 2, "product_id": str(n), "title": "x"} for n in range(4)]
     rows += [row | {"query": "acme case"} for row in rows]
     (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (tmp_path / "queries.tsv").write_text("globex phone\tus\nphones acme\tus\n?!\tus\nteléfono\tes\n")
@@ -399,7 +404,9 @@ def test_platt_hears_a_small_set_as_well_as_a_large_one() -> None:
     """Two sets that logits say different things about, one ten times the other: as were they of one size."""
     draw = np.random.default_rng(2)
     logits = [draw.normal(0, 3, size).astype(np.float32) for size in (20_000, 2_000)]
-    labels = [(1 / (1 + np.exp(-(0.6 * x + offset)))).astype(np.float32) for x, offset in zip(logits, (-2, 2))]
+    labels = [
+        (1 / (1 + np.exp(-(0.6 * x + offset)))).astype(np.float32) for x, offset in zip(logits, (-2, 2), strict=True)
+    ]
     level = platt([logits[0], np.tile(logits[1], 10)], [labels[0], np.tile(labels[1], 10)])
     assert platt(logits, labels) == pytest.approx(level, abs=1e-3)
     assert abs(level[1]) < 0.1
@@ -411,4 +418,4 @@ def test_platt_hears_a_small_set_as_well_as_a_large_one() -> None:
 def test_platt_survives_what_says_little(logits: list[float], labels: list[float]) -> None:
     scale, offset = platt([np.array(logits, np.float32)], [np.array(labels, np.float32)])
     assert np.isfinite([scale, offset]).all()
-    assert scale > 0
+    assert scale > 0 or len(set(logits)) == 1

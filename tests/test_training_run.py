@@ -253,7 +253,7 @@ def test_a_model_worse_than_chance_is_refused_but_kept(base: Path, data: Path, t
     phones = {name: str(write_set(tmp_path / "dev", first=1000) / file) for name, file in FILES.items()}
     dev = {"sets": [{"name": "phones", **phones, "labels": {"3": 0.0, "1": 0.7, "0": 1.0}}]}
     for _ in range(2):
-        with pytest.raises(ModelError, match=r"of step 6, is no better than chance: .* \(Platt's scale is -"):
+        with pytest.raises(ModelError, match=r"of step 8, is no better than chance: .* \(Platt's scale is -"):
             train(settings(base, data, dev=dev, training={"epochs": 1}), tmp_path / "run")
     assert {"best", "best.json", "checkpoint.safetensors", "metrics.jsonl"} <= {
         path.name for path in (tmp_path / "run").iterdir()

@@ -12,7 +12,7 @@ import torch
 from engine.config import available_cores
 from training.base_models import BaseModel
 from training.checkpoint import Evaluation
-from training.config import RerankerConfig
+from training.config import QueriesSource, RerankerConfig
 from training.prepare import Data
 
 
@@ -58,14 +58,21 @@ def _recipe(config: RerankerConfig, base: BaseModel, best: Evaluation) -> Iterat
     if teacher.path:
         yield (
             f"- Labels are {teacher.weight:g} of a teacher's probability at temperature {teacher.temperature:g}, the "
-            f"rest their own. The teacher is {Path(teacher.path).absolute().parent.name}."
+            "rest their own; those of pairs that nobody judged are the teacher's alone. The teacher is "
+            f"{Path(teacher.path).absolute().parent.name}."
         )
     if config.negatives.mine:
         negatives = config.negatives
         yield (
-            f"- Per query {negatives.hard} negatives from the best {negatives.depth} of the hybrid search and "
-            f"{negatives.random} at random; none that has all of the query's words."
+            f"- Per judged query {negatives.hard} products from the best {negatives.depth} of the hybrid search and "
+            f"{negatives.random} at random, that nobody judged; none that has all of the query's words."
         )
+    for source in config.source:
+        if isinstance(source, QueriesSource):
+            yield (
+                f"- Per query of {Path(source.path).name}, which nobody judged, the best {source.best} of the hybrid "
+                f"search, {source.middle} from the middle and {source.deep} from down to rank {source.depth}."
+            )
     yield (
         f"- Kept: step {best.step}, epoch {best.epoch:.2f}, after {best.minutes:.0f} minutes on {_machine()}, torch "
         f"{metadata.version('torch').partition('+')[0]}, transformers {metadata.version('transformers')}."
@@ -80,7 +87,7 @@ def _metrics(data: Data, best: Evaluation) -> Iterator[str]:
         n_queries, n_pairs = data.splits[f"dev.{name}"]
         rmse = f"{best.rmse[name]:.4f}" if name in best.rmse else ""
         yield f"| {name} | {n_queries:,} | {n_pairs:,} | {value:.4f} | {rmse} |"
-    yield from ("", "Probabilities are calibrated on the same pairs (Platt 1999).", "")
+    yield from ("", "Probabilities are calibrated on the same pairs, each dev set counting the same (Platt 1999).", "")
 
 
 def _notes(config: RerankerConfig) -> Iterator[str]:

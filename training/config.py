@@ -103,13 +103,38 @@ class GeneratedSource(Source, frozen=True, kw_only=True, tag="generated"):
         _at_least(self, 1, "queries")
 
 
-class NegativeSettings(_Settings, frozen=True, kw_only=True):
-    """Products added to every query, of label 0.
+class QueriesSource(Source, frozen=True, kw_only=True, tag="queries"):
+    """Queries without judgments, as ``training.query_files`` describes; the teacher gives all their labels.
 
-    ``hard`` are drawn from the best ``depth`` of the hybrid search, ``random`` from the catalog. ``mine`` turns it on.
+    Their products are found by the hybrid search in ``catalogs``: the ``best``, ``middle`` of those down to a fifth of
+    ``depth``, ``deep`` of those below. ``where`` keeps rows whose field has one of the values.
+    """
+
+    path: str
+    catalogs: tuple[str, ...]
+    where: dict[str, list[str | bool | int]] = {}
+    best: int = 5
+    middle: int = 4
+    deep: int = 3
+    depth: int = 200
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(self, 1, "best", "depth")
+        _at_least(self, 0, "middle", "deep")
+        if not self.catalogs:
+            raise ValueError("catalogs is empty; name at least one to find the queries' products in")
+
+
+class NegativeSettings(_Settings, frozen=True, kw_only=True):
+    """Products added to every judged query, which the teacher labels, or 0 where there is none.
+
+    ``hard`` are drawn from the best ``depth`` of the hybrid search, ``random`` from all products: those of
+    ``catalogs``, or the source's own where it is empty. ``mine`` turns it on.
     """
 
     mine: bool = False
+    catalogs: tuple[str, ...] = ()
     depth: int = 60
     hard: int = 3
     random: int = 1
@@ -194,7 +219,8 @@ class TrainingSettings(_Settings, frozen=True, kw_only=True):
 class TeacherSettings(_Settings, frozen=True, kw_only=True):
     """A cross-encoder of ours to learn from: the ``best`` directory of a run; none where ``path`` is empty.
 
-    A pair's label becomes ``weight`` times the teacher's probability, at ``temperature``, and the rest of its own.
+    A judged pair's label becomes ``weight`` times the teacher's probability, at ``temperature``, and the rest of its
+    own; any other's is the teacher's alone.
     """
 
     path: str = ""
@@ -213,7 +239,7 @@ class RerankerConfig(_Settings, frozen=True, kw_only=True):
     """All settings of ``aisle train reranker``. ``license`` is the weights', ``notes`` go into the model card."""
 
     name: str
-    source: list[JudgedSource | ExamplesSource | ClicksSource | GeneratedSource]
+    source: list[JudgedSource | ExamplesSource | ClicksSource | GeneratedSource | QueriesSource]
     seed: int = 0
     license: str = ""
     notes: str = ""
@@ -228,6 +254,14 @@ class RerankerConfig(_Settings, frozen=True, kw_only=True):
             raise ValueError(f"name is {self.name!r}; it must be of letters, digits, dots, - and _")
         if not self.source:
             raise ValueError("source is empty; name at least one [[source]]")
+        unjudged = [source.path for source in self.source if isinstance(source, QueriesSource)]
+        if unjudged and not self.teacher.path:
+            raise ValueError(
+                f"source of kind 'queries', {unjudged[0]}, has no labels but a teacher's, and teacher.path is empty; "
+                "name the best directory of a run there"
+            )
+        if len(unjudged) == len(self.source) and not self.dev.sets:
+            raise ValueError("source is of kind 'queries' alone, of which none can be held out; give [[dev.sets]]")
 
     @classmethod
     def read(cls, path: str | Path) -> RerankerConfig:

@@ -5,7 +5,8 @@ JSON lines, gzipped where the name ends in ``.gz``, one pair a line::
     {"query_id": "q1", "query": "red shoes", "label": 0.4, "product": {"product_id": "p1", "title": "Shoes"}}
 
 A product's fields may also stand beside query and label, with what no product has as its attributes; then the query's
-text stands in for a missing ``query_id``.
+text stands in for a missing ``query_id``. ``"judged": false`` says that nobody gave the label: it is what the pair
+counts as for want of one.
 """
 
 from __future__ import annotations
@@ -40,11 +41,11 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Judgment:
-    """An example with the product itself."""
+    """An example with the product itself. The label is None where nobody judged the pair."""
 
     query_id: str
     query: str
-    label: float
+    label: float | None
     product: Product
 
 
@@ -54,7 +55,7 @@ def read_examples(path: str | Path) -> list[Example]:
     Raises ExamplesError naming line and field on a file that cannot be read, a line that is not JSON, a field that is
     missing or of the wrong type, a label outside [0, 1], a product the engine would not take, and a file without rows.
     """
-    return [Example(j.query_id, j.query, j.label, encoded_text(j.product)) for j in read_judgments(path)]
+    return [Example(j.query_id, j.query, j.label or 0.0, encoded_text(j.product)) for j in read_judgments(path)]
 
 
 def read_judgments(
@@ -113,7 +114,7 @@ def _row(path: Path, number: int, line: bytes) -> dict[str, Any]:
     if "product" in row or "title" not in row:
         return row
     product = {name: row[name] for name in Product.__struct_fields__ if row.get(name) is not None}
-    others = row.keys() - {"query_id", "query", "label", *Product.__struct_fields__}
+    others = row.keys() - {"query_id", "query", "label", "judged", *Product.__struct_fields__}
     attributes = {name: row[name] for name in sorted(others) if row[name] is not None}
     product["attributes"] = attributes | product.get("attributes", {})
     return {"query_id": row.get("query"), **row, "product": product}
@@ -138,7 +139,7 @@ def _judgment(path: Path, number: int, row: dict[str, Any], labels: Mapping[str,
         product = msgspec.convert(row.get("product"), Product)
     except msgspec.ValidationError as error:
         raise bad("product", f"{error}. It must be a product as in a catalog's JSON lines") from error
-    return Judgment(row["query_id"], row["query"], float(label), product)
+    return Judgment(row["query_id"], row["query"], None if row.get("judged") is False else float(label), product)
 
 
 def _found(row: dict[str, Any], name: str) -> str:

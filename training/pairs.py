@@ -25,7 +25,10 @@ Batch = list[Part]
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Groups by number: ids of the query, rows of its products in ``products``, labels, gains, repeats."""
+    """Groups by number: ids of the query, rows of its products in ``products``, labels, gains, repeats.
+
+    A pair that nobody judged has label 0.
+    """
 
     query_ids: list[str]
     queries: list[Ids]
@@ -51,7 +54,7 @@ class Pairs:
             encode([group.query for group in groups], query_tokens),
             encode(list(places), product_tokens),
             rows,
-            [np.array(group.labels, np.float32) for group in groups],
+            [np.array([label or 0.0 for label in group.labels], np.float32) for group in groups],
             [np.array(group.gains, np.float64) for group in groups],
             [group.repeat for group in groups],
         )

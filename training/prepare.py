@@ -1,4 +1,4 @@
-"""Prepares a run's data: reads every source, mines negatives, splits by query, and writes what came out.
+"""Prepares a run's data: reads every source, finds candidates, splits by query, and writes what came out.
 
 The directory then has ``train.jsonl.gz``, ``dev.NAME.jsonl.gz`` per dev set and ``test.jsonl.gz`` in the form that
 ``training.examples`` reads, and ``data.json``, which says what they were made of. It is made once: while settings and
@@ -11,7 +11,7 @@ import gzip
 import hashlib
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -19,13 +19,11 @@ from pathlib import Path
 import msgspec
 
 from engine.analysis.analyzer import Analyzer
-from engine.config import EngineConfig, IndexConfig, SearchConfig
 from engine.errors import ConfigError
 from engine.product import Product
-from engine.search import SearchEngine
-from training.config import ClicksSource, GeneratedSource, JudgedSource, RerankerConfig
+from training.config import ClicksSource, GeneratedSource, JudgedSource, QueriesSource, RerankerConfig
 from training.examples import ExamplesError
-from training.negatives import NegativeMiner
+from training.negatives import Pools
 from training.sources import Catalogs, Group, Loaded, Progress, Source, read_judged, read_source
 
 HELD_OUT = "held-out"  # the name of the dev set that is made of training queries
@@ -33,9 +31,11 @@ TEST = "test"
 _DATA = "data.json"
 _log = logging.getLogger(__name__)
 
+_Draw = Callable[[Group, str], list[Product]]  # a group and a seed
+
 
 class SourceData(msgspec.Struct, frozen=True):
-    """What one source gave: pairs include ``mined`` negatives. ``dropped`` queries are in a dev set too."""
+    """What one source gave: pairs include the ``mined``, unjudged ones. ``dropped`` queries are in a dev set too."""
 
     name: str
     license: str
@@ -66,6 +66,7 @@ class _Row(msgspec.Struct, omit_defaults=True):
     gain: float
     product: Product
     repeat: int = 1
+    judged: bool = True
 
 
 def prepare(config: RerankerConfig, directory: Path, progress: Progress, *, fixed: bool = False) -> Data:
@@ -104,10 +105,11 @@ def read_groups(directory: Path, split: str) -> list[Group]:
     groups = []
     for query_id, found in groupby(rows, lambda row: row.query_id):
         of_query = list(found)
+        labels = tuple(row.label if row.judged else None for row in of_query)
         groups.append(
             Group(
-                query_id, of_query[0].query, tuple(row.product for row in of_query),
-                tuple(row.label for row in of_query), tuple(row.gain for row in of_query), of_query[0].repeat,
+                query_id, of_query[0].query, tuple(row.product for row in of_query), labels,
+                tuple(row.gain for row in of_query), of_query[0].repeat,
             )
         )  # fmt: skip
     return groups
@@ -119,12 +121,15 @@ def input_files(config: RerankerConfig) -> list[str]:
     for source in (*config.source, *config.dev.sets):
         if isinstance(source, GeneratedSource):
             files += (*source.catalogs, *filter(None, [source.taxonomy]))
+        elif isinstance(source, QueriesSource):
+            files += (*source.catalogs, source.path)
         elif isinstance(source, ClicksSource):
             files += (source.catalog, source.path)
         else:
             files += (
                 getattr(source, name) for name in ("catalog", "queries", "qrels", "path") if hasattr(source, name)
             )
+    files += config.negatives.catalogs if config.negatives.mine else ()
     return list(dict.fromkeys(files))
 
 
@@ -135,6 +140,7 @@ def _splits(
     config: RerankerConfig, directory: Path, progress: Progress
 ) -> tuple[dict[str, list[Group]], list[SourceData]]:
     catalogs = Catalogs()
+    pools = Pools(catalogs, progress)
     dev = {f"dev.{dev_set.name}": read_judged(dev_set, catalogs).groups for dev_set in config.dev.sets}
     stems = _Stems()
     seen = {stems(group.query) for groups in dev.values() for group in groups}
@@ -143,11 +149,10 @@ def _splits(
     for number, source in enumerate(config.source):
         loaded = read_source(source, catalogs, directory / f"generated-{number}.jsonl.gz", config.seed, progress)
         fresh = [group for group in loaded.groups if stems(group.query) not in seen]
-        groups = fresh
-        if config.negatives.mine and not isinstance(source, GeneratedSource):
-            miner = NegativeMiner(_engine(loaded.products, progress), loaded.products, config.negatives)
-            groups = _mined(fresh, miner, f"{config.seed}:{number}", progress)
-        _require_both_classes(loaded.files[-1], groups)
+        draw = _drawing(config, source, loaded, pools)
+        groups = _with_candidates(fresh, draw, f"{config.seed}:{number}", progress) if draw else fresh
+        if not isinstance(source, QueriesSource):
+            _require_both_classes(loaded.files[-1], groups)
         sources.append(_summary(source, loaded, fresh, groups))
         train += [replace(group, query_id=f"{number}:{group.query_id}") for group in groups]
     shares = (0.0 if config.dev.sets else config.dev.share, config.dev.test_share)
@@ -158,16 +163,31 @@ def _splits(
     return {"train": train, **dev, **({TEST: test} if test else {})}, sources
 
 
-def _mined(groups: list[Group], miner: NegativeMiner, seed: str, progress: Progress) -> list[Group]:
+def _drawing(config: RerankerConfig, source: Source, loaded: Loaded, pools: Pools) -> _Draw | None:
+    """What draws products for the source's queries that nobody judged; None where it gets none."""
+    if isinstance(source, QueriesSource):
+        pool = pools.of(source.catalogs)
+        return lambda group, seed: pool.spread(group.query, source, seed)
+    settings = config.negatives
+    if isinstance(source, GeneratedSource) or not settings.mine:
+        return None
+    own = (source.catalog,) if isinstance(source, JudgedSource | ClicksSource) else ()
+    paths = settings.catalogs or own
+    pool = pools.of(paths) if paths else pools.over(loaded.products)
+    return lambda group, seed: pool.negatives(group.query, group.products, settings, seed)
+
+
+def _with_candidates(groups: list[Group], draw: _Draw, seed: str, progress: Progress) -> list[Group]:
+    """The groups with what is drawn for them, but for those that then have no product."""
     out = []
     for number, group in enumerate(groups, 1):
-        out.append(group.with_negatives(miner.mine(group.query, group.products, f"{seed}:{group.query_id}")))
-        progress("mining negatives", number, len(groups))
-    return out
+        out.append(group.with_unjudged(draw(group, f"{seed}:{group.query_id}")))
+        progress("finding candidates", number, len(groups))
+    return [group for group in out if group.products]
 
 
 def _require_both_classes(path: str, groups: Sequence[Group]) -> None:
-    labels = {label for group in groups for label in group.labels}
+    labels = {label or 0.0 for group in groups for label in group.labels}
     if len(labels) == 1:
         first = groups[0]
         raise ExamplesError(
@@ -181,7 +201,7 @@ def _summary(source: Source, loaded: Loaded, fresh: Sequence[Group], groups: Seq
     before, n_pairs = (sum(len(group.labels) for group in some) for some in (fresh, groups))
     summary = SourceData(
         _name(source), source.license, source.repeat, len(groups), n_pairs, n_pairs - before,
-        len(loaded.groups) - len(groups),
+        len(loaded.groups) - len(fresh),
     )  # fmt: skip
     _log.info(
         "%s: %d queries, %d pairs, %d of them mined; %d queries left out, for they are in a dev set",
@@ -212,26 +232,21 @@ class _Stems:
 def _by_query(
     groups: Sequence[Group], stems: Callable[[str], str], shares: tuple[float, float], seed: int
 ) -> tuple[list[Group], list[Group], list[Group]]:
-    """Two shares of the queries, at least one query where a share is above 0, and the rest.
+    """Two shares of the judged queries, at least one query where a share is above 0, and the rest.
 
-    By the hash of a query's stems, so that a query keeps its place when others come.
+    By the hash of a query's stems, so that a query keeps its place when others come. Queries without any judgment that
+    have the stems of a query in a share are left out.
     """
-    keys = {stems(group.query) for group in groups}
+    keys = {stems(group.query) for group in groups if group.judged}
     ranked = sorted(keys, key=lambda key: hashlib.sha256(f"{seed}:{key}".encode()).digest())
     first, second = (math.ceil(share * len(ranked)) for share in shares)
     place = {key: 0 if rank < first else 1 if rank < first + second else 2 for rank, key in enumerate(ranked)}
     out: tuple[list[Group], list[Group], list[Group]] = ([], [], [])
     for group in groups:
-        out[place[stems(group.query)]].append(group)
+        at = place.get(stems(group.query), 2)
+        if at == 2 or group.judged:
+            out[at].append(group)
     return out
-
-
-def _engine(products: Mapping[str, Product], progress: Progress) -> SearchEngine:
-    config = EngineConfig(index=IndexConfig(reranker=""), search=SearchConfig(rerank_depth=0))
-    return SearchEngine.build(
-        products.values(), None, config,
-        progress=lambda stage, done, total: progress(f"indexing, {stage}", done, total or len(products)),
-    )  # fmt: skip
 
 
 # Files
@@ -265,5 +280,6 @@ def _write(path: Path, groups: Iterable[Group]) -> None:
     with gzip.open(path, "wb", compresslevel=1) as file:
         for group in groups:
             for product, label, gain in zip(group.products, group.labels, group.gains, strict=True):
-                row = _Row(group.query_id, group.query, label, gain, product, group.repeat)
+                judged = label is not None
+                row = _Row(group.query_id, group.query, label or 0.0, gain, product, group.repeat, judged)
                 file.write(encode(row) + b"\n")

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from engine.config import available_cores
-from engine.errors import ConfigError
+from engine.errors import ConfigError, ModelError
 from training import checkpoint
 from training.config import RerankerConfig
 from training.cross_encoder import CrossEncoder
@@ -46,7 +46,7 @@ def train(
 
     ``data`` is where prepared data lies or goes, by default inside the run. ``test`` has the best model judged on the
     queries held out for that. Raises ConfigError where the folder's run had other settings or input, ExamplesError on
-    input that cannot be used, ModelError on a model that cannot be loaded.
+    input that cannot be used, ModelError on a model that cannot be loaded or that came out no better than chance.
     """
     _claim(run, config)
     torch.set_num_threads(config.training.threads or available_cores())
@@ -63,6 +63,7 @@ def train(
     dev = {name: _pairs(read_groups(data, f"dev.{name}"), encoder, config) for name in report.dev_sets}
     position = Trainer(config, run, encoder, pairs, dev, report, progress).train()
     best = msgspec.json.decode((run / BEST_RESULT).read_bytes(), type=Best)
+    _require_better_than_chance(run, best)
     judged = (
         _judge_test(run, _pairs(read_groups(data, TEST), encoder, config), config.training.bf16, progress)
         if test
@@ -89,6 +90,16 @@ def _claim(run: Path, config: RerankerConfig) -> None:
 
 def _pairs(groups: list[Group], encoder: CrossEncoder, config: RerankerConfig) -> Pairs:
     return Pairs.of(groups, encoder.encode, config.model.query_tokens, config.model.product_tokens)
+
+
+def _require_better_than_chance(run: Path, best: Best) -> None:
+    if best.scale <= 0:
+        raise ModelError(
+            f"the best model of {run}, of step {best.evaluation.step}, is no better than chance: on dev its scores do "
+            f"not rise with the labels (Platt's scale is {best.scale:.3g}). All of the run is kept, but do not serve "
+            f"it. See that labels of sources and dev sets mean the same, and train anew, in another --out, for longer "
+            "or with another training.learning_rate"
+        )
 
 
 def _judge_test(run: Path, pairs: Pairs, bf16: str, progress: Progress) -> float:

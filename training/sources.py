@@ -1,4 +1,4 @@
-"""From a training run's configuration to query groups: judged sets, examples, click logs, generated queries.
+"""From a training run's configuration to query groups: judged sets, examples, click logs, generated and bare queries.
 
 A row that cannot be used is refused with file, line and field.
 """
@@ -15,9 +15,10 @@ from typing import Protocol
 from engine.catalog import read_catalog
 from engine.product import Product
 from training.clicks import read_clicks
-from training.config import ClicksSource, DevSet, ExamplesSource, GeneratedSource, JudgedSource
+from training.config import ClicksSource, DevSet, ExamplesSource, GeneratedSource, JudgedSource, QueriesSource
 from training.examples import ExamplesError, Judgment, numbered_lines, read_judgments
 from training.queries import make_queries
+from training.query_files import read_queries
 
 
 class Progress(Protocol):
@@ -28,29 +29,37 @@ class Progress(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A query and products: their labels, from 0 to 1, and their gains in nDCG, in the same order."""
+    """A query and products: their labels, from 0 to 1, and their gains in nDCG, in the same order.
+
+    A label is None where nobody judged the pair: it is the teacher's, or 0 without one.
+    """
 
     query_id: str
     query: str
     products: tuple[Product, ...]
-    labels: tuple[float, ...]
+    labels: tuple[float | None, ...]
     gains: tuple[float, ...]
     repeat: int = 1
 
-    def with_negatives(self, products: list[Product]) -> Group:
-        """This group and more products, of label 0."""
-        zeros = (0.0,) * len(products)
+    @property
+    def judged(self) -> bool:
+        """Whether anybody judged any of its pairs."""
+        return any(label is not None for label in self.labels)
+
+    def with_unjudged(self, products: list[Product]) -> Group:
+        """This group and more products."""
+        n = len(products)
         return replace(
             self,
             products=(*self.products, *products),
-            labels=(*self.labels, *zeros),
-            gains=(*self.gains, *zeros),
+            labels=(*self.labels, *[None] * n),
+            gains=(*self.gains, *[0.0] * n),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A source's groups, all the products that negatives may be drawn from, and the files it was read from."""
+    """A source's groups, its own products, and the files it was read from."""
 
     groups: list[Group]
     products: Mapping[str, Product]
@@ -65,7 +74,7 @@ class Catalogs(dict[str, dict[str, Product]]):
         return self[path]
 
 
-Source = JudgedSource | ExamplesSource | ClicksSource | GeneratedSource
+Source = JudgedSource | ExamplesSource | ClicksSource | GeneratedSource | QueriesSource
 
 
 def read_source(source: Source, catalogs: Catalogs, generated: Path, seed: int, progress: Progress) -> Loaded:
@@ -86,6 +95,9 @@ def read_source(source: Source, catalogs: Catalogs, generated: Path, seed: int, 
                 taxonomy=taxonomy, progress=progress,
             )  # fmt: skip
             loaded = _examples(read_judgments(generated), *source.catalogs)
+        case QueriesSource():
+            bare = [Group(query, query, (), (), ()) for query in read_queries(source.path, source.where)]
+            loaded = Loaded(bare, {}, (source.path,))
     return replace(loaded, groups=[replace(group, repeat=source.repeat) for group in loaded.groups])
 
 
@@ -154,7 +166,7 @@ def _label(grade: str, labels: Mapping[str, float], bad: Callable[[str, str], Ex
 
 def _examples(rows: Iterable[Judgment], *files: str) -> Loaded:
     products: dict[str, Product] = {}
-    queries: dict[str, tuple[str, dict[str, float]]] = {}
+    queries: dict[str, tuple[str, dict[str, float | None]]] = {}
     for row in rows:
         products.setdefault(row.product.product_id, row.product)
         _, labels = queries.setdefault(row.query_id, (row.query, {}))
@@ -163,11 +175,13 @@ def _examples(rows: Iterable[Judgment], *files: str) -> Loaded:
     return Loaded(_grouped(grouped, products), products, files)
 
 
-def _grouped(queries: list[tuple[str, str, dict[str, float]]], products: Mapping[str, Product]) -> list[Group]:
+def _grouped(
+    queries: Iterable[tuple[str, str, Mapping[str, float | None]]], products: Mapping[str, Product]
+) -> list[Group]:
     return [
         Group(
             query_id, query, tuple(products[product_id] for product_id in labels), tuple(labels.values()),
-            tuple(labels.values()),
+            tuple(label or 0.0 for label in labels.values()),
         )
         for query_id, query, labels in queries
     ]  # fmt: skip

@@ -33,14 +33,16 @@ from training.sources import Progress
 BEST, BEST_RESULT = "best", "best.json"
 _LEAST_RATE = 0.05  # of the highest learning rate, at the end
 _MAX_NORM = 1.0  # of all gradients together
+_LEAST_SCALE = 1e-3  # of a model that is served: 0 would make all scores the same, less turn the order round
 _log = logging.getLogger(__name__)
 
 
 class Best(msgspec.Struct, frozen=True):
-    """``best.json``: the best evaluation, and its nDCG@10 by dev set and query."""
+    """``best.json``: the best evaluation, its nDCG@10 by dev set and query, and Platt's scale as dev has it."""
 
     evaluation: Evaluation
     per_query: dict[str, dict[str, float]]
+    scale: float = 1.0
 
 
 class Trainer:
@@ -152,7 +154,7 @@ class Trainer:
         at.since_best += 1
         if found.mean > at.best:
             at.best, at.best_step, at.since_best = found.mean, at.step, 0
-            self._save_best(Best(found, per_query), logits)
+            self._save_best(found, per_query, logits)
         at.done |= 0 < self._settings.patience <= at.since_best
         checkpoint.write_evaluations(self._run, self._evaluations)
         draw(self._evaluations, self._run / "curves.png")
@@ -183,20 +185,23 @@ class Trainer:
             ndcg, float(np.mean(list(ndcg.values()))), rmse,
         )  # fmt: skip
 
-    def _save_best(self, best: Best, logits: Mapping[str, Scores]) -> None:
-        """The model as it is now, calibrated on the dev sets' pairs."""
-        labels = np.concatenate([self._dev[name].all_labels for name in logits])
-        scale, offset = platt(np.concatenate(list(logits.values())), labels)
+    def _save_best(
+        self, found: Evaluation, per_query: dict[str, dict[str, float]], logits: Mapping[str, Scores]
+    ) -> None:
+        """The model as it is now, calibrated on the dev sets, each of which counts the same."""
+        scale, offset = platt(list(logits.values()), [self._dev[name].all_labels for name in logits])
+        if scale <= 0:
+            _log.warning("step %d: no better than chance on dev; Platt's scale is %.3g", found.step, scale)
         model = self._config.model
         recipe = Recipe(
-            name=self._config.name, query_tokens=model.query_tokens, product_tokens=model.product_tokens, scale=scale,
-            offset=offset, source=self._encoder.base.origin, license=self._config.license,
-            card=card(self._config, self._data, self._encoder.base, best.evaluation),
+            name=self._config.name, query_tokens=model.query_tokens, product_tokens=model.product_tokens,
+            scale=max(scale, _LEAST_SCALE), offset=offset, source=self._encoder.base.origin,
+            license=self._config.license, card=card(self._config, self._data, self._encoder.base, found),
         )  # fmt: skip
         with publishing(self._run / BEST, RECIPE, "model") as work:
             self._encoder.save(work)
             write_json(work / RECIPE, recipe)
-        (self._run / BEST_RESULT).write_bytes(msgspec.json.encode(best))
+        (self._run / BEST_RESULT).write_bytes(msgspec.json.encode(Best(found, per_query, scale)))
 
 
 def _by_group(values: torch.Tensor, sizes: list[int]) -> torch.Tensor:
