@@ -34,11 +34,6 @@ from ranking import cross_encoder
 
 Report = Callable[[str, int, int | None], None]
 
-#: Read while this module is imported, as ``benchmarks.sources`` reads the engine's files.
-_RANKING = {
-    f"ranking.{path.stem}": hashlib.sha256(path.read_bytes()).hexdigest()
-    for path in sorted(Path(cross_encoder.__file__).parent.glob("*.py"))
-}
 _PACKAGES = ("tantivy", "faiss-cpu", "onnxruntime", "tokenizers", "PyStemmer")
 
 
@@ -145,7 +140,7 @@ def _made_of(config: IndexConfig) -> dict[str, str]:
     if config.encoder:
         parts["encoder"] = _card(ENCODERS, config.encoder)
     if config.reranker:
-        parts |= _RANKING | {"reranker": _card(cross_encoder.RERANKERS, config.reranker)}
+        parts |= checksums_below(cross_encoder.__name__) | {"reranker": _card(cross_encoder.RERANKERS, config.reranker)}
     return parts
 
 

@@ -19,7 +19,7 @@ from ranking.card import CARD
 from ranking.cross_encoder import RERANKERS, CrossEncoderModel
 from training.export import export
 from training.onnx_files import without_progress_bars, write_graph, write_json
-from training.quantize import _without_advice
+from training.quantize import without_advice
 
 _POSITIONS = 512
 
@@ -51,7 +51,7 @@ def peer_model(checkpoint: Path | None, served: CrossEncoderModel, graph: Graph,
     _export(checkpoint, fp32, served, work)
     plain.mkdir()
     _trace(checkpoint, plain)
-    with _without_advice():
+    with without_advice():
         quantize_dynamic(plain / MODEL, plain / "int8.onnx", per_channel=True, weight_type=QuantType.QInt8)
     return PeerModel(checkpoint, fp32, plain / MODEL, plain / "int8.onnx", origin)
 

@@ -22,7 +22,7 @@ from engine.model_files import MODEL, TOKENIZER
 from engine.product import Product
 from engine.types import Rows, Scores
 from ranking.card import RerankerCard
-from ranking.cross_encoder import RERANKERS, CrossEncoder, CrossEncoderModel, _batches
+from ranking.cross_encoder import RERANKERS, CrossEncoder, CrossEncoderModel, batches_of
 from training.onnx_files import without_progress_bars
 
 #: Scores the rows, for one query that it has not met.
@@ -79,12 +79,12 @@ class Aisle:
 
         def split(query: str, rows: Rows) -> tuple[Split, Scores]:
             began = time.perf_counter()
-            start = served._start(query)
+            start = served.start(query)
             tokenised = time.perf_counter()
-            places = list(_batches(products.tokens[rows] + len(start) + 1, 1))
-            inputs = [served._inputs(start, rows[batch]) for batch in places]
+            places = list(batches_of(products.tokens[rows] + len(start) + 1, 1))
+            inputs = [served.inputs(start, rows[batch]) for batch in places]
             copied = time.perf_counter()
-            probabilities = [served._probabilities(*batch) for batch in inputs]
+            probabilities = [served.probabilities(*batch) for batch in inputs]
             done = time.perf_counter()
             scores = np.empty(len(rows), np.float32)
             scores[np.concatenate(places)] = np.concatenate(probabilities)

@@ -1,4 +1,4 @@
-"""The engine's source files: their checksums, and which of them decide what an index holds.
+"""Source files of what searches, `engine` and `ranking`: their checksums, and which decide what an index holds.
 
 All are read once, while this module is imported: a file that is edited while a run goes on must not pass for the code
 that runs.
@@ -16,13 +16,14 @@ import msgspec
 import engine
 
 _ROOT = Path(engine.__file__).parent.parent
+_PARTS = ("engine", "ranking")
 
 
 def _module(path: Path) -> str:
     return ".".join(path.relative_to(_ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-_FILES = {_module(path): path.read_bytes() for path in sorted((_ROOT / "engine").rglob("*.py"))}
+_FILES = {_module(path): path.read_bytes() for part in _PARTS for path in sorted((_ROOT / part).rglob("*.py"))}
 _CHECKSUMS = {name: hashlib.sha256(data).hexdigest() for name, data in _FILES.items()}
 
 
@@ -32,7 +33,7 @@ def engine_sources() -> str:
 
 
 def checksums_below(*modules: str) -> dict[str, str]:
-    """Checksum by name of engine modules and of all engine modules they import, at the top or inside a function."""
+    """Checksum by name of such modules and of all such modules they import, at the top or inside a function."""
     found: dict[str, str] = {}
     left = list(modules)
     while left:

@@ -119,7 +119,7 @@ class CrossEncoder:
         if not len(rows) or (deadline is not None and deadline <= time.perf_counter()):
             self._lateness.fade()
             return Scored(np.full(len(rows), np.nan, np.float32))
-        start = self._start(query)
+        start = self.start(query)
         scores = self._cache.get(start.tobytes(), rows)
         missing = np.flatnonzero(np.isnan(scores))
         note = f"{len(rows) - len(missing)} from the cache" if len(missing) < len(rows) else ""
@@ -132,8 +132,8 @@ class CrossEncoder:
                 scores[places] = future.result()
         return Scored(scores, note)
 
-    def _start(self, query: str) -> NDArray[np.int64]:
-        """What precedes the product. A long query is cut, so that the product stays whole."""
+    def start(self, query: str) -> NDArray[np.int64]:
+        """The ids before the product's, int64 (n,). A long query is cut, so that the product stays whole."""
         first, between, _ = self._special
         return np.array([first, *self._encode(query).ids[: self._card.query_tokens], between], np.int64)
 
@@ -153,7 +153,7 @@ class CrossEncoder:
         now, cost = time.perf_counter(), self._pace.cautious / self._threads
         before = np.cumsum(lengths) - lengths
         batches = {}
-        for batch in _batches(lengths, self._threads):
+        for batch in batches_of(lengths, self._threads):
             job = partial(self._score_batch, start, rows[places[batch]], deadline)
             batches[self._pool.submit(now + cost * float(before[batch].min()), job)] = places[batch]
         return batches
@@ -176,11 +176,12 @@ class CrossEncoder:
         """
         if deadline is not None and deadline <= time.perf_counter():
             return np.full(len(rows), np.nan, np.float32)
-        probabilities = self._probabilities(*self._inputs(start, rows))
+        probabilities = self.probabilities(*self.inputs(start, rows))
         self._cache.put(start.tobytes(), rows, probabilities)
         return probabilities
 
-    def _probabilities(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> Scores:
+    def probabilities(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> Scores:
+        """Float32 (n,): what the model makes of a batch."""
         began = time.perf_counter()
         logits = self._session.run(None, {"input_ids": ids, "attention_mask": mask})[0].astype(np.float64)
         self._pace.add((time.perf_counter() - began) / ids.size)
@@ -188,8 +189,8 @@ class CrossEncoder:
         probabilities = 0.5 + 0.5 * np.tanh((self._card.scale * logits + self._card.offset) / 2)
         return np.asarray(probabilities, np.float32)
 
-    def _inputs(self, start: NDArray[np.int64], rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Ids and mask, (n, longest); the mask is 0 where a shorter one is filled up."""
+    def inputs(self, start: NDArray[np.int64], rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """A batch's ids and mask, int64 (n, longest); the mask is 0 where a shorter one is filled up."""
         products = [self._tokens[row] for row in rows.tolist()]
         shape = (len(rows), len(start) + max(map(len, products)) + 1)
         ids, mask = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
@@ -208,7 +209,7 @@ class CrossEncoder:
         try:
             for _ in range(_WARM_UPS):
                 self._pace = Pace()  # so that only the last one counts
-                shape = self._probabilities(*self._inputs(start, rows)).shape
+                shape = self.probabilities(*self.inputs(start, rows)).shape
         except Exception as error:
             raise ModelError(f"the reranker {self._card.name} cannot score this index's products: {error}") from error
         if shape != rows.shape:
@@ -219,7 +220,7 @@ def _encode(tokenizer: Tokenizer, query: str) -> Encoding:
     return tokenizer.encode(query[:MAX_CHARACTERS], add_special_tokens=False)
 
 
-def _batches(lengths: NDArray[np.int64], threads: int) -> Iterator[NDArray[np.int64]]:
+def batches_of(lengths: NDArray[np.int64], threads: int) -> Iterator[NDArray[np.int64]]:
     """Places in batches of like length, as many at a time as keep all threads busy, the best placed first."""
     at_once = _BATCH * max(threads, _LEAST_AT_ONCE)
     for group in np.array_split(np.arange(len(lengths)), -(-len(lengths) // at_once) or 1):

@@ -42,7 +42,7 @@ def to_8_bits(model: Path, out: Path, calibration: Sequence[Feeds]) -> None:
     smoothed = out.with_suffix(".smooth")
     try:
         onnx.save(graph, str(smoothed))
-        with _without_advice():
+        with without_advice():
             quantize_dynamic(smoothed, out, per_channel=True, weight_type=QuantType.QInt8)
     finally:
         smoothed.unlink(missing_ok=True)
@@ -213,7 +213,7 @@ def _extremes(
 
 
 @contextmanager
-def _without_advice() -> Iterator[None]:
+def without_advice() -> Iterator[None]:
     """Keeps the quantiser's advice to pre-process, which gains nothing here, out of the caller's log."""
     root, handler = logging.getLogger(), logging.NullHandler()
 
