@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from importlib import import_module, metadata
+from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,16 +13,17 @@ import typer
 from typer.core import TyperGroup
 
 from engine import explain as explaining
+from engine import model_commands
 from engine.builder import build_index
 from engine.catalog import read_catalog
 from engine.columns import Columns
 from engine.config import EngineConfig, SearchConfig
 from engine.demo import DEFAULT_INDEX, QUERIES, SAMPLE, sample_index
-from engine.errors import AisleError, IndexCorruptError, MissingExtraError
+from engine.errors import AisleError, IndexCorruptError
 from engine.filters import parse_filter
 from engine.search import SearchEngine
 from engine.storage.manifest import Manifest, current_version, problems, read_manifest
-from engine.terminal import print_result, progress_bars, training_progress
+from engine.terminal import megabytes, print_result, program, progress_bars
 
 _MAX_FIELDS = 200  # names that info prints
 
@@ -59,6 +56,11 @@ app = typer.Typer(
 )  # fmt: skip
 
 
+app.command()(model_commands.convert)
+app.command()(model_commands.export)
+app.add_typer(model_commands.train, name="train")
+
+
 @app.callback()
 def _aisle(
     version: Annotated[
@@ -82,23 +84,8 @@ def main() -> None:
     app()
 
 
-def _mb(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"
-
-
 def _print_json(data: object) -> None:
     typer.echo(msgspec.json.format(msgspec.json.encode(data)).decode())
-
-
-def _command() -> str:
-    """How this program is called: by its name where that finds it, else by its path."""
-    called = Path(sys.argv[0])
-    if called.name == "cli.py":
-        return "python -m engine.cli"
-    found = shutil.which(called.name)
-    if found and called.exists() and called.samefile(found):
-        return called.name
-    return min(str(called), os.path.relpath(called), key=len)
 
 
 # ----------------------------------------------------------------------------------------------------------- building
@@ -136,7 +123,7 @@ def build(
     n_rejected = _build(catalog, out, EngineConfig(index=index, search=search), on_error, rejects)
     if n_rejected:
         typer.echo(f"skipped    {n_rejected:,} rows, with reasons in {rejects}")
-    typer.echo(f'\nSearch it: {_command()} search {out} "your query"')
+    typer.echo(f'\nSearch it: {program()} search {out} "your query"')
 
 
 def _build(
@@ -154,7 +141,7 @@ def _build(
     took = time.perf_counter() - started
     manifest = read_manifest(current_version(out))
     n, size = manifest.n_products, sum(_sizes(manifest).values())
-    typer.echo(f"{out}: {n:,} products in {took:.1f} s ({n / took:,.0f} a second), {_mb(size)} on disk")
+    typer.echo(f"{out}: {n:,} products in {took:.1f} s ({n / took:,.0f} a second), {megabytes(size)} on disk")
     _print_choices(manifest.notes)
     return reader.n_rejected
 
@@ -256,14 +243,14 @@ def info(index: Index, as_json: AsJson = False) -> None:
     typer.echo(f"{index}: {manifest.n_products:,} products, version {version.name}, built {manifest.created}")
     names = ", ".join(field.removeprefix("attributes.") for field in fields[:_MAX_FIELDS])
     more = f" and {len(fields) - _MAX_FIELDS} more, see --json" if len(fields) > _MAX_FIELDS else ""
-    shares = ", ".join(f"{part} {_mb(size)}" for part, size in sizes.items())
+    shares = ", ".join(f"{part} {megabytes(size)}" for part, size in sizes.items())
     made = {
         "lexical": manifest.config.lexical_backend,
         "analyzer": manifest.analyzer,
         "encoder": manifest.encoder or "none",
         "reranker": manifest.reranker or "none",
     }
-    ends = {"filters": names + more, "on disk": f"{_mb(sum(sizes.values()))} ({shares})"}
+    ends = {"filters": names + more, "on disk": f"{megabytes(sum(sizes.values()))} ({shares})"}
     _print_choices({**made, **manifest.notes, **ends})
 
 
@@ -326,161 +313,7 @@ def demo(
     for query in QUERIES:
         typer.secho(f"\n{query}", bold=True)
         print_result(engine.search(query, 3, explain=True))
-    typer.echo(f'\nTry your own: {_command()} search {index} "tv for cricket"')
-
-
-@app.command()
-def convert(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A sentence-transformers model: a directory or a name.")
-    ],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The encoder's directory.")],
-    quantize: Annotated[bool, typer.Option(help="Keep weights in 8 bits.")] = True,
-    max_tokens: Annotated[int | None, typer.Option(help="A lower limit than the model's own.")] = None,
-    query_prefix: Annotated[str | None, typer.Option(help="Put before queries. [default: the model's]")] = None,
-    product_prefix: Annotated[str | None, typer.Option(help="Put before products. [default: the model's]")] = None,
-    figures: Annotated[Path | None, typer.Option(metavar="FILE", help="Measurements for its card, as JSON.")] = None,
-) -> None:
-    """Convert a model to an encoder that needs no torch.
-
-    The conversion itself does: pip install 'aisle[train]'
-
-    Example: aisle convert all-MiniLM-L6-v2 --out my-encoder
-    """
-    training = _trainer("training.encoder")
-    done = training.convert(
-        model, out, quantize=quantize, max_tokens=max_tokens, query_prefix=query_prefix, product_prefix=product_prefix,
-        figures=training.Figures.read(figures) if figures else None,
-    )  # fmt: skip
-    typer.echo(f"{out}: {done.card.dim} dimensions, up to {done.card.max_tokens} tokens, {_mb(done.model_bytes)}")
-    if done.mean_cosine is not None:
-        typer.echo(f"8 bits against fp32, {done.n_texts} texts: cosine {done.mean_cosine:.4f} on average, "
-                   f"{done.min_cosine:.4f} at least")  # fmt: skip
-    typer.echo(f"\nUse it: {_command()} build CATALOG --out INDEX --encoder {out}")
-
-
-@app.command()
-def export(
-    model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="A cross-encoder's directory, as transformers saves it.")
-    ],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The reranker's directory.")],
-    fp32: Annotated[bool, typer.Option("--fp32", help="Keep full precision: larger and slower.")] = False,
-    judged: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Judged examples, .jsonl (also .gz), to measure the loss on.")
-    ] = None,
-    calibration: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Examples to find scales on. [default: the sample catalog's]")
-    ] = None,
-    tolerance: Annotated[float, typer.Option(help="The share of nDCG@10 that 8 bits may lose.")] = 0.005,
-) -> None:
-    """Export a fine-tuned cross-encoder to a reranker that needs no torch.
-
-    The export itself does: pip install 'aisle[train]'
-
-    Example: aisle export my-model --out my-reranker --judged judged.jsonl
-    """
-    done = _trainer("training.export").export(
-        model, out, quantize=not fp32, judged=judged, calibration=calibration, tolerance=tolerance
-    )
-    parity = done.parity
-    typer.echo(f"{out}: {done.card.name}, {_mb(done.model_bytes)} ({_mb(done.fp32_bytes)} as fp32)")
-    typer.echo(f"{parity.n_pairs} pairs of {parity.n_queries} queries, nDCG@10 by {parity.judged_by}:\n")
-    typer.echo("\n".join(parity.table()))
-    typer.echo(f"\nUse it: {_command()} build CATALOG --out INDEX --reranker {out}")
-
-
-train = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Train models on your own data.")
-app.add_typer(train, name="train")
-
-TrainingConfig = Annotated[Path, typer.Argument(metavar="CONFIG", help="What to train on and how, as TOML.")]
-RunFolder = Annotated[Path | None, typer.Option("--out", metavar="RUN", help="Its folder. [default: runs/NAME]")]
-
-
-@train.command()
-def reranker(
-    config: TrainingConfig,
-    out: RunFolder = None,
-    data: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where prepared data is, or goes. [default: RUN/data]")
-    ] = None,
-    test: Annotated[bool, typer.Option("--test", help="Judge the best model on the queries held out for it.")] = False,
-) -> None:
-    """Fine-tune a cross-encoder on judged sets or click logs.
-
-    A run that was stopped goes on where its folder says. It needs: pip install 'aisle[train]'
-
-    Example: aisle train reranker my-reranker.toml --out run
-    """
-    training, settings = _trainer("training.run"), _trainer("training.config").RerankerConfig.read(config)
-    folder = out or Path("runs") / settings.name
-    with _stoppable(), training_progress() as progress:
-        done = training.train(settings, folder, data=data, test=test, progress=progress)
-    best = done.best.evaluation
-    figures = ", ".join(f"{name} {value:.4f}" for name, value in best.ndcg.items())
-    typer.echo(f"{folder}: {done.steps:,} steps in {done.minutes:.1f} minutes; best at {best.step:,}")
-    typer.echo(f"nDCG@10 on dev: {figures}" + (f"; on test: {done.test:.4f}" if done.test is not None else ""))
-    typer.echo(f"\nServe it: {_command()} export {folder / 'best'} --out DIR")
-
-
-@train.command()
-def compare(
-    config: TrainingConfig,
-    out: RunFolder = None,
-    losses: Annotated[
-        str, typer.Option(metavar="NAMES", help="Joined by commas.")
-    ] = "bce,mse,margin-mse,ranknet,listnet,lambdaloss",
-) -> None:
-    """Train with several losses, each for the same number of steps, and compare them on dev.
-
-    Example: aisle train compare my-reranker.toml --losses bce,ranknet
-    """
-    comparing, settings = _trainer("training.compare"), _trainer("training.config").RerankerConfig.read(config)
-    folder = out or Path("runs") / f"{settings.name}-losses"
-    with _stoppable(), training_progress() as progress:
-        found = comparing.compare_losses(settings, losses.split(","), folder, progress)
-    typer.echo("\n".join(found.table()))
-
-
-@train.command()
-def queries(
-    catalogs: Annotated[list[Path], typer.Argument(metavar="CATALOG...", help="As for aisle build.")],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The examples, .jsonl or .jsonl.gz.")],
-    n_queries: Annotated[int, typer.Option("--queries", metavar="N", min=1, help="How many.")] = 10_000,
-    seed: Annotated[int, typer.Option(metavar="S", help="Of all chance.")] = 0,
-    taxonomy: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Type names, A > B > C a line, as Google's.")
-    ] = None,
-) -> None:
-    """Make queries from catalogs alone, with candidates labelled by rule, to train on.
-
-    They are marked as synthetic. The product types go into FILE.types.tsv; correct them there and run it again.
-
-    Example: aisle train queries products.csv --out made.jsonl.gz
-    """
-    with training_progress() as progress:
-        made = _trainer("training.queries").make_queries(
-            catalogs, out, n_queries=n_queries, seed=seed, taxonomy=taxonomy, progress=progress
-        )
-    kinds = ", ".join(f"{kind} {n:,}" for kind, n in sorted(made.kinds.items(), key=lambda item: -item[1]))
-    typer.echo(f"{out}: {made.n_examples:,} synthetic examples of {sum(made.kinds.values()):,} queries ({kinds})")
-    typer.echo(f"{made.types_file}: {len(made.types.types):,} product types of {len(made.types.typings):,} products")
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        typer.echo("\nstopped: the same command goes on from the last checkpoint", err=True)
-        raise typer.Exit(130) from None
-
-
-def _trainer(module: str) -> Any:
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise MissingExtraError("train", error.name or "torch") from error
+    typer.echo(f'\nTry your own: {program()} search {index} "tv for cricket"')
 
 
 if __name__ == "__main__":

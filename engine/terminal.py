@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -21,6 +24,21 @@ from engine.types import SearchResult
 
 _MAX_SHOWN = 12  # values of a facet
 _PLAIN_WIDTH = 160  # columns, where output goes to a file or a pipe
+
+
+def megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
+
+
+def program() -> str:
+    """How this program is called: by its name where that finds it, else by its path."""
+    called = Path(sys.argv[0])
+    if called.name == "cli.py":
+        return "python -m engine.cli"
+    found = shutil.which(called.name)
+    if found and called.exists() and called.samefile(found):
+        return called.name
+    return min(str(called), os.path.relpath(called), key=len)
 
 
 def print_result(result: SearchResult) -> None:
