@@ -48,7 +48,7 @@ def _prepare(config: RerankerConfig, directory: Path) -> Data:
 
 def test_a_configuration_round_trips_through_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shipped = sorted((Path(__file__).parent.parent / "training" / "recipes").glob("*.toml"))
-    assert len(shipped) == 2
+    assert shipped
     monkeypatch.setenv("AISLE_DATA", "/some/where")
     for path in shipped:
         config = RerankerConfig.read(path)
