@@ -82,6 +82,15 @@ def _first_stage(*retrievers: str, **search: Any) -> Variant:
     return Variant(search={"retrievers": retrievers, "rerank_depth": 0, **search})
 
 
+def _reranked(bench: Workbench) -> EngineSystem:
+    if not bench.config.index.reranker:
+        raise ConfigError(
+            "hybrid+rerank has no reranker, so it would be hybrid; name one in the file that --config gives, "
+            'under [index]: reranker = "DIR"'
+        )
+    return Variant(search={"retrievers": ("lexical", "dense")})(bench)
+
+
 #: Name to factory, or to the "module:attribute" of one. Lexical systems have an index without vectors and tokens, so
 #: that its size and the time it takes to build are their own. Only ``hybrid+rerank`` reranks, as deep as configured.
 SYSTEMS: dict[str, Factory | str] = {
@@ -89,7 +98,7 @@ SYSTEMS: dict[str, Factory | str] = {
     "dense": _first_stage("dense"),
     "hybrid": _first_stage("lexical", "dense"),
     "hybrid-rrf": _first_stage("lexical", "dense", fusion="rrf"),
-    "hybrid+rerank": Variant(search={"retrievers": ("lexical", "dense")}),
+    "hybrid+rerank": _reranked,
     "lucene": _lexical(lexical_backend="lucene"),
     "rank-bm25": _lexical(lexical_backend="rank-bm25"),
     "bm25s": "benchmarks.bm25s_peer:Bm25s",
