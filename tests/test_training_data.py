@@ -287,13 +287,14 @@ def test_negatives_are_found_not_judged_and_not_what_the_query_says(small: Searc
     products = {product.product_id: product for product in synthetic_products()}
     pool, wanted = Pool(small, products), NegativeSettings(mine=True, depth=30, hard=4, random=2)
     judged = [products["P0000"]]
-    found = pool.negatives("globex phone", judged, wanted, "seed")
-    assert len(found) == len({product.product_id for product in found}) == 6
+    drawn = pool.negatives("globex phone", judged, wanted, "seed")
+    found = [product for product, label in drawn if label is None]
+    assert len(drawn) == len(found) == len({product.product_id for product in found}) == 6
     assert judged[0] not in found
     for product in found:
         assert not ("Globex" in product.title and "Phone" in product.title), product.title
-    assert found == pool.negatives("globex phone", judged, wanted, "seed")
-    assert found != pool.negatives("globex phone", judged, wanted, "another seed")
+    assert drawn == pool.negatives("globex phone", judged, wanted, "seed")
+    assert drawn != pool.negatives("globex phone", judged, wanted, "another seed")
 
 
 def test_candidates_are_the_best_some_of_the_middle_and_some_from_deep_down(small: SearchEngine) -> None:
@@ -301,13 +302,28 @@ def test_candidates_are_the_best_some_of_the_middle_and_some_from_deep_down(smal
     source = QueriesSource(path="", catalogs=("c",), best=3, middle=2, deep=4, depth=50)
     ranked = [hit.product.product_id for hit in small.search("globex phone", 50).hits]
     found = pool.spread("globex phone", source, "seed")
-    ranks = [ranked.index(product.product_id) for product in found]
+    assert {label for _, label in found} == {None}
+    ranks = [ranked.index(product.product_id) for product, _ in found]
     assert ranks[:3] == [0, 1, 2]
     assert all(3 <= rank < 10 for rank in ranks[3:5])
     assert all(10 <= rank < 50 for rank in ranks[5:])
     assert len(set(ranks)) == 9
     assert found == pool.spread("globex phone", source, "seed")
     assert found != pool.spread("globex phone", source, "another seed")
+
+
+def test_the_searchs_own_scores_are_labels_and_what_it_did_not_find_is_0(small: SearchEngine) -> None:
+    pool = Pool(small, {product.product_id: product for product in synthetic_products()})
+    source = QueriesSource(path="", catalogs=("c",), best=3, middle=0, deep=3, random=20, depth=40, labels="search")
+    scores = {hit.product.product_id: hit.score for hit in small.search("globex phone", 40).hits}
+    best = max(scores.values())
+    drawn = pool.spread("globex phone", source, "seed")
+    assert len({product.product_id for product, _ in drawn}) == len(drawn) > 6
+    for product, label in drawn:
+        assert label == pytest.approx(scores.get(product.product_id, 0.0) / best)
+    assert drawn[0][1] == 1.0
+    assert [label for _, label in drawn[6:]] == [0.0] * len(drawn[6:])
+    assert pool.spread("?!", source, "seed") == []
 
 
 def test_sources_draw_from_the_same_catalogs_by_one_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

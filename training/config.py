@@ -104,10 +104,12 @@ class GeneratedSource(Source, frozen=True, kw_only=True, tag="generated"):
 
 
 class QueriesSource(Source, frozen=True, kw_only=True, tag="queries"):
-    """Queries without judgments, as ``training.query_files`` describes; the teacher gives all their labels.
+    """Queries without judgments, as ``training.query_files`` describes.
 
     Their products are found by the hybrid search in ``catalogs``: the ``best``, ``middle`` of those down to a fifth of
-    ``depth``, ``deep`` of those below. ``where`` keeps rows whose field has one of the values.
+    ``depth``, ``deep`` of those below, and ``random`` ones. ``where`` keeps rows whose field has one of the values.
+    Where ``labels`` is ``teacher`` the teacher gives them; where it is ``search`` they are the search's own scores, 1
+    for the best product and 0 for those not found: a model learns to rank as the search does before it learns better.
     """
 
     path: str
@@ -116,12 +118,14 @@ class QueriesSource(Source, frozen=True, kw_only=True, tag="queries"):
     best: int = 5
     middle: int = 4
     deep: int = 3
+    random: int = 0
     depth: int = 200
+    labels: Literal["teacher", "search"] = "teacher"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _at_least(self, 1, "best", "depth")
-        _at_least(self, 0, "middle", "deep")
+        _at_least(self, 0, "middle", "deep", "random")
         if not self.catalogs:
             raise ValueError("catalogs is empty; name at least one to find the queries' products in")
 
@@ -254,11 +258,12 @@ class RerankerConfig(_Settings, frozen=True, kw_only=True):
             raise ValueError(f"name is {self.name!r}; it must be of letters, digits, dots, - and _")
         if not self.source:
             raise ValueError("source is empty; name at least one [[source]]")
-        unjudged = [source.path for source in self.source if isinstance(source, QueriesSource)]
-        if unjudged and not self.teacher.path:
+        unjudged = [source for source in self.source if isinstance(source, QueriesSource)]
+        untaught = [source.path for source in unjudged if source.labels == "teacher"]
+        if untaught and not self.teacher.path:
             raise ValueError(
-                f"source of kind 'queries', {unjudged[0]}, has no labels but a teacher's, and teacher.path is empty; "
-                "name the best directory of a run there"
+                f"source of kind 'queries', {untaught[0]}, has no labels but a teacher's, and teacher.path is empty; "
+                'name the best directory of a run there, or set its labels = "search"'
             )
         if len(unjudged) == len(self.source) and not self.dev.sets:
             raise ValueError("source is of kind 'queries' alone, of which none can be held out; give [[dev.sets]]")

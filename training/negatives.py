@@ -16,7 +16,7 @@ from engine.product import Product
 from engine.search import SearchEngine
 from engine.text import lexical_fields
 from training.config import NegativeSettings, QueriesSource
-from training.sources import Catalogs, Progress
+from training.sources import Catalogs, Drawn, Progress
 
 _MIDDLE = 5  # the middle of a search ends at a fifth of its depth
 _log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ class Pool:
         self._analyzer = Analyzer()
         self._terms: dict[str, frozenset[str]] = {}
 
-    def negatives(self, query: str, judged: Sequence[Product], settings: NegativeSettings, seed: str) -> list[Product]:
+    def negatives(self, query: str, judged: Sequence[Product], settings: NegativeSettings, seed: str) -> Drawn:
         """At most ``hard`` + ``random`` products, none of them judged; the same for the same seed."""
         draw = random.Random(seed)
         taken = {product.product_id for product in judged}
@@ -41,19 +41,27 @@ class Pool:
         taken.update(near)
         far = draw.sample(self._ids, min(10 * settings.random, len(self._ids)))
         others = [id for id in far if self._fits(id, taken, wanted)][: settings.random]
-        return [self._products[id] for id in (*hard, *others)]
+        return [(self._products[id], None) for id in (*hard, *others)]
 
-    def spread(self, query: str, source: QueriesSource, seed: str) -> list[Product]:
-        """The ``best`` products, and at most ``middle`` and ``deep`` from further down; the same for the same seed."""
+    def spread(self, query: str, source: QueriesSource, seed: str) -> Drawn:
+        """The ``best`` products, and at most ``middle``, ``deep`` and ``random`` others; the same for the same seed."""
         draw = random.Random(seed)
-        found = self._found(query, source.depth)
+        scores = self._found(query, source.depth)
+        found = list(scores)
         end = max(source.best, source.depth // _MIDDLE)
         middle, deep = found[source.best : end], found[end:]
-        drawn = draw.sample(middle, min(source.middle, len(middle))), draw.sample(deep, min(source.deep, len(deep)))
-        return [self._products[id] for id in (*found[: source.best], *drawn[0], *drawn[1])]
+        drawn = found[: source.best]
+        drawn += draw.sample(middle, min(source.middle, len(middle))) + draw.sample(deep, min(source.deep, len(deep)))
+        others = draw.sample(self._ids, min(source.random, len(self._ids))) if drawn else []
+        drawn += [id for id in others if id not in scores]
+        by_search = source.labels == "search"
+        return [(self._products[id], scores.get(id, 0.0) if by_search else None) for id in drawn]
 
-    def _found(self, query: str, depth: int) -> list[str]:
-        return [hit.product.product_id for hit in self._engine.search(query, depth).hits]
+    def _found(self, query: str, depth: int) -> dict[str, float]:
+        """Product ids, the best first, with their scores in shares of the best."""
+        hits = self._engine.search(query, depth).hits
+        best = hits[0].score if hits else 0.0
+        return {hit.product.product_id: hit.score / best if best > 0 else 1.0 for hit in hits}
 
     def _fits(self, product_id: str, taken: set[str], wanted: frozenset[str]) -> bool:
         if product_id in taken:

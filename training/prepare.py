@@ -24,14 +24,14 @@ from engine.product import Product
 from training.config import ClicksSource, GeneratedSource, JudgedSource, QueriesSource, RerankerConfig
 from training.examples import ExamplesError
 from training.negatives import Pools
-from training.sources import Catalogs, Group, Loaded, Progress, Source, read_judged, read_source
+from training.sources import Catalogs, Drawn, Group, Loaded, Progress, Source, read_judged, read_source
 
 HELD_OUT = "held-out"  # the name of the dev set that is made of training queries
 TEST = "test"
 _DATA = "data.json"
 _log = logging.getLogger(__name__)
 
-_Draw = Callable[[Group, str], list[Product]]  # a group and a seed
+_Draw = Callable[[Group, str], Drawn]  # a group and a seed
 
 
 class SourceData(msgspec.Struct, frozen=True):

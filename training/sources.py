@@ -27,11 +27,16 @@ class Progress(Protocol):
     def __call__(self, task: str, done: int, total: int, detail: str = "") -> None: ...
 
 
+#: Products that nobody judged, each with its label.
+Drawn = list[tuple[Product, float | None]]
+
+
 @dataclass(frozen=True, slots=True)
 class Group:
     """A query and products: their labels, from 0 to 1, and their gains in nDCG, in the same order.
 
-    A label is None where nobody judged the pair: it is the teacher's, or 0 without one.
+    A label is None where nobody judged the pair: it is the teacher's, or 0 without one. A ``bare`` query came without
+    judgments; labels it has are the search's.
     """
 
     query_id: str
@@ -40,20 +45,20 @@ class Group:
     labels: tuple[float | None, ...]
     gains: tuple[float, ...]
     repeat: int = 1
+    bare: bool = False
 
     @property
     def judged(self) -> bool:
         """Whether anybody judged any of its pairs."""
-        return any(label is not None for label in self.labels)
+        return not self.bare and any(label is not None for label in self.labels)
 
-    def with_unjudged(self, products: list[Product]) -> Group:
+    def with_unjudged(self, drawn: Drawn) -> Group:
         """This group and more products."""
-        n = len(products)
         return replace(
             self,
-            products=(*self.products, *products),
-            labels=(*self.labels, *[None] * n),
-            gains=(*self.gains, *[0.0] * n),
+            products=(*self.products, *(product for product, _ in drawn)),
+            labels=(*self.labels, *(label for _, label in drawn)),
+            gains=(*self.gains, *[0.0] * len(drawn)),
         )
 
 
@@ -96,7 +101,7 @@ def read_source(source: Source, catalogs: Catalogs, generated: Path, seed: int, 
             )  # fmt: skip
             loaded = _examples(read_judgments(generated), *source.catalogs)
         case QueriesSource():
-            bare = [Group(query, query, (), (), ()) for query in read_queries(source.path, source.where)]
+            bare = [Group(query, query, (), (), (), bare=True) for query in read_queries(source.path, source.where)]
             loaded = Loaded(bare, {}, (source.path,))
     return replace(loaded, groups=[replace(group, repeat=source.repeat) for group in loaded.groups])
 
