@@ -1,0 +1,137 @@
+"""Synonyms from a file in Solr's format.
+
+One rule a line: ``fridge, refrigerator`` (any of them is also searched as the others) or ``kapde => clothes, laundry``
+(what is left of the arrow is also searched as what is right of it). Several words make a phrase. ``#`` begins a
+comment, a backslash takes the next character as it is. Words compare in lower case and without accents.
+
+Solr replaces the left side of an arrow; here the shopper's own words are always searched as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.errors import ConfigError
+from engine.understanding.words import tokens
+
+Phrase = tuple[str, ...]
+_SHIPPED = ".synonyms.txt"  # how the names of shipped files end
+
+
+@dataclass(frozen=True, slots=True)
+class Expansion:
+    """``words[start:end]`` of the query also mean each of ``replacements``."""
+
+    start: int
+    end: int
+    replacements: tuple[Phrase, ...]
+
+
+class Synonyms:
+    """Rules by the phrase they apply to. Thread-safe."""
+
+    def __init__(self, rules: Iterable[tuple[Phrase, Phrase]] = ()) -> None:
+        """``rules`` are (phrase, replacement); those of one phrase add up."""
+        self._rules: dict[Phrase, dict[Phrase, None]] = {}
+        for phrase, replacement in rules:
+            if phrase != replacement:
+                self._rules.setdefault(phrase, {})[replacement] = None
+        self._longest: dict[str, int] = {}
+        for phrase in self._rules:
+            self._longest[phrase[0]] = max(len(phrase), self._longest.get(phrase[0], 0))
+        #: every word that some rule applies to; a speller must take them for known
+        self.words = frozenset(word for phrase in self._rules for word in phrase)
+
+    def __len__(self) -> int:
+        """How many phrases have a rule."""
+        return len(self._rules)
+
+    @classmethod
+    def named(cls, name: str) -> Synonyms:
+        """The shipped rules of that name, or those in the file ``name``. Raises ConfigError."""
+        shipped = Path(__file__).parent / f"{name}{_SHIPPED}"
+        known = sorted(path.name.removesuffix(_SHIPPED) for path in shipped.parent.glob(f"*{_SHIPPED}"))
+        if name in known:
+            return cls.read(shipped)
+        if not Path(name).exists():
+            raise ConfigError(f"synonyms is {name!r}; give a file in Solr's format, or one of {', '.join(known)}")
+        return cls.read(name)
+
+    @classmethod
+    def read(cls, path: str | Path) -> Synonyms:
+        """Reads a file. Raises ConfigError naming the file, the line and what is wrong with it."""
+        try:
+            lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"cannot read the synonyms {path}: {error}; give a text file in UTF-8") from error
+        rules: list[tuple[Phrase, Phrase]] = []
+        for number, line in enumerate(lines, 1):
+            try:
+                rules += _rules(line)
+            except ValueError as error:
+                raise ConfigError(f"{path}, line {number}: {line.strip()!r} {error}") from error
+        return cls(rules)
+
+    def expand(self, words: Sequence[str]) -> list[Expansion]:
+        """What stretches of ``words`` (lower case, without accents) also mean: the longest at each place."""
+        found: list[Expansion] = []
+        at = 0
+        while at < len(words):
+            longest = self._longest.get(words[at], 0)
+            for length in range(min(longest, len(words) - at), 0, -1):
+                rule = self._rules.get(tuple(words[at : at + length]))
+                if rule:
+                    found.append(Expansion(at, at + length, tuple(rule)))
+                    at += length - 1
+                    break
+            at += 1
+        return found
+
+
+def _rules(line: str) -> list[tuple[Phrase, Phrase]]:
+    """The rules of one line. Raises ValueError that completes the sentence "LINE …"."""
+    sides = [_phrases(side) for side in _split(line, "=>")] if line.strip() else []
+    if not sides or sides == [[()]]:
+        return []
+    if len(sides) > 2:
+        raise ValueError("has more than one =>; write one rule a line, and \\=> for the characters")
+    if any(not phrase for side in sides for phrase in side):
+        raise ValueError("has an empty entry; take away the comma or =>, or write words beside it")
+    if len(sides) == 1 and len(sides[0]) == 1:
+        raise ValueError("has one entry only; write its synonyms after commas, or a => and what it means")
+    sources, targets = sides[0], sides[-1]
+    return [(source, target) for source in sources for target in targets]
+
+
+def _phrases(side: str) -> list[Phrase]:
+    return [tuple(token.text for token in tokens(_unescaped(entry))) for entry in _split(side, ",")]
+
+
+def _split(text: str, separator: str) -> list[str]:
+    """Parts of ``text`` between separators that no backslash stands before; a comment's ``#`` ends it."""
+    parts, part, at = [], "", 0
+    while at < len(text):
+        if text[at] == "\\" and at + 1 < len(text):
+            part += text[at : at + 2]
+            at += 2
+        elif text[at] == "#":
+            break
+        elif text.startswith(separator, at):
+            parts.append(part)
+            part = ""
+            at += len(separator)
+        else:
+            part += text[at]
+            at += 1
+    return [*parts, part]
+
+
+def _unescaped(text: str) -> str:
+    out, at = "", 0
+    while at < len(text):
+        at += text[at] == "\\" and at + 1 < len(text)
+        out += text[at]
+        at += 1
+    return out

@@ -1,0 +1,95 @@
+"""Understanding a query: spelling, negation, constraints, synonyms, in that order, each of which can be left out.
+
+Nothing here takes the shopper's words away: ``Understood.query`` is what was typed, and is to be searched whatever else
+is. Every step says in words what it did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from engine.errors import ConfigError
+from engine.understanding.constraints import Constraint, parse
+from engine.understanding.facts import CatalogFacts
+from engine.understanding.negation import Excluded, find_excluded
+from engine.understanding.spelling import Change, SpellingModel
+from engine.understanding.synonyms import Expansion, Synonyms
+from engine.understanding.words import tokens
+
+Step = Literal["spelling", "negation", "constraints", "synonyms"]
+STEPS: tuple[Step, ...] = get_args(Step)
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What one step did, in words for people: ``samzung → samsung (spelling)``."""
+
+    step: Step
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Understood:
+    """What a query says.
+
+    ``query`` is what was typed and ``corrected`` how it was probably meant; the spans of ``changes`` are places in
+    ``query``, those of ``constraints`` and ``excluded`` places in ``corrected``. ``words`` are the words of
+    ``corrected``, lower case, and ``synonyms`` speak of places in them.
+    """
+
+    query: str
+    corrected: str
+    words: tuple[str, ...] = ()
+    changes: tuple[Change, ...] = ()
+    constraints: tuple[Constraint, ...] = ()
+    excluded: tuple[Excluded, ...] = ()
+    synonyms: tuple[Expansion, ...] = ()
+    notes: tuple[Note, ...] = ()
+
+
+class QueryUnderstanding:
+    """Reads queries against one catalog. Thread-safe. ``None`` for a part leaves its step out."""
+
+    def __init__(
+        self, facts: CatalogFacts | None = None, spelling: SpellingModel | None = None,
+        synonyms: Synonyms | None = None, steps: Iterable[str] = STEPS,
+    ) -> None:  # fmt: skip
+        """Raises ConfigError on a step that there is not."""
+        steps = tuple(steps)
+        unknown = [step for step in steps if step not in STEPS]
+        if unknown:
+            raise ConfigError(f"steps names {', '.join(map(repr, unknown))}; the steps are {', '.join(STEPS)}")
+        self.steps = frozenset(steps)
+        self._facts = facts if facts is not None and "constraints" in self.steps else None
+        self._spelling = spelling if "spelling" in self.steps else None
+        self._synonyms = synonyms if "synonyms" in self.steps else None
+        self._keep = synonyms.words if synonyms else frozenset()
+
+    def understand(self, query: str) -> Understood:
+        """What ``query`` says. Never raises, whatever the text."""
+        correction = self._spelling.correct(query, keep=self._keep) if self._spelling else None
+        text, changes = (correction.text, correction.changes) if correction else (query, ())
+        excluded = find_excluded(text) if "negation" in self.steps else ()
+        taken = [(e.start, e.end) for e in excluded]
+        constraints = parse(text, self._facts, taken) if self._facts else ()
+        words = tuple(token.text for token in tokens(text))
+        synonyms = tuple(self._synonyms.expand(words)) if self._synonyms else ()
+        notes = tuple(_notes(changes, constraints, excluded, synonyms, words))
+        return Understood(query, text, words, changes, constraints, excluded, synonyms, notes)
+
+
+def _notes(
+    changes: Sequence[Change], constraints: Sequence[Constraint], excluded: Sequence[Excluded],
+    synonyms: Sequence[Expansion], words: Sequence[str],
+) -> Iterable[Note]:  # fmt: skip
+    for change in changes:
+        yield Note("spelling", f"{change.original} → {change.replacement} ({change.reason})")
+    for phrase in excluded:
+        yield Note("negation", f"{phrase.text} → not {' '.join(phrase.words)}")
+    for constraint in constraints:
+        yield Note("constraints", f"{constraint.text} → {constraint.reason}{'' if constraint.sure else ' (perhaps)'}")
+    for expansion in synonyms:
+        also = ", ".join(" ".join(phrase) for phrase in expansion.replacements)
+        yield Note("synonyms", f"{' '.join(words[expansion.start : expansion.end])} → also {also}")
