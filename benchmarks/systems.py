@@ -72,33 +72,50 @@ class Variant:
         return EngineSystem(*bench.engine(config))
 
 
+#: What ``hybrid`` is without: reading and routing the query, and an answer where there is none.
+_UNGUIDED: dict[str, Any] = {"understand": (), "route_weight": 0.0, "nearest": False}
+
+
 def _lexical(**index: Any) -> Variant:
     return Variant(
-        search={"retrievers": ("lexical",), "rerank_depth": 0}, index={"encoder": "", "reranker": "", **index}
+        search={"retrievers": ("lexical",), "rerank_depth": 0, **_UNGUIDED},
+        index={"encoder": "", "reranker": "", "router": "", **index},
     )
 
 
 def _first_stage(*retrievers: str, **search: Any) -> Variant:
-    return Variant(search={"retrievers": retrievers, "rerank_depth": 0, **search})
+    return Variant(search={"retrievers": retrievers, "rerank_depth": 0, **_UNGUIDED, **search})
+
+
+def _require_reranker(bench: Workbench) -> None:
+    if not bench.config.index.reranker:
+        raise ConfigError(
+            "a system with +rerank has no reranker, so it would be one without; name one in the file that "
+            '--config gives, under [index]: reranker = "DIR"'
+        )
 
 
 def _reranked(bench: Workbench) -> EngineSystem:
-    if not bench.config.index.reranker:
-        raise ConfigError(
-            "hybrid+rerank has no reranker, so it would be hybrid; name one in the file that --config gives, "
-            'under [index]: reranker = "DIR"'
-        )
+    _require_reranker(bench)
+    return Variant(search={"retrievers": ("lexical", "dense"), **_UNGUIDED})(bench)
+
+
+def _whole(bench: Workbench) -> EngineSystem:
+    _require_reranker(bench)
     return Variant(search={"retrievers": ("lexical", "dense")})(bench)
 
 
 #: Name to factory, or to the "module:attribute" of one. Lexical systems have an index without vectors and tokens, so
-#: that its size and the time it takes to build are their own. Only ``hybrid+rerank`` reranks, as deep as configured.
+#: that its size and the time it takes to build are their own. Only systems with ``+rerank`` rerank, as deep as
+#: configured, and only those with ``+route`` read and route queries.
 SYSTEMS: dict[str, Factory | str] = {
     "bm25": _lexical(lexical_backend="tantivy"),
     "dense": _first_stage("dense"),
     "hybrid": _first_stage("lexical", "dense"),
     "hybrid-rrf": _first_stage("lexical", "dense", fusion="rrf"),
     "hybrid+rerank": _reranked,
+    "hybrid+route": Variant(search={"retrievers": ("lexical", "dense"), "rerank_depth": 0}),
+    "hybrid+route+rerank": _whole,
     "lucene": _lexical(lexical_backend="lucene"),
     "rank-bm25": _lexical(lexical_backend="rank-bm25"),
     "bm25s": "benchmarks.bm25s_peer:Bm25s",

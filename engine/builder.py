@@ -25,14 +25,18 @@ from engine.dense.vectors import Kind, VectorIndex, choose_kind
 from engine.errors import CatalogError
 from engine.lexical.retriever import LexicalRetriever
 from engine.product import Product
-from engine.seams import Encoder, RerankerModel
+from engine.seams import Embeddings, Encoder, RerankerModel, RouterModel
 from engine.storage.manifest import FORMAT_VERSION, Manifest, publishing
 from engine.storage.products import ProductStore
 from engine.text import fingerprints
+from engine.understanding.spelling import SpellingModel
 
-LEXICAL, DENSE, RERANK = "lexical", "dense", "rerank"
-#: The class of configured rerankers. By name, for they stand above the engine, and only an index with one loads it.
+LEXICAL, DENSE, RERANK, ROUTE = "lexical", "dense", "rerank", "route"
+SPELLING = "spelling.npz"
+#: The classes of configured rerankers and routers. By name, for they stand above the engine, and only an index that
+#: has one loads it.
 _RERANKER = "ranking.cross_encoder:CrossEncoderModel"
+_ROUTER = "qpt.router:CatalogRouter"
 _ENCODE_BATCH = 256
 
 #: Called with a stage's name, how many products it has done, and how many there are (None while unknown).
@@ -53,25 +57,32 @@ def build_index(
     *,
     encoder: Encoder | None = None,
     reranker: RerankerModel | None = None,
+    router: RouterModel | None = None,
     progress: Progress = lambda *_: None,
 ) -> Path:
     """Builds and publishes an index of ``products`` in ``directory``; returns the directory.
 
     Streams: products are written as they come; in memory stay the vocabulary and the columns. Ids must be unique
-    (``engine.catalog`` and ``SearchEngine.build`` see to that). ``encoder`` and ``reranker`` replace the configured
-    ones. On any error the directory is as it was before.
+    (``engine.catalog`` and ``SearchEngine.build`` see to that). ``encoder``, ``reranker`` and ``router`` replace the
+    configured ones. On any error the directory is as it was before.
     """
     config = _settled(config or EngineConfig())
     directory = Path(directory)
     encoder = encoder or open_encoder(config)
     reranker = reranker or open_reranker(config.index.reranker)
+    router = router or (open_router(config.index.router) if encoder else None)
     built: dict[str, Manifest] = {}
     with publishing(directory, lambda: built["manifest"]) as version:
         stream = Columns.build(version, ProductStore.write(version, _counted(products, progress)))
         analyzer = Analyzer(config.index.language)
         LexicalRetriever.build(version / LEXICAL, stream, config.index.lexical_backend, analyzer)
         store = ProductStore(version)
-        dense = _build_dense(version, store, encoder, config, progress)
+        SpellingModel.build(store).save(version / SPELLING)
+        with tempfile.NamedTemporaryFile(dir=version, suffix=".tmp") as file:
+            # On disk: the vectors of a million products are 1.5 GB, of which an index needs a slice at a time.
+            vectors = np.memmap(file, np.float32, "w+", shape=(len(store), encoder.dim if encoder else 1))
+            dense = _build_dense(version, store, encoder, vectors, config, progress)
+            route_note = _build_route(version, store, encoder, vectors, router, progress)
         rerank_note = _build_rerank(version, store, reranker, progress)
         analysis, fields = fingerprints(analyzer)
         built["manifest"] = Manifest(
@@ -83,8 +94,9 @@ def build_index(
             encoder=dense.encoder,
             dense_kind=dense.kind,
             reranker=reranker.fingerprint if reranker else "",
+            router=router.fingerprint if router and encoder else "",
             config=config.index,
-            notes={**dense.notes, RERANK: rerank_note},
+            notes={**dense.notes, RERANK: rerank_note, ROUTE: route_note},
             files={},
         )
     return directory
@@ -95,6 +107,7 @@ def _settled(config: EngineConfig) -> EngineConfig:
     index = config.index
     index = replace(index, encoder=ENCODERS.lasting(index.encoder)) if index.encoder else index
     index = replace(index, reranker=_reranker_class().lasting(index.reranker)) if index.reranker else index
+    index = replace(index, router=_router_class().lasting(index.router)) if index.router else index
     return replace(config, index=index)
 
 
@@ -104,6 +117,16 @@ def open_encoder(config: EngineConfig) -> OnnxEncoder | None:
     return (
         OnnxEncoder.named(name, max_tokens=config.index.max_tokens, threads=config.search.n_threads) if name else None
     )
+
+
+class _RouterClass(Protocol):
+    def named(self, name: str) -> RouterModel:
+        """One that learns from the catalog where ``name`` is ``catalog``, or a trained one. Raises ModelError."""
+        ...
+
+    def lasting(self, name: str) -> str:
+        """``name``, absolute if it is that of a directory."""
+        ...
 
 
 class _RerankerClass(Protocol):
@@ -117,13 +140,26 @@ class _RerankerClass(Protocol):
 
 
 def _reranker_class() -> _RerankerClass:
-    module, attribute = _RERANKER.split(":")
-    return cast(_RerankerClass, getattr(import_module(module), attribute))
+    return cast(_RerankerClass, _named(_RERANKER))
+
+
+def _router_class() -> _RouterClass:
+    return cast(_RouterClass, _named(_ROUTER))
+
+
+def _named(target: str) -> object:
+    module, attribute = target.split(":")
+    return getattr(import_module(module), attribute)
 
 
 def open_reranker(name: str) -> RerankerModel | None:
     """The configured reranker, or None where ``name`` is empty."""
     return _reranker_class().named(name) if name else None
+
+
+def open_router(name: str) -> RouterModel | None:
+    """The configured router, or None where ``name`` is empty."""
+    return _router_class().named(name) if name else None
 
 
 def checked(rows: Iterable[Product | dict[str, object]]) -> Iterator[Product]:
@@ -152,23 +188,21 @@ def _counted(products: Iterable[Product], progress: Progress) -> Iterator[Produc
 
 
 def _build_dense(
-    version: Path, store: ProductStore, encoder: Encoder | None, config: EngineConfig, progress: Progress
-) -> _Dense:
+    version: Path, store: ProductStore, encoder: Encoder | None, vectors: Embeddings, config: EngineConfig,
+    progress: Progress,
+) -> _Dense:  # fmt: skip
     if encoder is None:
         return _Dense("", "", {"dense": "off: the configuration names no encoder"})
     kind, reason = choose_kind(len(store), encoder.dim, config.index.memory_mb)
     if config.index.dense_index != "auto":
         kind, reason = config.index.dense_index, "as configured"
-    with tempfile.NamedTemporaryFile(dir=version, suffix=".tmp") as file:
-        # On disk: the vectors of a million products are 1.5 GB, of which the index needs a slice at a time.
-        vectors = np.memmap(file, np.float32, "w+", shape=(len(store), encoder.dim))
-        done = 0
-        for batch in _batches(store):
-            vectors[done : done + len(batch)] = encoder.encode_products(batch)
-            done += len(batch)
-            progress(DENSE, done, len(store))
-        (version / DENSE).mkdir()
-        VectorIndex.build(version / DENSE, vectors, kind, config.search.n_threads)
+    done = 0
+    for batch in _batches(store):
+        vectors[done : done + len(batch)] = encoder.encode_products(batch)
+        done += len(batch)
+        progress(DENSE, done, len(store))
+    (version / DENSE).mkdir()
+    VectorIndex.build(version / DENSE, vectors, kind, config.search.n_threads)
     notes = {"dense": f"{kind} ({reason})"}
     if isinstance(encoder, OnnxEncoder):
         share = encoder.n_truncated / max(encoder.n_texts, 1)
@@ -177,6 +211,19 @@ def _build_dense(
             f"{encoder.max_tokens} tokens that are encoded"
         )
     return _Dense(kind, encoder.fingerprint, notes)
+
+
+def _build_route(
+    version: Path, store: ProductStore, encoder: Encoder | None, vectors: Embeddings, router: RouterModel | None,
+    progress: Progress,
+) -> str:  # fmt: skip
+    if router is None or encoder is None:
+        return "off: the configuration names no router" if encoder else "off: there is no encoder"
+    (version / ROUTE).mkdir()
+    progress(ROUTE, 0, len(store))
+    note = router.build(version / ROUTE, store, vectors, encoder)
+    progress(ROUTE, len(store), len(store))
+    return note
 
 
 def _build_rerank(version: Path, store: ProductStore, reranker: RerankerModel | None, progress: Progress) -> str:

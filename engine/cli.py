@@ -1,4 +1,4 @@
-"""The ``aisle`` command: build an index, search it, explain a result, check an index, convert an encoder."""
+"""The ``aisle`` command: build an index, search it, explain a result, route a query, check an index, make models."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import typer
 from typer.core import TyperGroup
 
 from engine import explain as explaining
-from engine import model_commands
+from engine import model_commands, route_commands
+from engine.arguments import AsJson, Catalog, ConfigFile, Index, Query, print_json, search_config
 from engine.builder import build_index
 from engine.catalog import read_catalog
 from engine.columns import Columns
-from engine.config import EngineConfig, SearchConfig
+from engine.config import EngineConfig
 from engine.demo import DEFAULT_INDEX, QUERIES, SAMPLE, sample_index
 from engine.errors import AisleError, IndexCorruptError
 from engine.filters import parse_filter
@@ -56,6 +57,8 @@ app = typer.Typer(
 )  # fmt: skip
 
 
+app.command()(route_commands.route)
+app.command()(route_commands.types)
 app.command()(model_commands.convert)
 app.command()(model_commands.export)
 app.add_typer(model_commands.train, name="train")
@@ -73,10 +76,6 @@ def _aisle(
     """
 
 
-Index = Annotated[Path, typer.Argument(metavar="INDEX", help="The directory of an index.")]
-Query = Annotated[str, typer.Argument(metavar="QUERY", help="What a shopper would type.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings, as TOML.")]
 OnError = Literal["stop", "skip"]
 
 
@@ -84,16 +83,12 @@ def main() -> None:
     app()
 
 
-def _print_json(data: object) -> None:
-    typer.echo(msgspec.json.format(msgspec.json.encode(data)).decode())
-
-
 # ----------------------------------------------------------------------------------------------------------- building
 
 
 @app.command()
 def build(
-    catalog: Annotated[Path, typer.Argument(metavar="CATALOG", help=".jsonl, .csv, .tsv (also .gz) or .parquet.")],
+    catalog: Catalog,
     out: Annotated[Path, typer.Option("--out", metavar="INDEX", help="The index's directory.")],
     config: ConfigFile = None,
     on_error: Annotated[OnError, typer.Option("--on-error", help="At a bad row: stop, or skip and list it.")] = "stop",
@@ -103,6 +98,9 @@ def build(
     threads: Annotated[int | None, typer.Option(min=0, help="Cores to use; 0 is all.")] = None,
     encoder: Annotated[str | None, typer.Option(metavar="NAME|DIR|none", help="What makes vectors.")] = None,
     reranker: Annotated[str | None, typer.Option(metavar="NAME|DIR|none", help="What reranks the best.")] = None,
+    router: Annotated[
+        str | None, typer.Option(metavar="catalog|TYPES.tsv|DIR|none", help="What finds types asked for.")
+    ] = None,
     lexical_backend: Annotated[
         Literal["tantivy", "lucene", "rank-bm25"] | None, typer.Option(help="What holds the words.")
     ] = None,
@@ -114,7 +112,7 @@ def build(
     Example: aisle build products.csv --out shop-index --on-error skip
     """
     settings = EngineConfig.read(config) if config else EngineConfig()
-    changes = {"lexical_backend": lexical_backend, "encoder": encoder, "reranker": reranker}
+    changes = {"lexical_backend": lexical_backend, "encoder": encoder, "reranker": reranker, "router": router}
     changes = {name: "" if value == "none" else value for name, value in changes.items() if value is not None}
     index = msgspec.structs.replace(settings.index, **changes)
     search = settings.search if threads is None else msgspec.structs.replace(settings.search, threads=threads)
@@ -183,13 +181,13 @@ def search(
     Example: aisle search shop-index "double door fridge" --filter 'price<=60000' --facet brand
     """
     wanted = [parse_filter(text) for text in filters or ()]
-    engine = SearchEngine.load(index, _search_config(config))
+    engine = SearchEngine.load(index, search_config(config))
     result = engine.search(
         query, k, filters=wanted, facets=facets or (), offset=offset, deadline_ms=deadline_ms,
         explain=explain or not as_json,
     )  # fmt: skip
     if as_json:
-        _print_json(explaining.result_as_dict(result))
+        print_json(explaining.result_as_dict(result))
     elif explain:
         for hit in result.hits:
             typer.echo(explaining.render(hit, result.stages) + "\n")
@@ -212,15 +210,11 @@ def explain(
 
     Example: aisle explain demo-index "samzung fridge" SKU-0278
     """
-    hit = SearchEngine.load(index, _search_config(config)).explain(query, product_id)
+    hit = SearchEngine.load(index, search_config(config)).explain(query, product_id)
     if as_json:
-        _print_json({"query": query, **explaining.as_dict(hit)})
+        print_json({"query": query, **explaining.as_dict(hit)})
     else:
         typer.echo(explaining.render(hit))
-
-
-def _search_config(path: Path | None) -> SearchConfig | None:
-    return EngineConfig.read(path).search if path else None
 
 
 # -------------------------------------------------------------------------------------------------------- looking after
@@ -238,7 +232,7 @@ def info(index: Index, as_json: AsJson = False) -> None:
     if as_json:
         data = msgspec.to_builtins(manifest)
         del data["files"]
-        _print_json({"directory": str(index), "version": version.name, **data, "fields": fields, "bytes": sizes})
+        print_json({"directory": str(index), "version": version.name, **data, "fields": fields, "bytes": sizes})
         return
     typer.echo(f"{index}: {manifest.n_products:,} products, version {version.name}, built {manifest.created}")
     names = ", ".join(field.removeprefix("attributes.") for field in fields[:_MAX_FIELDS])
@@ -249,6 +243,7 @@ def info(index: Index, as_json: AsJson = False) -> None:
         "analyzer": manifest.analyzer,
         "encoder": manifest.encoder or "none",
         "reranker": manifest.reranker or "none",
+        "router": manifest.router or "none",
     }
     ends = {"filters": names + more, "on disk": f"{megabytes(sum(sizes.values()))} ({shares})"}
     _print_choices({**made, **manifest.notes, **ends})
@@ -280,7 +275,7 @@ def verify(index: Index, as_json: AsJson = False) -> None:
     except IndexCorruptError as error:
         found = [str(error)]
     if as_json:
-        _print_json({"directory": str(index), "ok": not found, "n_files": n_files, "problems": found})
+        print_json({"directory": str(index), "ok": not found, "n_files": n_files, "problems": found})
     elif found:
         typer.echo("\n".join([f"{index} is damaged:", *found, "Build it again."]))
     else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from array import array
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import msgspec
@@ -90,6 +90,26 @@ class Columns:
         values = np.full(self._n, np.nan)
         values[self._number_rows[start:end]] = self._numbers[start:end]
         return values
+
+    def values(self, field: str) -> tuple[FacetCount, ...]:
+        """A field's texts and how many products have each, in the order first met; none where it holds numbers only."""
+        _, spans = self._field(field)
+        return tuple(FacetCount(value, end - start) for value, (start, end) in spans.values.items())
+
+    @cached_property
+    def percentiles(self) -> NDArray[np.float32] | None:
+        """Each product's place by popularity, float32 (n,), 1 the most popular, 0.5 where unknown; None if all are.
+
+        Popularity is the number of ratings where no product says more.
+        """
+        for name in ("popularity", "rating_count"):
+            values = self.numbers(name)
+            if values is not None:
+                known = np.flatnonzero(~np.isnan(values))
+                places = np.full(len(values), 0.5, np.float32)
+                places[known] = (np.searchsorted(np.sort(values[known]), values[known], "right")) / len(known)
+                return places
+        return None
 
     def _field(self, name: str) -> tuple[str, _Field]:
         for candidate in (name, f"attributes.{name}"):

@@ -28,7 +28,10 @@ _FIELD_WEIGHTS = {
 }
 
 
-_SHARES = ("field_tie", "lexical_weight", "code_weight", "popularity_weight", "feedback_weight", "rerank_weight")
+_SHARES = (
+    "field_tie", "lexical_weight", "code_weight", "popularity_weight", "feedback_weight", "rerank_weight",
+    "route_weight", "constraint_weight",
+)  # fmt: skip
 _LEAST = {"depth": 1, "rrf_k": 0, "feedback_products": 0, "rerank_depth": 0, "threads": 0}
 
 
@@ -37,6 +40,8 @@ class IndexConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     ``lexical_backend`` is tantivy, lucene or rank-bm25. ``encoder`` is the name of a shipped encoder, the path of an
     encoder directory, or empty for an index without dense retrieval. ``reranker`` is the same for reranking.
+    ``router`` is ``catalog`` for one that learns product types from the catalog, which needs an encoder; the path of a
+    file of product types that people corrected, or of a trained router's directory; or empty.
     ``dense_index`` is auto, exact, sq8, hnsw or ivf.
     ``max_tokens`` is what of a product's text is encoded. ``memory_mb`` bounds what the vectors may take in memory
     when ``auto`` chooses; 0 means half of this machine's memory. ``language`` is the stemmer's.
@@ -45,6 +50,7 @@ class IndexConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     lexical_backend: Literal["tantivy", "lucene", "rank-bm25"] = "tantivy"
     encoder: str = "all-MiniLM-L6-v2"
     reranker: str = ""
+    router: str = "catalog"
     dense_index: Literal["auto", "exact", "sq8", "hnsw", "ivf"] = "auto"
     max_tokens: int = 96
     memory_mb: int = 0
@@ -67,6 +73,13 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     - ``min_similarity``: the cosine that the nearest product must reach for dense retrieval to have an answer.
     - ``rerank_depth``: how many of the best fused products are reranked, where the index has a reranker; 0 turns that
       off. ``rerank_weight``: what the reranker's probability counts in the score; the fused score counts the rest.
+    - ``understand``: what is read out of a query before it is searched: ``spelling``, ``negation``, ``constraints`` and
+      ``synonyms``; the shopper's own words are searched in any case. ``synonyms`` is a file in Solr's format, or
+      ``electronics``, which is shipped, or empty.
+      ``constraint_weight``: what a product gains that fits a limit the query states, such as a price.
+    - ``route_weight``: what a product gains, times the probability that it is of the type asked for, where the index
+      has a router; 0 turns routing off.
+    - ``nearest``: whether a query that finds nothing gets the nearest products there are, marked as such.
     - ``threads``: cores used in batches, builds and by all reranking together; 0 means all that this process may use.
     """
 
@@ -85,6 +98,13 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     min_similarity: float = 0.3
     rerank_depth: int = 50
     rerank_weight: float = 0.7
+    understand: tuple[Literal["spelling", "negation", "constraints", "synonyms"], ...] = (
+        "spelling", "negation", "constraints", "synonyms",
+    )  # fmt: skip
+    synonyms: str = ""
+    constraint_weight: float = 0.05
+    route_weight: float = 0.3
+    nearest: bool = True
     threads: int = 0
 
     def __post_init__(self) -> None:

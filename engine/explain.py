@@ -13,12 +13,15 @@ from engine.types import Hit, SearchResult, StageReport, TermMatch
 StageState = Literal["ranked", "not_ranked", "skipped", "degraded"]
 _VISIBLE = 0.0005  # what a tree's three decimals would show as 0.000
 _MAX_WHY = 3  # terms
+_STAGE_WIDTH = 9  # columns at least
 _SOURCES = {
     "typed": "typed",
     "joined": "joined from {!r}",
     "split": "split from {!r}",
     "spelling": "spelling of {!r}",
     "prefix": "begins with {!r}",
+    "correction": "correction of {!r}",
+    "synonym": "synonym of {!r}",
 }
 
 
@@ -71,7 +74,9 @@ def render(hit: Hit, reports: Sequence[StageReport] = ()) -> str:
     ``reports`` are those of the search; with them stages that were skipped or degraded are shown too.
     """
     place = f"rank {hit.rank}, score {hit.score:.3f}" if hit.rank else "not among the candidates"
-    stages = [_stage_line(stage) for stage in _stages(hit, reports)]
+    found = _stages(hit, reports)
+    width = max([_STAGE_WIDTH, *(len(stage["stage"]) for stage in found)])
+    stages = [_stage_line(stage, width) for stage in found]
     groups: list[tuple[str, list[str]]] = [("stages", stages or ["none ranked anything"])]
     if hit.matches:
         total = sum(match.score for match in hit.matches)
@@ -122,6 +127,15 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text)
 
 
+def understanding(result: SearchResult) -> str:
+    """What else than the typed words was searched, and what the hits lack, in one line; empty where nothing is."""
+    route = result.route
+    if route is None:
+        return ""
+    read = [f"read as: {route.corrected}"] if result.hits and route.corrected != result.query else []
+    return " · ".join([*read, *([f"nearest things: {route.nearest}"] if route.nearest else [])])
+
+
 def why(hit: Hit) -> str:
     """The strongest matched terms, each with what was typed where that differs, and its best field, in one line."""
     best = {match.term: match for match in sorted(hit.matches, key=lambda match: match.score) if match.score > 0}
@@ -154,8 +168,8 @@ def _stages(hit: Hit, reports: Sequence[StageReport]) -> list[StageData]:
     ]
 
 
-def _stage_line(stage: StageData) -> str:
-    name = f"{stage['stage']:<9}"
+def _stage_line(stage: StageData, width: int) -> str:
+    name = f"{stage['stage']:<{width}}"
     if stage["state"] == "ranked":
         return f"{name} rank {stage['rank']}, score {stage['score']:.3f}"
     if stage["state"] == "not_ranked":

@@ -1,4 +1,6 @@
-"""Ranking: from a query to rows in their order. ``retrieve (lexical, dense) → fuse → feedback → rerank``.
+"""Ranking: from a query to rows in their order.
+
+``retrieve (lexical, dense) → fuse → feedback → constraints → prefer → rerank``; where nothing is found, the nearest.
 
 Lexical retrieval is mandatory where it is configured; the stages after it are optional, and degrade visibly.
 """
@@ -18,8 +20,9 @@ from engine.columns import Columns
 from engine.config import SearchConfig
 from engine.dense.retriever import DenseRetriever
 from engine.errors import ConfigError
-from engine.fusion import ReciprocalRankFusion, WeightedFusion, reranked, union
-from engine.lexical.retriever import LexicalRetriever
+from engine.fusion import ReciprocalRankFusion, WeightedFusion, normalise, reranked, union
+from engine.guidance import Guidance
+from engine.lexical.retriever import Also, LexicalRetriever
 from engine.pace import Pace
 from engine.seams import Fusion, Reranker
 from engine.types import Candidates, Mask, Rows, StageReport, StageStatus, StageTrace
@@ -27,6 +30,8 @@ from engine.types import Candidates, Mask, Rows, StageReport, StageStatus, Stage
 logger = logging.getLogger(__name__)
 
 _DEPTH_GROWTH = 4
+_WANTED_SHARE = 4  # of depth: one in so many is looked for among the rows that guidance wants
+_EXAMINED = 100  # products whose text is read for what a query excludes
 
 
 @dataclass(slots=True)
@@ -34,12 +39,16 @@ class Run:
     """One search under way: its clock and the reports so far.
 
     ``deadline`` is on ``time.perf_counter``'s clock; ``reserve_ms`` is what of the time before it the stages after
-    ranking will need.
+    ranking will need. ``meant`` is the query as it was probably meant, which models read; ``query``, as typed, and
+    ``also`` are searched by words.
     """
 
     query: str
     deadline: float | None
     reserve_ms: float = 0.0
+    meant: str = ""
+    also: tuple[Also, ...] = ()
+    guidance: Guidance = field(default_factory=Guidance)
     reports: list[StageReport] = field(default_factory=list)
 
     @property
@@ -92,7 +101,7 @@ class Ranker:
         self.lexical, self.dense, self.reranker = lexical, dense, reranker
         self._config, self._columns = config, columns
         self._fusion = _fusion(config)
-        self._popularity = _percentiles(columns) if config.popularity_weight else None
+        self._popularity = columns.percentiles if config.popularity_weight else None
         self._dense_pace = Pace()  # in milliseconds a query
 
     def configured(self, config: SearchConfig) -> Ranker:
@@ -132,7 +141,7 @@ class Ranker:
         lexical = dense = None
         if self.lexical:
             started = time.perf_counter()
-            lexical = self.lexical.retrieve(run.query, depth, allowed=allowed)
+            lexical = self.lexical.retrieve(run.query, depth, allowed=allowed, also=run.also)
             run.report("lexical", started, len(self._columns), len(lexical))
             stages.append(("lexical", lexical))
         if self.dense:
@@ -142,9 +151,11 @@ class Ranker:
         exhausted = all(len(found) < depth for _, found in stages)
         if lexical is None or dense is None:
             final = stages[0][1] if stages else Candidates.empty()
-            return Ranking(final, tuple(stages), exhausted)
-        final = self._fuse(run, lexical, dense, allowed, stages)
-        return Ranking(final, tuple(stages), exhausted)
+        else:
+            final = self._fuse(run, lexical, dense, allowed, stages)
+        if not len(final):
+            final = self._nearest(run, depth, allowed)
+        return Ranking(self._guide(run, final, stages), tuple(stages), exhausted)
 
     def _retrieve_dense(self, run: Run, depth: int, allowed: Mask | None) -> Candidates | None:
         started = time.perf_counter()
@@ -159,7 +170,10 @@ class Ranker:
             run.report("dense", started, len(self._columns), 0, note, "degraded")
             return None
         try:
-            found = self.dense.retrieve(run.query, depth, allowed=allowed)
+            found = self.dense.retrieve(run.meant, depth, allowed=allowed)
+            if len(found) and run.guidance.wanted is not None:
+                among = run.guidance.wanted if allowed is None else run.guidance.wanted & allowed
+                found = _merged(found, self.dense.retrieve(run.meant, depth // _WANTED_SHARE, allowed=among))
         except Exception as error:
             if not optional:
                 raise
@@ -177,7 +191,7 @@ class Ranker:
         assert self.dense is not None
         started = time.perf_counter()
         rows = union([lexical, dense])
-        vectors, query = self.dense.vectors(rows), self.dense.vector(run.query)
+        vectors, query = self.dense.vectors(rows), self.dense.vector(run.meant)
         others = self._signals(run.query, rows, allowed) if self._config.fusion == "weighted" else []
 
         def fuse(vector: NDArray[np.float32]) -> Candidates:
@@ -196,6 +210,44 @@ class Ranker:
         run.report("feedback", started, len(rows), len(fused), f"from the best {len(best)}")
         return fused
 
+    def _nearest(self, run: Run, depth: int, allowed: Mask | None) -> Candidates:
+        """For a query that finds nothing: what is nearest to it, however far; else what is most popular."""
+        started = time.perf_counter()
+        if not self._config.nearest:
+            return Candidates.empty()
+        failed = any(report.stage == "dense" and report.status == "degraded" for report in run.reports)
+        if self.dense and not failed and self.dense.encoder.understands(run.meant):
+            found, note = self.dense.index.search(self.dense.vector(run.meant), depth, allowed), "by meaning"
+        else:
+            rows = np.arange(len(self._columns)) if allowed is None else np.flatnonzero(allowed)
+            liked = self._columns.percentiles
+            scores = np.zeros(len(rows), np.float32) if liked is None else liked[rows]
+            found, note = Candidates.ranked(rows, scores, depth), "by popularity"
+        run.report("nearest", started, len(self._columns), len(found), f"nothing found, so the nearest {note}")
+        return found
+
+    def _guide(self, run: Run, found: Candidates, stages: list[tuple[str, Candidates]]) -> Candidates:
+        """What the query's limits and its product type ask for, each as a stage of its own."""
+        guidance = run.guidance
+        if not len(found) or (guidance.route is None and guidance.constraints is None and guidance.excludes is None):
+            return found
+        found = Candidates(found.rows, normalise(found.scores, 0.0))
+        if guidance.constraints is not None or guidance.excludes is not None:
+            started = time.perf_counter()
+            found = guidance.constrained(found, _EXAMINED)
+            stages.append(("constraints", found))
+            run.report("constraints", started, len(found), len(found))
+        if guidance.route is not None:
+            started = time.perf_counter()
+            if guidance.agreed(found):
+                found = guidance.routed(found)
+                stages.append(("prefer", found))
+                run.report("prefer", started, len(found), len(found), "products of the types asked for")
+            else:
+                run.report("prefer", started, len(found), 0, "the best hits are of other types", "skipped")
+        # The best counts 1 again, whatever was added, for those who blend.
+        return Candidates(found.rows, found.scores + np.float32(1 - found.scores[0]))
+
     def _signals(self, query: str, rows: Rows, allowed: Mask | None) -> list[Candidates]:
         """What else speaks for a candidate: the query's model codes, and popularity. Too weak for an equal vote."""
         assert self.lexical is not None
@@ -212,12 +264,12 @@ class Ranker:
         if self.reranker is None or not len(best):
             return fused, ()
         started = time.perf_counter()
-        if not self.reranker.understands(run.query):
+        if not self.reranker.understands(run.meant):
             run.report("rerank", started, len(best), 0, "the query holds no word that the model knows", "skipped")
             return fused, ()
         deadline = None if run.deadline is None else run.deadline - run.reserve_ms / 1e3
         try:
-            scored = self.reranker.score(run.query, best, deadline)
+            scored = self.reranker.score(run.meant, best, deadline)
         except Exception as error:
             logger.warning("reranking failed", exc_info=True)
             run.report("rerank", started, len(best), 0, f"{type(error).__name__}: {error}", "degraded")
@@ -234,6 +286,14 @@ class Ranker:
             return fused, ()
         probable = Candidates.ranked(best[known], scored.scores[known])
         return reranked(fused, scored.scores, self._config.rerank_weight), (("rerank", probable),)
+
+
+def _merged(left: Candidates, right: Candidates) -> Candidates:
+    """Both, of scores on the same scale."""
+    new = ~np.isin(right.rows, left.rows)
+    return Candidates.ranked(
+        np.concatenate([left.rows, right.rows[new]]), np.concatenate([left.scores, right.scores[new]])
+    )
 
 
 def _cosines(vectors: NDArray[np.float32], vector: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -262,15 +322,3 @@ def _fusion(config: SearchConfig) -> Fusion:
     weights = (config.lexical_weight, 1 - config.lexical_weight, config.code_weight, config.popularity_weight)
     # A lexical score of 0 is no match; of cosines, the lowest among the candidates is.
     return WeightedFusion(weights, floors=(0.0, None, 0.0, 0.0), powers=(config.lexical_power, 1.0, 1.0, 1.0))
-
-
-def _percentiles(columns: Columns) -> NDArray[np.float32] | None:
-    """Each product's place by popularity, float32 (n,), 1 the most popular, 0.5 where unknown; None if all are."""
-    for name in ("popularity", "rating_count"):
-        values = columns.numbers(name)
-        if values is not None:
-            known = np.flatnonzero(~np.isnan(values))
-            places = np.full(len(values), 0.5, np.float32)
-            places[known] = (np.searchsorted(np.sort(values[known]), values[known], "right")) / len(known)
-            return places
-    return None

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.product import Product
-from engine.types import Candidates, Mask, Rows, Scored
+from engine.types import Candidates, Mask, Routed, Rows, Scored
 
 Embeddings = NDArray[np.float32]
 
@@ -80,6 +80,35 @@ class RerankerModel(Protocol):
 
     def open(self, directory: Path, threads: int) -> Reranker:
         """Reads what ``build`` wrote. All searches together use ``threads`` cores. Raises IndexCorruptError."""
+        ...
+
+
+class Router(Protocol):
+    """Says what kind of product a query asks for. Thread-safe; opened on one index."""
+
+    def route(self, query: str, vector: NDArray[np.float32]) -> Routed:
+        """``vector`` is the query's, of unit length, by the index's encoder."""
+        ...
+
+
+class RouterModel(Protocol):
+    """A router that has not met an index: what it learns from the catalog is written when one is built."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Names what ``build`` writes; a router only opens an index that has its own."""
+        ...
+
+    def build(self, directory: Path, products: Iterable[Product], vectors: Embeddings, encoder: Encoder) -> str:
+        """Writes below ``directory``, which is empty. ``products`` come in row order, as often as they are asked for;
+        ``vectors`` are theirs.
+
+        Returns a note for people.
+        """
+        ...
+
+    def open(self, directory: Path) -> Router:
+        """Reads what ``build`` wrote. Raises IndexCorruptError."""
         ...
 
 

@@ -1,11 +1,12 @@
 """The one orchestrator: a query goes in, stages run in order, each leaves a report, hits come out.
 
-``filter → understand → rank (engine/ranker.py) → hydrate → explain → facets``. The ranking's optional stages degrade
+``filter → understand → route → rank (engine/ranker.py) → hydrate → explain → facets``. Optional stages degrade
 visibly.
 """
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 import time
@@ -23,12 +24,15 @@ from engine.builder import (
     DENSE,
     LEXICAL,
     RERANK,
+    ROUTE,
+    SPELLING,
     Progress,
     build_index,
     checked,
     dense_kind,
     open_encoder,
     open_reranker,
+    open_router,
 )
 from engine.columns import Columns
 from engine.config import EngineConfig, SearchConfig
@@ -36,15 +40,26 @@ from engine.dense.retriever import DenseRetriever
 from engine.dense.vectors import VectorIndex
 from engine.errors import ConfigError, IndexMismatchError, InvalidFilterError, InvalidQueryError
 from engine.filters import Equal, Exists, Filter, In, Range
-from engine.lexical.retriever import LexicalRetriever
+from engine.guidance import guide
+from engine.lexical.retriever import Also, LexicalRetriever
 from engine.pace import Pace
 from engine.product import Product
 from engine.ranker import Ranker, Ranking, Run
-from engine.seams import Encoder, RerankerModel
+from engine.routes import SKUS, tell
+from engine.seams import Encoder, RerankerModel, Router, RouterModel
 from engine.storage.manifest import Manifest, current_version, publishing, read_manifest, require_intact
 from engine.storage.products import ProductStore
 from engine.text import fingerprints
-from engine.types import FacetCount, Hit, Mask, SearchResult, TermMatch
+from engine.types import FacetCount, Hit, Mask, Route, Routed, Rows, SearchResult, StageReport, TermMatch
+from engine.understanding.constraints import Constraint
+from engine.understanding.facts import CatalogFacts
+from engine.understanding.negation import Excluded, has_excluded
+from engine.understanding.spelling import SpellingModel
+from engine.understanding.synonyms import Synonyms
+from engine.understanding.understand import QueryUnderstanding, Understood
+from engine.understanding.words import GRAMMAR
+
+logger = logging.getLogger(__name__)
 
 _MAX_QUERY = 2_000  # characters; what is beyond is not read, and the understand stage says so
 
@@ -58,12 +73,17 @@ class SearchEngine:
 
     def __init__(
         self, version: Path, manifest: Manifest, config: SearchConfig, products: ProductStore, columns: Columns,
-        ranker: Ranker,
+        ranker: Ranker, facts: CatalogFacts, spelling: SpellingModel | None, router: Router | None,
     ) -> None:  # fmt: skip
         self.version, self.manifest, self.config = version, manifest, config
         self._products, self._columns, self._ranker = products, columns, ranker
+        self._facts, self._spelling, self._router = facts, spelling, router
+        synonyms = Synonyms.named(config.synonyms) if config.synonyms and "synonyms" in config.understand else None
+        self._understanding = QueryUnderstanding(facts, spelling, synonyms, config.understand)
+        self._analyzer = Analyzer(manifest.config.language)
         # What the stages after ranking lately took, in milliseconds a hit or facet; deadlines are planned with it.
         self._paces = {stage: Pace() for stage in ("hydrate", "explain", "facets")}
+        self._route_pace = Pace()  # in milliseconds a query
 
     # ------------------------------------------------------------------------------------------- making and keeping
 
@@ -71,7 +91,7 @@ class SearchEngine:
     def build(
         cls, products: Iterable[Product | dict[str, object]], directory: str | Path | None = None,
         config: EngineConfig | None = None, *, encoder: Encoder | None = None, reranker: RerankerModel | None = None,
-        progress: Progress = lambda *_: None,
+        router: RouterModel | None = None, progress: Progress = lambda *_: None,
     ) -> SearchEngine:  # fmt: skip
         """Builds an index of ``products`` (records or mappings) and opens it.
 
@@ -81,8 +101,10 @@ class SearchEngine:
         config = config or EngineConfig()
         target = Path(directory) if directory else Path(tempfile.mkdtemp(prefix="aisle-"))
         try:
-            build_index(checked(products), target, config, encoder=encoder, reranker=reranker, progress=progress)
-            engine = cls.load(target, config.search, encoder=encoder, reranker=reranker)
+            build_index(
+                checked(products), target, config, encoder=encoder, reranker=reranker, router=router, progress=progress
+            )
+            engine = cls.load(target, config.search, encoder=encoder, reranker=reranker, router=router)
         except BaseException:
             if directory is None:
                 shutil.rmtree(target, ignore_errors=True)
@@ -94,13 +116,13 @@ class SearchEngine:
     @classmethod
     def load(
         cls, directory: str | Path, config: SearchConfig | None = None, *, encoder: Encoder | None = None,
-        reranker: RerankerModel | None = None, verify: bool = True,
+        reranker: RerankerModel | None = None, router: RouterModel | None = None, verify: bool = True,
     ) -> SearchEngine:  # fmt: skip
         """Opens the published index in ``directory``.
 
-        ``verify`` reads every file once to check its checksum. ``encoder`` and ``reranker`` stand in for the index's
-        own and must have their fingerprints. Raises IndexNotFoundError, IndexCorruptError, IndexMismatchError or
-        ModelError.
+        ``verify`` reads every file once to check its checksum. ``encoder``, ``reranker`` and ``router`` stand in for
+        the index's own and must have their fingerprints. Raises IndexNotFoundError, IndexCorruptError,
+        IndexMismatchError or ModelError.
         """
         config = config or SearchConfig()
         version = current_version(Path(directory))
@@ -128,7 +150,13 @@ class SearchEngine:
             opened = reranker.open(version / RERANK, config.n_threads)
         columns = Columns.open(version)
         ranker = Ranker(config, columns, lexical, dense, opened)
-        engine = cls(version, manifest, config, ProductStore(version), columns, ranker)
+        facts = CatalogFacts.from_columns(columns)
+        spelling = SpellingModel.load(version / SPELLING) if (version / SPELLING).exists() else None
+        guide = None
+        if config.route_weight and (manifest.router or router):
+            router = _matching("router", manifest.router, router or open_router("catalog"))
+            guide = router.open(version / ROUTE)
+        engine = cls(version, manifest, config, ProductStore(version), columns, ranker, facts, spelling, guide)
         # The first search of a process pays for what libraries set up lazily; it should not be a shopper's.
         engine.search(engine._products[0].title, 1)
         return engine
@@ -146,7 +174,10 @@ class SearchEngine:
         Shares all data, and the reranker's threads; retrievers and a reranker that were not loaded stay out.
         """
         ranker = self._ranker.configured(config)
-        return SearchEngine(self.version, self.manifest, config, self._products, self._columns, ranker)
+        return SearchEngine(
+            self.version, self.manifest, config, self._products, self._columns, ranker, self._facts, self._spelling,
+            self._router,
+        )  # fmt: skip
 
     def __len__(self) -> int:
         return len(self._products)
@@ -175,12 +206,13 @@ class SearchEngine:
         run = Run(_readable(query), None if deadline_ms is None else started + deadline_ms / 1e3)
         run.reserve_ms = self._reserve_ms(k, explain, len(facets))
         allowed = self._filter(run, filters)
-        ranking = self._ranker.rank(run, offset + k, allowed) if self._understand(run) else Ranking.empty()
+        ranking, understood, routed = self._ranking(run, offset + k, allowed)
         hits = self._hydrate(run, ranking, offset, k)
+        route = self._tell(run, understood, routed, ranking)
         if explain:
             hits = self._explain(run, hits)
         counts = self._facets(run, ranking, facets)
-        return SearchResult(query, hits, tuple(run.reports), len(ranking.final), facets=counts)
+        return SearchResult(query, hits, tuple(run.reports), len(ranking.final), route, counts)
 
     def search_batch(
         self, queries: Sequence[str], k: int = 10, *, filters: Sequence[Filter] = (), facets: Sequence[str] = (),
@@ -207,11 +239,11 @@ class SearchEngine:
         if not len(rows):
             raise InvalidQueryError(f"the index has no product {product_id!r}")
         run = Run(_readable(query), None)
-        ranking = self._ranker.rank(run, 1, None) if self._understand(run) else Ranking.empty()
+        ranking, *_ = self._ranking(run, 1, None)
         place = np.flatnonzero(ranking.final.rows == rows[0])
         rank, score = (int(place[0]) + 1, float(ranking.final.scores[place[0]])) if len(place) else (0, 0.0)
         product = self._products[int(rows[0])]
-        return Hit(product, rank, score, next(ranking.traces(rows[:1])), self._matches(run.query, product))
+        return Hit(product, rank, score, next(ranking.traces(rows[:1])), self._matches(run, product))
 
     # ------------------------------------------------------------------------------------------------------- stages
 
@@ -227,18 +259,87 @@ class SearchEngine:
             run.report("filter", started, len(self), int(np.count_nonzero(mask)), f"{len(filters)} filters")
         return mask
 
-    def _understand(self, run: Run) -> bool:
-        """Whether the query has anything to search for."""
+    def _ranking(self, run: Run, needed: int, allowed: Mask | None) -> tuple[Ranking, Understood, Routed | None]:
+        understood = self._understand(run)
+        if understood is None:
+            return Ranking.empty(), Understood(run.query, run.query), None
+        routed = self._route(run, understood)
+
+        def excludes(rows: Rows) -> Mask:
+            texts = [_text(product) for product in self._products.get(rows)]
+            return np.array([has_excluded(text, understood.excluded) for text in texts], np.bool_)
+
+        run.guidance = guide(understood, routed, self._columns, self.config, excludes)
+        return self._ranker.rank(run, needed, allowed), understood, routed
+
+    def _understand(self, run: Run) -> Understood | None:
+        """What the query says; None where there is nothing to search for in it."""
         started = time.perf_counter()
+        understood = self._understanding.understand(run.query)
+        run.meant, run.also = understood.corrected, _also(understood)
         if self._ranker.lexical:
             terms = [
                 term.text if term.source == "typed" else f"{term.text} ({term.source}: {term.origin})"
-                for term in self._ranker.lexical.plan(run.query)
+                for term in self._ranker.lexical.plan(run.query, run.also)
             ]
         else:
             terms = [word for word in run.query.split() if any(c.isalnum() for c in word)]
-        run.report("understand", started, 1, len(terms), ", ".join(terms) or "nothing to search for in this query")
-        return bool(terms)
+        notes = [note.text for note in understood.notes]
+        said = "; ".join([", ".join(terms) or "nothing to search for in this query", *notes])
+        run.report("understand", started, 1, len(terms), said)
+        return understood if terms else None
+
+    def _route(self, run: Run, understood: Understood) -> Routed | None:
+        """What kind of product the query asks for; what it excludes says the contrary of that."""
+        dense = self._ranker.dense
+        if self._router is None or dense is None or not self.config.route_weight:
+            return None
+        started = time.perf_counter()
+        if run.remaining_ms < self._route_pace.cautious:
+            note = f"{max(run.remaining_ms, 0):.1f} ms left, it lately took up to {self._route_pace.cautious:.1f} ms"
+            self._route_pace.fade()
+            run.report("route", started, 1, 0, note, "degraded")
+            return None
+        asked = _rest(understood.corrected, understood.excluded) or run.meant
+        if not dense.encoder.understands(asked):
+            run.report("route", started, 1, 0, "the query holds no word that the encoder knows", "skipped")
+            return None
+        try:
+            routed = self._router.route(asked, dense.vector(asked))
+            for by_row in (routed.fit, routed.inside):
+                if by_row is not None and by_row.shape != (len(self),):
+                    raise ValueError(f"the router speaks of {by_row.shape} products, the index has {len(self)}")
+        except Exception as error:
+            logger.warning("routing failed", exc_info=True)
+            run.report("route", started, 1, 0, f"{type(error).__name__}: {error}", "degraded")
+            return None
+        self._route_pace.add(run.report("route", started, 1, len(routed.chosen), f"{routed.action}: {routed.reason}"))
+        return routed
+
+    def _tell(
+        self, run: Run, understood: Understood, routed: Routed | None, ranking: Ranking
+    ) -> Route | None:  # fmt: skip
+        """The route of a result, with the products of its first page: later ones have the same."""
+        nearest = any(report.stage == "nearest" for report in run.reports)
+        if routed is not None:
+            routed = _done(routed, run.reports)
+        if not self.config.understand and routed is None and not nearest:
+            return None
+        rows = ranking.final.rows[: self.config.depth]  # those of the first candidates, which no page changes
+        lacking = [f"no product has {word!r}" for word in self._missing(run, understood)] if len(rows) else []
+        if nearest and not lacking:
+            lacking = [f"no product was found for {run.query!r}"]
+        best = self._products.get(rows[:SKUS])
+        return tell(understood, routed, best, rows, self._columns, self._analyzer, lacking)
+
+    def _missing(self, run: Run, understood: Understood) -> list[str]:
+        """Words that no product has, of those that ask for something: neither for a limit nor for what shall not be."""
+        if self._ranker.lexical is None:
+            return []
+        asked = _rest(understood.corrected, (*understood.excluded, *understood.constraints))
+        spelt = self._spelling is not None and "spelling" in self.config.understand
+        unknown = self._ranker.lexical.unknown(asked, run.also, spelt=spelt)
+        return [word for word in unknown if word not in GRAMMAR]
 
     def _hydrate(self, run: Run, ranking: Ranking, offset: int, k: int) -> tuple[Hit, ...]:
         started = time.perf_counter()
@@ -254,12 +355,12 @@ class SearchEngine:
 
     def _explain(self, run: Run, hits: tuple[Hit, ...]) -> tuple[Hit, ...]:
         started = time.perf_counter()
-        explained = tuple(replace(hit, matches=self._matches(run.query, hit.product)) for hit in hits)
+        explained = tuple(replace(hit, matches=self._matches(run, hit.product)) for hit in hits)
         self._timed("explain", run.report("explain", started, len(hits), len(hits)), len(hits))
         return explained
 
-    def _matches(self, query: str, product: Product) -> tuple[TermMatch, ...]:
-        return self._ranker.lexical.explain(query, product) if self._ranker.lexical else ()
+    def _matches(self, run: Run, product: Product) -> tuple[TermMatch, ...]:
+        return self._ranker.lexical.explain(run.query, product, run.also) if self._ranker.lexical else ()
 
     def _facets(self, run: Run, ranking: Ranking, names: Sequence[str]) -> dict[str, tuple[FacetCount, ...]]:
         started = time.perf_counter()
@@ -277,6 +378,36 @@ class SearchEngine:
     def _timed(self, stage: str, elapsed_ms: float, n: int) -> None:
         if n:
             self._paces[stage].add(elapsed_ms / n)
+
+
+def _also(understood: Understood) -> tuple[Also, ...]:
+    """What is searched beside the typed words: how they are spelt right, and what means the same."""
+    corrections = (Also(change.replacement, "correction", change.original) for change in understood.changes)
+    synonyms = (
+        Also(" ".join(phrase), "synonym", " ".join(understood.words[expansion.start : expansion.end]))
+        for expansion in understood.synonyms
+        for phrase in expansion.replacements
+    )
+    return (*corrections, *synonyms)
+
+
+def _done(routed: Routed, reports: Sequence[StageReport]) -> Routed:
+    """What was done about a route: nothing, where the search did not follow it."""
+    left = [report for report in reports if report.stage == "prefer" and report.status == "skipped"]
+    return replace(routed, action="none", reason=f"{routed.reason}, but {left[0].note}") if left else routed
+
+
+def _rest(text: str, parts: Iterable[Excluded | Constraint]) -> str:
+    """``text`` without these parts of it."""
+    kept = list(text)
+    for part in parts:
+        kept[part.start : part.end] = " " * (part.end - part.start)
+    return " ".join("".join(kept).split())
+
+
+def _text(product: Product) -> str:
+    """What a shopper would look at to see whether a product has something."""
+    return " . ".join([product.title, *product.bullets, product.description])
 
 
 def _open_dense(version: Path, manifest: Manifest, config: SearchConfig, encoder: Encoder | None) -> DenseRetriever:

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,11 +16,11 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+from rich.tree import Tree
 
-from engine.builder import DENSE, LEXICAL, RERANK
-from engine.explain import printable, timings, why
-from engine.product import Product
-from engine.types import SearchResult
+from engine.builder import DENSE, LEXICAL, RERANK, ROUTE
+from engine.explain import printable, timings, understanding, why
+from engine.types import Route, SearchResult, SkuCandidate, TypeProbability
 
 _MAX_SHOWN = 12  # values of a facet
 _PLAIN_WIDTH = 160  # columns, where output goes to a file or a pipe
@@ -42,8 +42,10 @@ def program() -> str:
 
 
 def print_result(result: SearchResult) -> None:
-    """Prints hits as a table, then facets, then what each stage took."""
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
+    """Prints how the query was read, hits as a table, then facets, then what each stage took."""
+    console = _console()
+    if said := understanding(result):
+        console.print(_text(said))
     if result.hits:
         table = Table(box=None, pad_edge=False)
         table.add_column("#", justify="right")
@@ -52,7 +54,9 @@ def print_result(result: SearchResult) -> None:
         table.add_column("price", justify="right", no_wrap=True)
         table.add_column("why", ratio=2, style="dim")
         for hit in result.hits:
-            cells = (str(hit.rank), f"{hit.score:.3f}", hit.product.title, _price(hit.product), why(hit))
+            product = hit.product
+            price = _price(product.price, product.currency)
+            cells = (str(hit.rank), f"{hit.score:.3f}", product.title, price, why(hit))
             table.add_row(*map(_text, cells))
         console.print(table)
     else:
@@ -65,15 +69,73 @@ def print_result(result: SearchResult) -> None:
     console.print(Text(timings(result), style="dim"))
 
 
+#: What a search does with the types that a route has chosen.
+_ACTIONS = {
+    "filter": "filter: products of other types fall behind",
+    "boost": "boost: products rise by the probability that they are of the type asked for",
+    "none": "none: the order is that of words and meaning",
+}
+
+
+def print_route(query: str, route: Route) -> None:
+    """Prints the way from a query to products as a tree."""
+    tree = Tree(_text(query), guide_style="dim")
+    if route.corrected != query:
+        tree.add(_text(f"read as: {route.corrected}"))
+    if route.notes:
+        notes = tree.add("understood")
+        for note in route.notes:
+            notes.add(_text(note))
+    if route.product_types:
+        tree.add("product types").add(_types_table(route.product_types))
+    tree.add(_text(_ACTIONS[route.action])).add(_text(route.reason))
+    if route.nearest:
+        tree.add(_text(f"nearest things: {route.nearest}"))
+    if route.skus:
+        tree.add("products").add(_skus_table(route.skus))
+    else:
+        tree.add("no products")
+    _console().print(tree)
+
+
+def _types_table(types: Sequence[TypeProbability]) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(justify="right")
+    for found in types:
+        table.add_row(*map(_text, (f"{found.probability:.1%}", found.name, found.type_id)))
+    return table
+
+
+def _skus_table(skus: Sequence[SkuCandidate]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("product", no_wrap=True)
+    table.add_column("title and features", ratio=3)
+    table.add_column("price", justify="right", no_wrap=True)
+    table.add_column("why", ratio=2)
+    for sku in skus:
+        features = ", ".join(f"{name} {_value(value)}" for name, value in sku.features.items())
+        title = Text.assemble(printable(sku.title), ("\n" + printable(features) if features else "", "dim"))
+        table.add_row(_text(sku.product_id), title, _text(_price(sku.price, sku.currency)), _text(sku.reason))
+    return table
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "/".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _console() -> Console:
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
+
+
 def _text(text: str) -> Text:
     """Not a bare string, in which rich would read brackets as mark-up."""
     return Text(printable(text))
 
 
-def _price(product: Product) -> str:
-    if product.price is None:
-        return ""
-    return f"{product.currency} {product.price:,.2f}".removesuffix(".00").strip()
+def _price(price: float | None, currency: str) -> str:
+    return "" if price is None else f"{currency} {price:,.2f}".removesuffix(".00").strip()
 
 
 @contextmanager
@@ -103,7 +165,7 @@ def training_progress() -> Iterator[Callable[[str, int, int, str], None]]:
 
 @contextmanager
 def progress_bars() -> Iterator[tuple[Callable[[int, int], None], Callable[[str, int, int | None], None]]]:
-    """A bar for reading, by bytes, and by products one for vectors and one for tokens: the callbacks that move them."""
+    """A bar for reading, by bytes, and by products for vectors, types and tokens: the callbacks that move them."""
     columns = (
         TextColumn("{task.description:<8}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[detail]}"),
         TimeRemainingColumn(),
@@ -113,7 +175,7 @@ def progress_bars() -> Iterator[tuple[Callable[[int, int], None], Callable[[str,
         text = bars.add_task("text", total=None, detail="")
         later = {
             stage: bars.add_task(name, total=None, detail="", visible=False)
-            for stage, name in ((DENSE, "vectors"), (RERANK, "tokens"))
+            for stage, name in ((DENSE, "vectors"), (ROUTE, "types"), (RERANK, "tokens"))
         }
         began = 0.0  # the stage after those that are done
 
@@ -127,7 +189,7 @@ def progress_bars() -> Iterator[tuple[Callable[[int, int], None], Callable[[str,
                 began = now
                 bars.update(text, detail=f"{done:,} products")
                 return
-            detail = f"{done:,} products, {done / (now - began):,.0f} a second"
+            detail = f"{done:,} products, {done / max(now - began, 1e-9):,.0f} a second"
             bars.update(later[stage], completed=done, total=total, visible=True, detail=detail)
             if done == total:
                 began = now

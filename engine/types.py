@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -15,6 +15,7 @@ Rows = NDArray[np.int64]
 Scores = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 StageStatus = Literal["ran", "skipped", "degraded"]
+RouteAction = Literal["filter", "boost", "none"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,18 +113,77 @@ class FacetCount:
 
 
 @dataclass(frozen=True, slots=True)
+class TypeProbability:
+    """A product type that a query may ask for. ``probability`` is calibrated; that of a parent covers its children."""
+
+    type_id: str
+    name: str
+    probability: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Routed:
+    """What a router says of a query.
+
+    ``product_types`` are the most probable leaves, best first; ``chosen`` are the types that the action is about, which
+    may be parents. ``fit`` is float32 (n_products,): how probable it is that a row is of the type asked for; None with
+    action ``none``. ``name_of`` gives the name of a row's own type. ``reason`` says in words why that action.
+    """
+
+    product_types: tuple[TypeProbability, ...]
+    action: RouteAction
+    chosen: tuple[TypeProbability, ...]
+    reason: str
+    fit: Scores | None = None
+    inside: Mask | None = None
+    name_of: Callable[[int], str] = lambda row: ""
+
+
+@dataclass(frozen=True, slots=True)
+class SkuCandidate:
+    """A product to go to, and why, in words a shopper could read. ``features`` are the attributes that tell most."""
+
+    product_id: str
+    title: str
+    price: float | None
+    currency: str
+    reason: str
+    features: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The way from a query to products: what it was taken to ask for, and what was done about it.
+
+    ``corrected`` is the query as it was probably meant. ``notes`` are what understanding read in it, in words.
+    ``action`` is what the search did with ``chosen``: ``filter`` shows products of these types before all others,
+    ``boost`` raises them by their probability, ``none`` leaves the order alone. ``nearest`` says, where nothing in the
+    catalog is what was asked for, what is missing; the hits are then the nearest things there are.
+    """
+
+    corrected: str
+    notes: tuple[str, ...]
+    product_types: tuple[TypeProbability, ...]
+    action: RouteAction
+    chosen: tuple[TypeProbability, ...]
+    reason: str
+    skus: tuple[SkuCandidate, ...]
+    nearest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class SearchResult:
     """The answer to a query.
 
-    ``n_candidates`` counts the products the hits were picked from. ``facets`` maps each requested field to its values,
-    most frequent first, over those candidates.
+    ``n_candidates`` counts the products the hits were picked from. ``route`` is None where neither understanding nor
+    routing is on. ``facets`` maps each requested field to its values, most frequent first, over those candidates.
     """
 
     query: str
     hits: tuple[Hit, ...]
     stages: tuple[StageReport, ...]
     n_candidates: int
-    route: object | None = None
+    route: Route | None = None
     facets: Mapping[str, tuple[FacetCount, ...]] = field(default_factory=dict)
 
     @property

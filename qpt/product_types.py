@@ -27,7 +27,7 @@ from engine.analysis.analyzer import Analyzer
 from engine.columns import PATH_SEPARATOR
 from engine.errors import ConfigError
 from engine.product import Product
-from engine.seams import Encoder
+from engine.seams import Embeddings
 from qpt.softmax import Labels, Matrix, SoftmaxRegression
 from qpt.title_types import head, title_types
 
@@ -117,9 +117,11 @@ class ProductTypes:
 
 
 def derive(
-    products: Sequence[Product], encoder: Encoder | None = None, heads: frozenset[str] | None = None
+    products: Sequence[Product], vectors: Embeddings | None = None, heads: frozenset[str] | None = None
 ) -> ProductTypes:
-    """The product types of a catalog, not yet corrected. Without ``encoder`` only categories and titles are asked.
+    """The product types of a catalog, not yet corrected.
+
+    ``vectors`` are the products', float32 (n, dim); without them only categories and titles are asked.
 
     ``heads`` is what ``qpt.title_types.read_heads`` made of a taxonomy; it makes types of titles surer.
     """
@@ -138,8 +140,8 @@ def derive(
         if name:
             typings[products[row].product_id] = Typing(name, 1.0, "title")
     accuracy = None
-    if encoder is not None and len(named) - named.count(None) >= _LEAST_TYPED and len(set(filter(None, named))) > 1:
-        accuracy, guessed = _classify([products[row] for row in bare], named, encoder)
+    if vectors is not None and len(named) - named.count(None) >= _LEAST_TYPED and len(set(filter(None, named))) > 1:
+        accuracy, guessed = _classify([products[row] for row in bare], named, vectors[bare])
         typings |= guessed
     return ProductTypes(types, typings, held_out_accuracy=accuracy)
 
@@ -169,12 +171,12 @@ def _title_types(names: set[str], analyzer: Analyzer) -> Iterator[tuple[str, Pro
 
 
 def _classify(
-    products: Sequence[Product], named: Sequence[str | None], encoder: Encoder
+    products: Sequence[Product], named: Sequence[str | None], vectors: Embeddings
 ) -> tuple[float, dict[str, Typing]]:
     """Held-out accuracy, and a typing for each product without a name that the classifier is sure of."""
     classes = sorted(set(filter(None, named)))
     numbers = {name: number for number, name in enumerate(classes)}
-    features = _features(products, encoder)
+    features = _features(products, vectors)
     known = np.array([row for row, name in enumerate(named) if name], np.int64)
     labels: Labels = np.array([numbers[name] for name in named if name], np.int64)
     order = np.random.default_rng(_SEED).permutation(len(known))
@@ -191,13 +193,14 @@ def _classify(
     return float(right.mean()), guessed
 
 
-def _features(products: Sequence[Product], encoder: Encoder) -> Matrix:
+def _features(products: Sequence[Product], vectors: Embeddings) -> Matrix:
     """Float32 (n, dim + attribute names): the vector, and which attributes there are, each half of a fixed length."""
     counts = Counter(name for product in products for name in product.attributes)
     names = [name for name, n in counts.most_common(_MOST_NAMES) if n >= _LEAST_NAMED]
-    places = {name: encoder.dim + place for place, name in enumerate(names)}
-    features = np.zeros((len(products), encoder.dim + len(names)), np.float32)
-    features[:, : encoder.dim] = _VECTOR_WEIGHT * encoder.encode_products(products)
+    dim = vectors.shape[1]
+    places = {name: dim + place for place, name in enumerate(names)}
+    features = np.zeros((len(products), dim + len(names)), np.float32)
+    features[:, :dim] = _VECTOR_WEIGHT * vectors
     for row, product in enumerate(products):
         here = [places[name] for name in product.attributes if name in places]
         features[row, here] = _NAMES_WEIGHT / max(len(here), 1) ** 0.5

@@ -111,7 +111,8 @@ def test_version_is_that_of_the_package() -> None:
 
 
 def test_search_prints_hits_why_and_timings(index: str) -> None:
-    said = run("search", index, "doubel door fridge", "-k", "2", "--facet", "brand").stdout.splitlines()
+    read, *said = run("search", index, "doubel door fridge", "-k", "2", "--facet", "brand").stdout.splitlines()
+    assert read == "read as: double door fridge"
     assert said[0].split() == ["#", "score", "title", "price", "why"]
     assert said[1].split()[0] == "1"
     assert "Double door fridge 300 L" in said[1]
@@ -135,9 +136,14 @@ def test_search_filters_pages_and_explains(index: str) -> None:
     assert "└─ matched terms, adding up to" in run("search", index, "fridge", "--explain").stdout
 
 
-def test_search_without_hits_says_what_was_searched(index: str) -> None:
-    assert run("search", index, "zzzzzz").stdout.startswith("no hits: zzzzzz")
+def test_search_without_hits_says_so(index: str, tmp_path: Path) -> None:
+    nearest, *said = run("search", index, "zzzzzz").stdout.splitlines()
+    assert nearest == "nearest things: no product has 'zzzzzz'"
+    assert len(said) == len(ROWS) + 2
     assert "nothing to search for" in run("search", index, "?!").stdout
+    settings = tmp_path / "aisle.toml"
+    settings.write_text("[search]\nnearest = false\n")
+    assert run("search", index, "zzzzzz", "--config", settings).stdout.startswith("no hits: zzzzzz")
 
 
 def test_search_reads_settings(index: str, tmp_path: Path) -> None:
@@ -236,5 +242,5 @@ def test_demo_does_not_replace_the_index_of_another_catalog(index: str) -> None:
 
 def test_help_has_an_example_for_every_command() -> None:
     assert "Try it: aisle demo" in CliRunner().invoke(app, []).output
-    for name in ("build", "search", "explain", "info", "verify", "demo", "convert", "export"):
+    for name in ("build", "search", "explain", "route", "types", "info", "verify", "demo", "convert", "export"):
         assert f"Example: aisle {name}" in run(name, "--help").stdout

@@ -82,7 +82,7 @@ def test_a_kind_of_a_thing_lies_below_it() -> None:
 
 def test_attributes_tell_the_type_where_the_title_does_not(heads: frozenset[str]) -> None:
     products = shop(180)
-    types = derive(products, HashedWordsEncoder(), heads)
+    types = derive(products, HashedWordsEncoder().encode_products(products), heads)
     assert types.held_out_accuracy is not None
     assert types.held_out_accuracy > 0.9
     guessed = [p for p in products if types.typings[p.product_id].source == "attributes"]
@@ -91,7 +91,7 @@ def test_attributes_tell_the_type_where_the_title_does_not(heads: frozenset[str]
         expected = ("wireless router", "notebook case", "cable")[int(product.product_id[1:]) % 3]
         assert types.typings[product.product_id].type_id == expected
         assert 0.5 <= types.typings[product.product_id].confidence <= 1
-    assert types.fingerprint == derive(products, HashedWordsEncoder(), heads).fingerprint
+    assert types.fingerprint == derive(products, HashedWordsEncoder().encode_products(products), heads).fingerprint
 
 
 @pytest.mark.parametrize("name", ["Cell Phones with Plans", "PHONES", "phone (unlocked)"])

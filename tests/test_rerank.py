@@ -141,7 +141,7 @@ class TestBlending:
 class TestStage:
     def test_reports_and_traces(self, subject: SearchEngine) -> None:
         result = subject.search(QUERY, 60)
-        assert [report.stage for report in result.stages][-3:] == ["feedback", "rerank", "hydrate"]
+        assert [report.stage for report in result.stages][-3:] == ["prefer", "rerank", "hydrate"]
         report = stage(result)
         assert (report.status, report.n_in, report.n_out) == ("ran", 50, 50)
         traces = [hit.trace[-1] for hit in result.hits]
@@ -356,6 +356,7 @@ class TestBenchmarks:
         seal(directory, scale=2.0)
         assert _made_of(config)["reranker"] != before["reranker"]
 
-    def test_only_one_system_reranks(self) -> None:
+    def test_only_systems_that_say_so_rerank(self) -> None:
         depths = {name: getattr(system, "search", {}).get("rerank_depth") for name, system in SYSTEMS.items()}
-        assert {name for name, depth in depths.items() if depth is None} == {"hybrid+rerank", "bm25s"}
+        reranking = {"hybrid+rerank", "hybrid+route+rerank"}
+        assert {name for name, depth in depths.items() if depth is None} == {*reranking, "bm25s"}

@@ -179,13 +179,16 @@ class TestExplanations:
     def test_every_stage_reports(self, sample):
         result = sample.search("samsung fridge", filters=[Equal("brand", "Samsung")], facets=["category"])
         stages = [stage.stage for stage in result.stages]
-        assert stages == ["filter", "understand", "lexical", "dense", "fusion", "feedback", "hydrate", "facets"]
+        assert stages == [
+            "filter", "understand", "route", "lexical", "dense", "fusion", "feedback", "constraints", "prefer",
+            "hydrate", "facets",
+        ]  # fmt: skip
         assert all(stage.status == "ran" and stage.elapsed_ms >= 0 for stage in result.stages)
 
     def test_trace_holds_the_rank_each_stage_gave(self, sample):
         hits = sample.search("galaxy tab for drawing", 10).hits
         for place, hit in enumerate(hits, 1):
-            assert hit.trace[-1].stage == "feedback"
+            assert hit.trace[-1].stage == "prefer"
             assert hit.trace[-1].rank == place == hit.rank
 
     def test_any_product_can_be_explained(self, sample):
@@ -242,7 +245,11 @@ class TestBadInput:
 
     @pytest.mark.parametrize("query", ["مكنسة كهربائية", "холодильник", "冷蔵庫", "zzzxqv wqxzzk", "xyzzy"])
     def test_a_query_in_no_known_word_finds_nothing_arbitrary(self, sample, query):
-        assert sample.search(query).hits == ()
+        alone = sample.configured(SearchConfig(nearest=False))
+        assert alone.search(query).hits == ()
+        result = sample.search(query)
+        assert result.hits
+        assert "no product has" in result.route.nearest
 
     def test_known_words_are_found_among_unknown_ones(self, sample):
         assert "remote" in sample.search("пульт remote зьфщ", 1).hits[0].product.title.lower()

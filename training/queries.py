@@ -62,7 +62,7 @@ def make_queries(
     engine = SearchEngine.build(
         products, encoder=remembering, progress=lambda stage, done, total: progress(stage, done, total or 0, "products")
     )
-    types = reduce(ProductTypes.joined, (derive(shop, remembering, heads) for shop in shops))
+    types = reduce(ProductTypes.joined, (derive(shop, remembering.encode_products(shop), heads) for shop in shops))
     types = types.corrected(corrections) if corrections else types
     write_types(types_file, types, products)
     made = generate(

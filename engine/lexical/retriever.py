@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Protocol, cast
 
 import msgspec
 
-from engine.analysis.analyzer import Analyzer
+from engine.analysis.analyzer import STOP_WORDS, Analyzer
 from engine.analysis.vocabulary import QueryTerm, Vocabulary
 from engine.config import LEXICAL_FIELDS, SearchConfig
 from engine.errors import IndexCorruptError
@@ -33,11 +34,21 @@ _EMPTY = ("\u2205",)
 _VOCABULARY = "vocabulary.tsv"
 _STATISTICS = "statistics.json"
 _INDEX = "index"
+_ALSO_WEIGHT = 0.8  # of a typed word, which is worth 1
 
 
 class _Statistics(msgspec.Struct, frozen=True):
     n_documents: int
     total_terms: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Also:
+    """Words searched beside a query's own. ``source`` is correction or synonym; ``origin`` is what was typed."""
+
+    text: str
+    source: str
+    origin: str
 
 
 class LexicalRetriever:
@@ -88,9 +99,9 @@ class LexicalRetriever:
         """The same index with other weights."""
         return LexicalRetriever(self._backend, self._analyzer, self._vocabulary, self._statistics, config)
 
-    def retrieve(self, query: str, k: int, *, allowed: Mask | None = None) -> Candidates:
-        """The best ``k`` products that hold at least one term of the query."""
-        clauses = [(term.text, term.weight) for term in self.plan(query) if term.text in self._vocabulary]
+    def retrieve(self, query: str, k: int, *, allowed: Mask | None = None, also: tuple[Also, ...] = ()) -> Candidates:
+        """The best ``k`` products that hold at least one term of the query, or of what is ``also`` searched."""
+        clauses = [(term.text, term.weight) for term in self.plan(query, also) if term.text in self._vocabulary]
         if not clauses or k <= 0:
             return Candidates.empty()
         return self._backend.search(clauses, self._weights, self._tie, k, allowed)
@@ -102,16 +113,36 @@ class LexicalRetriever:
         ]
         return self._backend.search(codes, self._weights, self._tie, k, allowed) if codes else Candidates.empty()
 
-    def _plan(self, query: str) -> tuple[QueryTerm, ...]:
+    def _plan(self, query: str, also: tuple[Also, ...] = ()) -> tuple[QueryTerm, ...]:
         """The terms that are searched for ``query``; those the vocabulary lacks find nothing but are listed."""
-        return tuple(self._vocabulary.expand(self._analyzer, query))
+        terms = {term.text: term for term in self._vocabulary.expand(self._analyzer, query)}
+        for other in also:
+            for term in self._analyzer.analyze(other.text):
+                if term.text not in STOP_WORDS:
+                    added = QueryTerm(term.text, _ALSO_WEIGHT, other.source, other.origin, term.is_code)
+                    terms.setdefault(term.text, added)
+        return tuple(terms.values())
 
-    def explain(self, query: str, product: Product) -> tuple[TermMatch, ...]:
+    def unknown(self, query: str, also: tuple[Also, ...] = (), *, spelt: bool = False) -> list[str]:
+        """The words of ``query``, as written, that no product has, and that nothing known stands in for.
+
+        ``spelt`` says that slips are corrected in it, so that the known words near an unknown one are only guesses.
+        """
+        guesses = {"spelling"} if spelt else set()
+        plan = [term for term in self.plan(query, also) if term.text in self._vocabulary]
+        known = {term.origin for term in plan if term.source not in guesses}
+        stood_in = {stem for origin in known for stem in self._analyzer.terms(origin)} | known | STOP_WORDS
+        stems = {term.text for term in self._analyzer.analyze(query) if term.kind == "word"} - stood_in
+        plain = [part for part in query.split() if not any(c.isdigit() for c in part)]  # not the letters of a code
+        words = dict.fromkeys(word for part in plain for word in self._analyzer.words(part))
+        return [word for word in words if stems.intersection(self._analyzer.terms(word))]
+
+    def explain(self, query: str, product: Product, also: tuple[Also, ...] = ()) -> tuple[TermMatch, ...]:
         """Every query term in every field of ``product``, by what it adds; the sum is the lexical score."""
         fields = _analyse(self._analyzer, product)
         counts = {field: Counter(terms) for field, terms in fields.items()}
         matches: list[TermMatch] = []
-        for term in self.plan(query):
+        for term in self.plan(query, also):
             scored = sorted(
                 (
                     (self._weights.get(field, 0.0) * term.weight * self._score(field, term.text, tally, fields), field)

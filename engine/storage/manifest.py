@@ -24,8 +24,8 @@ import msgspec
 from engine.config import IndexConfig
 from engine.errors import IndexCorruptError, IndexMismatchError, IndexNotFoundError
 
-FORMAT_VERSION = 2
-_READABLE = (1, FORMAT_VERSION)  # what 2 added, rerankers, an index of format 1 is without
+FORMAT_VERSION = 3
+_READABLE = (1, 2, FORMAT_VERSION)  # older ones are without what 2 added, rerankers, and 3, spelling and routers
 _CURRENT = "CURRENT"
 _VERSIONS = "versions"
 _MANIFEST = "manifest.json"
@@ -42,8 +42,8 @@ class FileEntry(msgspec.Struct, frozen=True):
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """What an index version is and what it was made with.
 
-    ``analyzer``, ``fields``, ``encoder`` and ``reranker`` are fingerprints; ``notes`` are for people: choices made and
-    why.
+    ``analyzer``, ``fields``, ``encoder``, ``reranker`` and ``router`` are fingerprints; ``notes`` are for people:
+    choices made and why.
     """
 
     format_version: int
@@ -54,6 +54,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     encoder: str
     dense_kind: str
     reranker: str = ""
+    router: str = ""
     config: IndexConfig
     notes: dict[str, str]
     files: dict[str, FileEntry]

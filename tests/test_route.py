@@ -1,0 +1,617 @@
+"""Routing and understanding as parts of a search: order, pages, marks, reports, switches, and what an index keeps."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+import numpy as np
+import pytest
+
+from engine import (
+    EngineConfig,
+    Equal,
+    IndexConfig,
+    IndexCorruptError,
+    IndexMismatchError,
+    Product,
+    SearchConfig,
+    SearchEngine,
+    SearchResult,
+)
+from engine.builder import build_index
+from engine.storage.manifest import current_version, read_manifest
+from engine.types import RouteAction, StageReport
+from engine.understanding.understand import STEPS
+from qpt.linear_head import LinearHead
+from qpt.product_types import Corrections, derive
+from qpt.router import CatalogRouter
+from qpt.types_file import write_types
+from tests.conftest import HashedWordsEncoder, synthetic_products
+from tests.router_contract import ENCODER, KINDS, PRODUCTS, RouterContract
+from tests.routers import RuledRouter
+
+N = len(PRODUCTS)
+SYNONYMS = "icebox => fridge\ntelly, tv\nhandset => phone\n"
+
+
+def ids(result: SearchResult) -> list[str]:
+    return [hit.product.product_id for hit in result.hits]
+
+
+def kinds(result: SearchResult) -> list[str]:
+    return [hit.product.category[-1] for hit in result.hits]
+
+
+def stage(result: SearchResult, name: str) -> StageReport | None:
+    return next((report for report in result.stages if report.stage == name), None)
+
+
+def ran(result: SearchResult) -> dict[str, str]:
+    return {report.stage: report.status for report in result.stages}
+
+
+def prefixed(products: list[Product]) -> list[Product]:
+    """With a word that all have, so that every product is a candidate of every query that has it."""
+    return [msgspec.structs.replace(product, title=f"Thing {product.title}") for product in products]
+
+
+@pytest.fixture(scope="module")
+def ruled_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("ruled")
+    build_index(prefixed(synthetic_products()), directory, encoder=ENCODER, router=RuledRouter())
+    return directory
+
+
+@pytest.fixture
+def load(ruled_directory: Path) -> Callable[..., SearchEngine]:
+    """Loads the index with a router by rule: all candidates are ranked in the first tier, unless told otherwise."""
+
+    def engine(router: RuledRouter | None = None, **config: Any) -> SearchEngine:
+        return SearchEngine.load(
+            ruled_directory, SearchConfig(**config), encoder=ENCODER, router=router or RuledRouter()
+        )
+
+    return engine
+
+
+class TestCatalogRouter(RouterContract):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def model(cls) -> CatalogRouter:
+        return CatalogRouter.named("catalog")
+
+
+class TestTrainedRouter(RouterContract):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def model(cls, tmp_path_factory: pytest.TempPathFactory) -> CatalogRouter:
+        built = tmp_path_factory.mktemp("learnt")
+        CatalogRouter().build(built, PRODUCTS, ENCODER.encode_products(PRODUCTS), ENCODER)
+        directory = tmp_path_factory.mktemp("trained")
+        LinearHead.load(built / "head").save(directory)
+        return CatalogRouter.named(str(directory))
+
+
+class TestTypesFileRouter(RouterContract):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def model(cls, tmp_path_factory: pytest.TempPathFactory) -> CatalogRouter:
+        path = tmp_path_factory.mktemp("types") / "types.tsv"
+        write_types(path, derive(PRODUCTS), PRODUCTS)
+        return CatalogRouter.named(str(path))
+
+
+class TestRuledRouter(RouterContract):
+    """The stand-in keeps the contract as well, so that what is tested with it holds of others."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def model(cls) -> RuledRouter:
+        return RuledRouter()
+
+
+class TestTypes:
+    MIXED = "thing acme red case tv fridge case"  # finds cases first, but many others before the last of them
+
+    @pytest.mark.parametrize(("word", "kind"), [("phone", 0), ("fridge", 1), ("tv", 2), ("case", 3)])
+    def test_a_filter_puts_products_of_the_type_first_and_hides_nothing(self, load, word: str, kind: int) -> None:
+        result = load().search(f"thing {word}", N)
+        assert kinds(result)[: N // 4] == [KINDS[kind]] * (N // 4)
+        assert sorted(ids(result)) == sorted(product.product_id for product in PRODUCTS)
+        assert result.route is not None
+        assert (result.route.action, result.route.chosen[0].name) == ("filter", KINDS[kind])
+        assert [hit.score for hit in result.hits] == sorted((hit.score for hit in result.hits), reverse=True)
+
+    def test_a_route_that_no_hit_bears_out_is_not_followed(self, load) -> None:
+        """Everything but the word that the router goes by speaks for phones."""
+        query = "thing phone battery bright camera case"
+        off, on = (load(route_weight=weight).search(query, N) for weight in (0.0, 0.2))
+        assert set(kinds(off)[:20]) == {"Phones"}
+        assert ids(on) == ids(off)
+        assert ran(on)["prefer"] == "skipped"
+        assert (on.route.action, on.route.chosen[0].name) == ("none", "Cases")
+        assert on.route.reason == "Cases is named, but the best hits are of other types"
+
+    def test_a_filter_does_more_than_a_boost(self, load) -> None:
+        places = {}
+        for action in get_args(RouteAction):
+            found = kinds(load(RuledRouter(action), route_weight=0.1).search(self.MIXED, N))
+            places[action] = float(np.mean([place for place, kind in enumerate(found) if kind == "Cases"]))
+        assert places["filter"] < places["boost"] - 3 < places["none"] - 6
+
+    def test_a_boost_raises_the_type_by_its_probability(self, load) -> None:
+        places: dict[float, float] = {}
+        for probability in (0.0, 0.4, 0.9):
+            router = RuledRouter("boost" if probability else "none", probability)
+            found = kinds(load(router, route_weight=0.3).search(self.MIXED, N))
+            places[probability] = float(np.mean([place for place, kind in enumerate(found) if kind == "Cases"]))
+        assert places[0.9] < places[0.4] < places[0.0]
+
+    @pytest.mark.parametrize("action", get_args(RouteAction))
+    def test_reports_and_traces(self, load, action: RouteAction) -> None:
+        result = load(RuledRouter(action)).search("thing phone", 5)
+        report = stage(result, "route")
+        assert report is not None
+        assert report.note.startswith(f"{action}: ")
+        assert (stage(result, "prefer") is not None) == (action != "none")
+        assert ("prefer" in [trace.stage for trace in result.hits[0].trace]) == (action != "none")
+
+    def test_no_weight_is_off(self, load) -> None:
+        router = RuledRouter()
+        off, none = load(router, route_weight=0.0), load(RuledRouter("none"))
+        result = off.search("thing phone", N)
+        assert stage(result, "route") is None
+        assert router.asked == []
+        assert ids(result) == ids(none.search("thing phone", N))
+
+    def test_what_is_excluded_is_not_what_is_asked_for(self, load) -> None:
+        router = RuledRouter()
+        result = load(router).search("fridge without case", 5)
+        assert router.asked[-1] == "fridge"
+        assert kinds(result) == ["Refrigerators"] * 5
+
+    def test_the_router_reads_the_query_as_it_was_meant(self, load) -> None:
+        router = RuledRouter()
+        load(router).search("acme frigde", 5)
+        assert router.asked[-1] == "acme fridge"
+
+    def test_filters_hold_whatever_the_type(self, load) -> None:
+        result = load().search("thing phone", N, filters=[Equal("category", "Home")])
+        assert set(kinds(result)) == {"Refrigerators", "Televisions"}
+
+    def test_the_type_asked_for_is_looked_for_on_its_own(self, load) -> None:
+        """Words and meaning fill the candidates with phones; a search among cases alone adds some."""
+        found = {}
+        for weight in (0.0, 0.2):
+            engine = load(depth=12, route_weight=weight)
+            query = "thing phone battery bright camera case"
+            fusion = stage(engine.search(query, 1), "fusion")
+            assert fusion is not None
+            found[weight] = kinds(engine.search(query, fusion.n_out)).count("Cases")
+        assert found == {0.0: 0, 0.2: 3}
+
+
+class TestDegrading:
+    def test_a_router_that_raises_leaves_the_order_and_says_so(self, load) -> None:
+        router = RuledRouter()
+        engine = load(router)
+        router.broken = True
+        result = engine.search("thing phone", 20)
+        report = stage(result, "route")
+        assert report is not None
+        assert (report.status, report.note) == ("degraded", "RuntimeError: the router is gone")
+        assert result.degraded
+        assert ids(result) == ids(load(route_weight=0.0).search("thing phone", 20))
+        assert result.route is not None
+        assert (result.route.action, result.route.product_types) == ("none", ())
+
+    def test_a_router_that_speaks_of_other_rows_is_not_believed(self, load) -> None:
+        router = RuledRouter()
+        engine = load(router)
+        router._of_rows = router._of_rows[:-1]
+        result = engine.search("thing phone", 20)
+        assert ran(result)["route"] == "degraded"
+        assert ids(result) == ids(load(route_weight=0.0).search("thing phone", 20))
+
+    def test_no_time_is_no_routing(self, load) -> None:
+        engine = load()
+        engine.search("a query before", 1)
+        result = engine.search("thing phone never asked", 20, deadline_ms=0)
+        assert ran(result)["route"] == "degraded"
+        assert "0.0 ms left" in str(stage(result, "route"))
+        assert len(result.hits) == 20
+
+    def test_an_encoder_that_fails_still_gives_marked_results(self, load, monkeypatch: pytest.MonkeyPatch) -> None:
+        engine = load()
+
+        def fail(queries: list[str]) -> np.ndarray:
+            raise RuntimeError("the encoder is gone")
+
+        encoder = HashedWordsEncoder()
+        monkeypatch.setattr(encoder, "encode_queries", fail)
+        engine._ranker.dense.encoder = encoder
+        result = engine.search("zzzxqv", 5)
+        assert (ran(result)["dense"], ran(result)["nearest"]) == ("degraded", "ran")
+        assert result.route is not None
+        assert result.route.nearest == "no product has 'zzzxqv'"
+
+
+class TestConstraints:
+    def test_what_is_too_dear_comes_last_and_what_has_no_price_is_not_punished(self, load) -> None:
+        hits = load(route_weight=0.0).search("thing under 500", N).hits
+        prices = [hit.product.price for hit in hits]
+        assert len(prices) == N
+        dear = [price is not None and price > 500 for price in prices]
+        assert dear == sorted(dear)
+        assert 0 < sum(dear) < N
+        free = [hit for hit in hits if hit.product.price is None]
+        without = [hit for hit in load(route_weight=0.0).search("thing", N).hits if hit.product.price is None]
+        assert {hit.product.product_id for hit in free} == {hit.product.product_id for hit in without}
+
+    def test_a_limit_and_a_type_together(self, load) -> None:
+        result = load().search("thing fridge under 500", 12)
+        expected = {p.product_id for p in PRODUCTS if p.category[-1] == "Refrigerators" and (p.price or 999) <= 500}
+        assert len(expected) >= 8
+        assert set(ids(result)[: len(expected)]) == expected
+
+    def test_an_unsure_limit_only_prefers(self, load) -> None:
+        result = load(route_weight=0.0, constraint_weight=1.0).search("globex thing", 40)
+        assert all(hit.product.brand == "Globex" for hit in result.hits)
+
+    def test_a_limit_that_no_product_meets_marks_the_result(self, load) -> None:
+        result = load().search("fridge under 80", 3)
+        assert len(result.hits) == 3
+        assert result.route is not None
+        assert result.route.nearest == "no product found has price ≤ 80"
+
+    def test_a_page_beyond_what_fits_is_not_marked(self, load) -> None:
+        engine = load()
+        assert [engine.search("fridge under 500", 5, offset=o).route.nearest for o in (0, 20, 60)] == [""] * 3
+
+    def test_reasons_name_limits(self, load) -> None:
+        route = load().search("red fridge under 500", 5).route
+        assert route is not None
+        assert "price ≤ 500" in route.skus[0].reason
+        assert "is of the type Refrigerators" in route.skus[0].reason
+        assert "color red" in route.skus[0].reason
+        assert route.skus[0].features["color"] == "Red"
+
+
+class TestNegation:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def belts(cls, tmp_path_factory: pytest.TempPathFactory) -> SearchEngine:
+        texts = ["with steel buckle", "with a buckle in gold", "without buckle", "no buckle, knotted", "of cloth", ""]
+        products = [
+            Product(product_id=f"B{i}", title=f"Leather belt {100 + i} {texts[i % 6]}", category=("Belts",))
+            for i in range(24)
+        ]
+        return SearchEngine.build(products, tmp_path_factory.mktemp("belts"), encoder=ENCODER)
+
+    def test_products_that_have_what_is_excluded_fall_behind_unless_they_say_without(self, belts) -> None:
+        steps = {"off": tuple(step for step in STEPS if step != "negation"), "on": STEPS}
+        places = {}
+        for name, understand in steps.items():
+            found = ids(belts.configured(SearchConfig(understand=understand)).search("leather belt without buckle", 24))
+            assert len(found) == 24
+            kinds = [int(product_id[1:]) % 6 // 2 for product_id in found]  # 0 has a buckle, 1 says that it has none
+            places[name] = [np.mean([place for place, kind in enumerate(kinds) if kind == wanted]) for wanted in (0, 1)]
+        assert places["on"][0] > places["off"][0] + 2
+        assert places["on"][1] <= places["off"][1]
+        assert places["on"][0] > places["on"][1] + 6
+
+    def test_the_negation_is_not_what_no_product_has(self, load) -> None:
+        route = load().search("fridge excluding batteries", 3).route
+        assert route is not None
+        assert route.notes == ("excluding batteries → not batteries",)
+        assert route.nearest == ""
+
+
+class TestWords:
+    def test_a_correction_is_searched_beside_the_typed_words(self, load) -> None:
+        result = load(retrievers=("lexical",)).search("refrigeratrs", 40, explain=True)
+        assert result.route is not None
+        assert result.route.corrected == "refrigerators"
+        assert set(kinds(result)) == {"Refrigerators"}
+        plan = stage(result, "understand")
+        assert plan is not None
+        assert "refrigeratr" in plan.note
+        match = result.hits[0].matches[0]
+        assert (match.source, match.term, match.origin) == ("correction", "refriger", "refrigeratrs")
+
+    def test_a_space_that_was_left_out(self, load) -> None:
+        result = load(retrievers=("lexical",)).search("phonecase", 40, explain=True)
+        assert kinds(result)[:30] == ["Cases"] * 30
+        found = {(match.source, match.term, match.origin) for match in result.hits[0].matches}
+        assert found == {("correction", "phone", "phonecase"), ("correction", "case", "phonecase")}
+
+    @pytest.fixture
+    def synonyms(self, tmp_path: Path) -> str:
+        (tmp_path / "synonyms.txt").write_text(SYNONYMS)
+        return str(tmp_path / "synonyms.txt")
+
+    @pytest.mark.parametrize(
+        ("word", "kind", "term"), [("icebox", 1, "fridg"), ("telly", 2, "tv"), ("handset", 0, "phone")]
+    )
+    def test_a_synonym_finds_what_the_word_does_not(self, load, synonyms: str, word: str, kind: int, term: str) -> None:
+        plain = load(retrievers=("lexical",), nearest=False)
+        assert plain.search(word, 30).hits == ()
+        result = plain.configured(SearchConfig(retrievers=("lexical",), synonyms=synonyms)).search(
+            word, 30, explain=True
+        )
+        assert KINDS[kind] in kinds(result)[:5]
+        assert (result.hits[0].matches[0].source, result.hits[0].matches[0].term) == ("synonym", term)
+        assert result.route is not None
+        assert result.route.nearest == ""
+        assert result.route.notes == (f"{word} → also {'fridge' if kind == 1 else 'tv' if kind == 2 else 'phone'}",)
+
+    def test_explanations_add_up_with_words_from_elsewhere(self, load, synonyms: str) -> None:
+        engine = load(synonyms=synonyms)
+        for query in ("icebox under 500", "telly fr films", "acme handset"):
+            for hit in engine.search(query, 10, explain=True).hits:
+                lexical = next(trace for trace in hit.trace if trace.stage == "lexical")
+                if lexical.score is not None:
+                    assert sum(match.score for match in hit.matches) == pytest.approx(lexical.score, rel=1e-4)
+
+
+class TestSwitches:
+    QUERY = "telly acme frigde under 500 without batteries"
+
+    @pytest.fixture
+    def config(self, tmp_path: Path) -> dict[str, Any]:
+        (tmp_path / "synonyms.txt").write_text(SYNONYMS)
+        return {"synonyms": str(tmp_path / "synonyms.txt")}
+
+    MARKS = {  # noqa: RUF012
+        "spelling": "frigde → fridge", "negation": "without batteries → not", "constraints": "under 500 → price",
+        "synonyms": "telly → also tv",
+    }  # fmt: skip
+
+    def notes(self, engine: SearchEngine) -> list[str]:
+        route = engine.search(self.QUERY, 5).route
+        return [] if route is None else list(route.notes)
+
+    @pytest.mark.parametrize("step", STEPS)
+    def test_a_step_that_is_off_changes_nothing_of_the_others(self, load, config, step: str) -> None:
+        all_of_them = self.notes(load(**config))
+        assert all(any(note.startswith(mark) for note in all_of_them) for mark in self.MARKS.values())
+        rest = self.notes(load(**config, understand=tuple(other for other in STEPS if other != step)))
+        own = "under 500", "acme →"
+        gone = [note for note in all_of_them if note not in rest]
+        assert gone
+        assert all(note.startswith((self.MARKS[step], *(own if step == "constraints" else ()))) for note in gone)
+        assert [note for note in all_of_them if note in rest] == rest
+
+    def test_all_off_is_the_plain_search(self, load, config) -> None:
+        result = load(**config, understand=(), route_weight=0.0).search(self.QUERY, N)
+        assert result.route is None
+        assert not {"constraints", "prefer", "route"} & set(ran(result))
+        assert "(synonym" not in result.stages[0].note
+
+
+class TestNearest:
+    def test_a_query_that_finds_nothing_gets_marked_results(self, load) -> None:
+        engine = load(min_similarity=0.99)
+        result = engine.search("zzzxqv qqwv", 7)
+        assert len(result.hits) == 7
+        assert ran(result)["nearest"] == "ran"
+        assert result.route is not None
+        assert result.route.nearest == "no product has 'zzzxqv'; no product has 'qqwv'"
+
+    @pytest.mark.parametrize("query", ["qwx7123z", "QWX-7123-Z"])
+    @pytest.mark.parametrize("understand", [(), STEPS])
+    def test_a_code_that_is_not_there_is_marked_too(self, load, query: str, understand: tuple[str, ...]) -> None:
+        route = load(min_similarity=0.99, understand=understand, route_weight=0.0).search(query, 3).route
+        assert route is not None
+        assert route.nearest == f"no product was found for {query!r}"
+
+    def test_they_are_the_nearest_by_meaning(self, load) -> None:
+        engine = load(min_similarity=0.99, route_weight=0.0, retrievers=("dense",))
+        result = engine.search("fridge family", 20)
+        assert set(kinds(result)) == {"Refrigerators"}
+
+    def test_without_an_encoder_they_are_the_most_popular(self) -> None:
+        engine = SearchEngine.build(synthetic_products(20), config=EngineConfig(index=IndexConfig(encoder="")))
+        assert ids(engine.search("zzzxqv", 3)) == ["P0019", "P0018", "P0017"]
+
+    def test_off(self, load) -> None:
+        result = load(min_similarity=0.99, nearest=False).search("zzzxqv", 5)
+        assert result.hits == ()
+        assert stage(result, "nearest") is None
+        assert result.route is not None
+        assert result.route.nearest == ""
+
+    def test_they_pass_the_filters(self, load) -> None:
+        hits = load(min_similarity=0.99).search("zzzxqv", 10, filters=[Equal("color", "red")]).hits
+        assert {hit.product.attributes["color"] for hit in hits} == {"Red"}
+        assert load(min_similarity=0.99).search("zzzxqv", filters=[Equal("brand", "Nobody")]).hits == ()
+
+    def test_a_query_that_says_nothing_has_no_nearest(self, load) -> None:
+        result = load().search("?! …", 5)
+        assert result.hits == ()
+        assert result.route is not None
+        assert (result.route.skus, result.route.nearest) == ((), "")
+
+    @pytest.mark.parametrize("query", ["thing phone", "acme fridge", "best cheap tv", "fridge between 200 and 500"])
+    def test_what_was_found_is_not_marked(self, load, query: str) -> None:
+        assert load().search(query, 3).route.nearest == ""
+
+    def test_a_word_that_no_product_has_is_named_as_it_was_typed(self, load) -> None:
+        assert load().search("acme Headphones", 3).route.nearest == "no product has 'headphones'"
+
+
+class TestPages:
+    QUERIES = {  # noqa: RUF012
+        "thing fridge under 500": "Refrigerators", "thing phone without battery": "Phones",
+        "acme frigde": "Refrigerators", "acme case in red": "Cases", "zzzxqv": "",
+    }  # fmt: skip
+
+    @pytest.mark.parametrize("query", QUERIES)
+    @pytest.mark.parametrize("depth", [9, 200])
+    def test_pages_are_the_list_cut_up(self, load, query: str, depth: int) -> None:
+        engine = load(depth=depth)
+        whole = engine.search(query, 60)
+        pages = [engine.search(query, 10, offset=offset) for offset in range(0, 60, 10)]
+        assert not self.QUERIES[query] or set(kinds(whole)[:5]) == {self.QUERIES[query]}
+        assert list(itertools.chain.from_iterable(map(ids, pages))) == ids(whole)
+        assert ids(engine.search(query, 20)) == ids(pages[0]) + ids(pages[1])
+        assert len(set(ids(whole))) == len(whole.hits)
+        scores = [hit.score for page in pages for hit in page.hits]
+        assert scores == sorted(scores, reverse=True)
+
+    @pytest.mark.parametrize("query", QUERIES)
+    def test_every_page_tells_the_same_route(self, load, query: str) -> None:
+        engine = load()
+        routes = [engine.search(query, k, offset=offset).route for k, offset in ((10, 0), (3, 10), (1, 0), (0, 0))]
+        assert routes.count(routes[0]) == len(routes)
+        assert [sku.product_id for sku in routes[0].skus] == ids(engine.search(query, 5))
+
+
+class TestExplained:
+    def test_stages_of_guidance_are_traced_and_ranks_agree(self, load) -> None:
+        engine = load()
+        query = "thing fridge under 500 without battery"
+        hit = engine.search(query, 4).hits[3]
+        explained = engine.explain(query, hit.product.product_id)
+        assert (explained.rank, explained.trace) == (hit.rank, hit.trace)
+        stages = [trace.stage for trace in hit.trace]
+        assert stages == ["lexical", "dense", "fusion", "feedback", "constraints", "prefer"]
+        assert hit.trace[-1].rank == 4
+
+    def test_stages_that_have_nothing_to_say_leave_no_trace(self, load) -> None:
+        stages = [trace.stage for trace in load().search("thing", 1).hits[0].trace]
+        assert stages == ["lexical", "dense", "fusion", "feedback"]
+
+
+class TestIndex:
+    @pytest.fixture
+    def own(self, tmp_path: Path) -> Path:
+        return build_index(synthetic_products(40), tmp_path / "own", encoder=ENCODER)
+
+    def open(self, directory: Path, **arguments: Any) -> SearchEngine:
+        return SearchEngine.load(directory, encoder=ENCODER, **arguments)
+
+    def edit(self, index: Path, **changes: Any) -> None:
+        path = current_version(index) / "manifest.json"
+        path.write_bytes(msgspec.json.encode({**msgspec.json.decode(path.read_bytes()), **changes}))
+
+    def test_a_router_is_learnt_with_the_index(self, own: Path) -> None:
+        manifest = read_manifest(current_version(own))
+        assert manifest.router == CatalogRouter().fingerprint
+        assert manifest.notes["route"] == "4 product types; 40 of 40 products have one"
+        route = self.open(own).search("fridge", 3).route
+        assert route is not None
+        assert route.product_types[0].type_id == "Home > Refrigerators"
+
+    def test_a_router_of_corrected_types(self, tmp_path: Path) -> None:
+        products = synthetic_products(40)
+        types = derive(products).corrected(Corrections({"Home > Televisions": "Cinema > Screens"}, {}))
+        write_types(tmp_path / "types.tsv", types, products)
+        config = EngineConfig(index=IndexConfig(router=str(tmp_path / "types.tsv")))
+        build_index(products, tmp_path / "own", config, encoder=ENCODER)
+        result = self.open(tmp_path / "own").search("acme tv", 3)
+        assert result.route is not None
+        assert result.route.product_types[0].type_id == "Cinema > Screens"
+        assert "is of the type Screens" in result.route.skus[0].reason
+
+    def test_switched_off_there_is_none(self, tmp_path: Path) -> None:
+        config = EngineConfig(index=IndexConfig(router=""))
+        build_index(synthetic_products(20), tmp_path / "own", config, encoder=ENCODER)
+        assert read_manifest(current_version(tmp_path / "own")).router == ""
+        result = self.open(tmp_path / "own").search("fridge", 3)
+        assert stage(result, "route") is None
+        assert result.route is not None
+        assert (result.route.action, result.route.product_types) == ("none", ())
+
+    def test_one_type_is_no_choice(self, tmp_path: Path) -> None:
+        products = [p for p in synthetic_products(40) if p.category[-1] == "Phones"]
+        build_index(products, tmp_path / "own", encoder=ENCODER)
+        result = self.open(tmp_path / "own").search("phone", 3)
+        assert stage(result, "route").note.startswith("none: ")
+        assert len(result.hits) == 3
+
+    @pytest.mark.parametrize("version", [1, 2])
+    def test_an_index_of_an_older_format_is_read(self, own: Path, version: int) -> None:
+        folder = current_version(own)
+        old = msgspec.json.decode((folder / "manifest.json").read_bytes())
+        for gone in [path for path in folder.rglob("*") if path.name == "spelling.npz" or "route" in path.parts]:
+            if gone.is_file():
+                gone.unlink()
+        old["files"] = {name: entry for name, entry in old["files"].items() if (folder / name).exists()}
+        del old["router"], old["config"]["router"], old["notes"]["route"]
+        if version == 1:
+            del old["reranker"], old["config"]["reranker"], old["notes"]["rerank"]
+        (folder / "manifest.json").write_bytes(msgspec.json.encode({**old, "format_version": version}))
+        result = self.open(own).search("acme frigde under 300", 5)
+        assert kinds(result)[:2] == ["Refrigerators"] * 2  # the lexical vocabulary still respells
+        assert result.route is not None
+        assert result.route.corrected == "acme frigde under 300"
+        assert "under 300 → price ≤ 300" in result.route.notes
+        assert result.route.nearest == ""
+
+    def test_another_router_is_refused(self, own: Path) -> None:
+        with pytest.raises(IndexMismatchError, match="router 'catalog-1', this engine has 'ruled'"):
+            self.open(own, router=RuledRouter())
+        self.edit(own, router="catalog-0")
+        with pytest.raises(IndexMismatchError, match="router 'catalog-0'"):
+            self.open(own)
+        assert self.open(own, config=SearchConfig(route_weight=0.0)).search("fridge").hits
+
+    @pytest.mark.parametrize(
+        "name", ["spelling.npz", "route/types.npy", "route/head/arrays.npz", "route/head/head.json"]
+    )
+    @pytest.mark.parametrize("keep", [0.0, 0.5])
+    def test_damage_is_refused(self, own: Path, name: str, keep: float) -> None:
+        path = current_version(own) / name
+        if not path.exists():
+            path = next(path for path in path.parent.iterdir() if path.suffix == path.suffix)
+        data = path.read_bytes()
+        path.write_bytes(data[: int(keep * len(data))])
+        for verify in (True, False):
+            with pytest.raises(IndexCorruptError):
+                self.open(own, verify=verify)
+
+    @pytest.mark.parametrize(
+        "rows", [np.full(40, 9, np.int32), np.full(40, -2, np.int32), np.zeros(40), np.zeros((40, 1), np.int32)]
+    )
+    def test_rows_of_no_type_are_refused(self, own: Path, rows: np.ndarray) -> None:
+        np.save(current_version(own) / "route" / "types.npy", rows)
+        with pytest.raises(IndexCorruptError, match="router"):
+            self.open(own, verify=False)
+
+
+class TestSample:
+    """With the shipped encoder."""
+
+    @pytest.mark.parametrize(
+        ("query", "path"),
+        [
+            ("double door fridge", "Refrigerators"),
+            ("split ac 1.5 ton", "Air Conditioners"),
+            ("phone for night photography", "Smartphones"),
+            ("samzung washing machine", "Washing Machines"),
+        ],
+    )
+    def test_the_types_of_everyday_queries(self, sample, query: str, path: str) -> None:
+        result = sample.search(query, 5)
+        assert path in result.route.product_types[0].type_id
+        assert all(path in hit.product.category for hit in result.hits)
+
+    def test_a_whole_sentence(self, sample) -> None:
+        route = sample.search("samzung double door fridge under 60k without water dispenser", 5).route
+        assert route.corrected.startswith("samsung double door")
+        assert {"samzung → samsung (spelling)", "under 60k → price ≤ 60000"} <= set(route.notes)
+        assert all(sku.price <= 60_000 for sku in route.skus)
+
+    def test_a_route_is_data(self, sample) -> None:
+        route = sample.search("red phone", 5).route
+        data = msgspec.json.decode(msgspec.json.encode(msgspec.to_builtins(route)))
+        assert set(data) == {
+            "corrected", "notes", "product_types", "action", "chosen", "reason", "skus", "nearest",
+        }  # fmt: skip
+        assert set(data["skus"][0]) == {"product_id", "title", "price", "currency", "reason", "features"}
+        assert 0 < len(data["skus"][0]["features"]) <= 5
