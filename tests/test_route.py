@@ -1,4 +1,4 @@
-"""Routing and understanding as parts of a search: order, pages, marks, reports, switches, and what an index keeps."""
+"""Routing and understanding as parts of a search: order, pages, marks, reports and switches."""
 
 from __future__ import annotations
 
@@ -15,23 +15,16 @@ from engine import (
     EngineConfig,
     Equal,
     IndexConfig,
-    IndexCorruptError,
-    IndexMismatchError,
     Product,
     SearchConfig,
     SearchEngine,
     SearchResult,
 )
 from engine.builder import build_index
-from engine.storage.manifest import current_version, read_manifest
 from engine.types import RouteAction, StageReport
 from engine.understanding.understand import STEPS
-from qpt.linear_head import LinearHead
-from qpt.product_types import Corrections, derive
-from qpt.router import CatalogRouter
-from qpt.types_file import write_types
 from tests.conftest import HashedWordsEncoder, synthetic_products
-from tests.router_contract import ENCODER, KINDS, PRODUCTS, RouterContract
+from tests.router_contract import ENCODER, KINDS, PRODUCTS
 from tests.routers import RuledRouter
 
 N = len(PRODUCTS)
@@ -76,42 +69,6 @@ def load(ruled_directory: Path) -> Callable[..., SearchEngine]:
         )
 
     return engine
-
-
-class TestCatalogRouter(RouterContract):
-    @pytest.fixture(scope="class")
-    @classmethod
-    def model(cls) -> CatalogRouter:
-        return CatalogRouter.named("catalog")
-
-
-class TestTrainedRouter(RouterContract):
-    @pytest.fixture(scope="class")
-    @classmethod
-    def model(cls, tmp_path_factory: pytest.TempPathFactory) -> CatalogRouter:
-        built = tmp_path_factory.mktemp("learnt")
-        CatalogRouter().build(built, PRODUCTS, ENCODER.encode_products(PRODUCTS), ENCODER)
-        directory = tmp_path_factory.mktemp("trained")
-        LinearHead.load(built / "head").save(directory)
-        return CatalogRouter.named(str(directory))
-
-
-class TestTypesFileRouter(RouterContract):
-    @pytest.fixture(scope="class")
-    @classmethod
-    def model(cls, tmp_path_factory: pytest.TempPathFactory) -> CatalogRouter:
-        path = tmp_path_factory.mktemp("types") / "types.tsv"
-        write_types(path, derive(PRODUCTS), PRODUCTS)
-        return CatalogRouter.named(str(path))
-
-
-class TestRuledRouter(RouterContract):
-    """The stand-in keeps the contract as well, so that what is tested with it holds of others."""
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def model(cls) -> RuledRouter:
-        return RuledRouter()
 
 
 class TestTypes:
@@ -485,103 +442,6 @@ class TestExplained:
     def test_stages_that_have_nothing_to_say_leave_no_trace(self, load) -> None:
         stages = [trace.stage for trace in load().search("thing", 1).hits[0].trace]
         assert stages == ["lexical", "dense", "fusion", "feedback"]
-
-
-class TestIndex:
-    @pytest.fixture
-    def own(self, tmp_path: Path) -> Path:
-        return build_index(synthetic_products(40), tmp_path / "own", encoder=ENCODER)
-
-    def open(self, directory: Path, **arguments: Any) -> SearchEngine:
-        return SearchEngine.load(directory, encoder=ENCODER, **arguments)
-
-    def edit(self, index: Path, **changes: Any) -> None:
-        path = current_version(index) / "manifest.json"
-        path.write_bytes(msgspec.json.encode({**msgspec.json.decode(path.read_bytes()), **changes}))
-
-    def test_a_router_is_learnt_with_the_index(self, own: Path) -> None:
-        manifest = read_manifest(current_version(own))
-        assert manifest.router == CatalogRouter().fingerprint
-        assert manifest.notes["route"] == "4 product types; 40 of 40 products have one"
-        route = self.open(own).search("fridge", 3).route
-        assert route is not None
-        assert route.product_types[0].type_id == "Home > Refrigerators"
-
-    def test_a_router_of_corrected_types(self, tmp_path: Path) -> None:
-        products = synthetic_products(40)
-        types = derive(products).corrected(Corrections({"Home > Televisions": "Cinema > Screens"}, {}))
-        write_types(tmp_path / "types.tsv", types, products)
-        config = EngineConfig(index=IndexConfig(router=str(tmp_path / "types.tsv")))
-        build_index(products, tmp_path / "own", config, encoder=ENCODER)
-        result = self.open(tmp_path / "own").search("acme tv", 3)
-        assert result.route is not None
-        assert result.route.product_types[0].type_id == "Cinema > Screens"
-        assert "is of the type Screens" in result.route.skus[0].reason
-
-    def test_switched_off_there_is_none(self, tmp_path: Path) -> None:
-        config = EngineConfig(index=IndexConfig(router=""))
-        build_index(synthetic_products(20), tmp_path / "own", config, encoder=ENCODER)
-        assert read_manifest(current_version(tmp_path / "own")).router == ""
-        result = self.open(tmp_path / "own").search("fridge", 3)
-        assert stage(result, "route") is None
-        assert result.route is not None
-        assert (result.route.action, result.route.product_types) == ("none", ())
-
-    def test_one_type_is_no_choice(self, tmp_path: Path) -> None:
-        products = [p for p in synthetic_products(40) if p.category[-1] == "Phones"]
-        build_index(products, tmp_path / "own", encoder=ENCODER)
-        result = self.open(tmp_path / "own").search("phone", 3)
-        assert stage(result, "route").note.startswith("none: ")
-        assert len(result.hits) == 3
-
-    @pytest.mark.parametrize("version", [1, 2])
-    def test_an_index_of_an_older_format_is_read(self, own: Path, version: int) -> None:
-        folder = current_version(own)
-        old = msgspec.json.decode((folder / "manifest.json").read_bytes())
-        for gone in [path for path in folder.rglob("*") if path.name == "spelling.npz" or "route" in path.parts]:
-            if gone.is_file():
-                gone.unlink()
-        old["files"] = {name: entry for name, entry in old["files"].items() if (folder / name).exists()}
-        del old["router"], old["config"]["router"], old["notes"]["route"]
-        if version == 1:
-            del old["reranker"], old["config"]["reranker"], old["notes"]["rerank"]
-        (folder / "manifest.json").write_bytes(msgspec.json.encode({**old, "format_version": version}))
-        result = self.open(own).search("acme frigde under 300", 5)
-        assert kinds(result)[:2] == ["Refrigerators"] * 2  # the lexical vocabulary still respells
-        assert result.route is not None
-        assert result.route.corrected == "acme frigde under 300"
-        assert "under 300 → price ≤ 300" in result.route.notes
-        assert result.route.nearest == ""
-
-    def test_another_router_is_refused(self, own: Path) -> None:
-        with pytest.raises(IndexMismatchError, match="router 'catalog-1', this engine has 'ruled'"):
-            self.open(own, router=RuledRouter())
-        self.edit(own, router="catalog-0")
-        with pytest.raises(IndexMismatchError, match="router 'catalog-0'"):
-            self.open(own)
-        assert self.open(own, config=SearchConfig(route_weight=0.0)).search("fridge").hits
-
-    @pytest.mark.parametrize(
-        "name", ["spelling.npz", "route/types.npy", "route/head/arrays.npz", "route/head/head.json"]
-    )
-    @pytest.mark.parametrize("keep", [0.0, 0.5])
-    def test_damage_is_refused(self, own: Path, name: str, keep: float) -> None:
-        path = current_version(own) / name
-        if not path.exists():
-            path = next(path for path in path.parent.iterdir() if path.suffix == path.suffix)
-        data = path.read_bytes()
-        path.write_bytes(data[: int(keep * len(data))])
-        for verify in (True, False):
-            with pytest.raises(IndexCorruptError):
-                self.open(own, verify=verify)
-
-    @pytest.mark.parametrize(
-        "rows", [np.full(40, 9, np.int32), np.full(40, -2, np.int32), np.zeros(40), np.zeros((40, 1), np.int32)]
-    )
-    def test_rows_of_no_type_are_refused(self, own: Path, rows: np.ndarray) -> None:
-        np.save(current_version(own) / "route" / "types.npy", rows)
-        with pytest.raises(IndexCorruptError, match="router"):
-            self.open(own, verify=False)
 
 
 class TestSample:
