@@ -277,7 +277,7 @@ def main(
             if transformer:
                 from benchmarks.q2pt_transformer import fine_tuned  # loads torch
 
-                others["transformer"] = fine_tuned(task, transformer, seed)
+                others["transformer"] = fine_tuned(task, data, transformer, seed)
             result = measure(task, encoder, seed, others)
         result |= {"command": shlex.join(["python", *sys.argv]), "machine": machine()}
         out = out or Path("results") / f"q2pt-{set_name}.json"

@@ -106,6 +106,26 @@ def reranker(
 
 
 @train.command()
+def types(config: TrainingConfig, out: RunFolder = None) -> None:
+    """Fine-tune a transformer to tell what product types a query asks for.
+
+    A run that was stopped goes on where its folder says. It needs: pip install 'aisle[train]'
+
+    Example: aisle train types my-types.toml --out run
+    """
+    training, settings = _trainer("training.type_classifier"), _trainer("training.type_config").TypesConfig.read(config)
+    folder = out or Path("runs") / settings.name
+    with _stoppable(), training_progress() as progress:
+        done = training.train(settings, folder, progress=progress)
+    export = done.export
+    typer.echo(f"{folder}: {done.steps:,} steps in {done.minutes:.1f} minutes; best at {done.best.step:,}")
+    typer.echo(f"{export.parity.n_queries} queries held out: accuracy@1 {done.dev.accuracy:.4f}, recall@3 "
+               f"{done.dev.recall_3:.4f}, calibration error {export.calibration.ece:.3f}\n")  # fmt: skip
+    typer.echo("\n".join(export.parity.table()))
+    typer.echo(f"\n{export.directory}: {len(export.card.types):,} types, {megabytes(export.model_bytes)}")
+
+
+@train.command()
 def compare(
     config: TrainingConfig,
     out: RunFolder = None,

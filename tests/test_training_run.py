@@ -22,7 +22,7 @@ from engine.errors import ConfigError, ModelError
 from ranking.cross_encoder import CrossEncoderModel
 from tests.conftest import synthetic_products
 from tests.training_sets import settings, write_base, write_set
-from training.checkpoint import read_evaluations
+from training.checkpoint import Evaluation, read_evaluations
 from training.compare import compare_losses
 from training.config import RerankerConfig, TeacherSettings
 from training.cross_encoder import CrossEncoder
@@ -59,7 +59,7 @@ def done(base: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Ou
 
 
 def test_it_learns_what_a_random_ranking_does_not_know(done: Outcome) -> None:
-    first, best = read_evaluations(done.directory)[0], done.best.evaluation
+    first, best = read_evaluations(done.directory, Evaluation)[0], done.best.evaluation
     assert best.mean > 0.95  # a random order of these pools has 0.6
     assert done.test is not None
     assert done.test > 0.95
@@ -117,7 +117,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(base: Path, data: Path, tmp_pa
         for tensor in left:
             np.testing.assert_array_equal(left[tensor], right[tensor], err_msg=f"{name}: {tensor}")
     figures = [
-        [(e.step, e.loss, e.ndcg, e.learning_rate) for e in read_evaluations(tmp_path / run)]
+        [(e.step, e.loss, e.ndcg, e.learning_rate) for e in read_evaluations(tmp_path / run, Evaluation)]
         for run in ("whole", "killed")
     ]
     assert figures[0] == figures[1]

@@ -4,39 +4,32 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from transformers import BertConfig, BertModel
 
 from engine.product import Product, to_json
 from tests.conftest import synthetic_products
+from tests.word_tokenizer import word_tokenizer
 from training.config import RerankerConfig
 
-SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 N_QUERIES = 24
 
 
-def write_base(directory: Path) -> Path:
-    """A BERT of two narrow layers, of random weights, over the words of the synthetic products."""
-    words = sorted({word for p in synthetic_products() for word in f"{p.title} {p.description}".lower().split()})
-    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate([*SPECIAL, *words])}, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
-    )
+def write_base(directory: Path, texts: Iterable[str] | None = None) -> Path:
+    """A BERT of two narrow layers, of random weights, over the words of ``texts``, or of the synthetic products."""
+    tokenizer = word_tokenizer(texts or (f"{p.title} {p.description}" for p in synthetic_products()))
     torch.manual_seed(7)
     config = BertConfig(
-        vocab_size=len(words) + len(SPECIAL), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
         intermediate_size=64, max_position_embeddings=64,
     )  # fmt: skip
     BertModel(config).save_pretrained(directory)
-    fast.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
     return directory
 
 

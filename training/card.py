@@ -51,7 +51,7 @@ def _recipe(config: RerankerConfig, base: BaseModel, best: Evaluation) -> Iterat
     frozen = ", embeddings frozen" if model.freeze_embeddings else ""
     yield from ("## Recipe", "", f"- From {base.origin}; {layers}; {method}{frozen}.")
     yield (
-        f"- Loss {training.loss}; at most {training.epochs} epochs of batches of {training.pairs_per_batch} pairs; "
+        f"- Loss {training.loss}; epochs: at most {training.epochs}, of batches of {training.pairs_per_batch} pairs; "
         f"AdamW, learning rate {training.learning_rate:g}, weight decay {training.weight_decay:g}, warm-up "
         f"{training.warmup:g}, then a cosine; seed {config.seed}."
     )
@@ -70,11 +70,12 @@ def _recipe(config: RerankerConfig, base: BaseModel, best: Evaluation) -> Iterat
     for source in config.source:
         if isinstance(source, QueriesSource):
             yield (
-                f"- Per query of {Path(source.path).name}, which nobody judged, the best {source.best} of the hybrid "
-                f"search, {source.middle} from the middle and {source.deep} from down to rank {source.depth}."
+                f"- Per query of {Path(source.path).name}, its judgments unread, the best {source.best} of the hybrid "
+                f"search, {source.middle} from the middle and {source.deep} from down to rank {source.depth}, and "
+                f"{source.random} at random; labels are the {source.labels}'s own scores."
             )
     yield (
-        f"- Kept: step {best.step}, epoch {best.epoch:.2f}, after {best.minutes:.0f} minutes on {_machine()}, torch "
+        f"- Kept: step {best.step}, epoch {best.epoch:.2f}, after {best.minutes:.0f} minutes on {machine()}, torch "
         f"{metadata.version('torch').partition('+')[0]}, transformers {metadata.version('transformers')}."
     )
     yield ""
@@ -95,10 +96,11 @@ def _notes(config: RerankerConfig) -> Iterator[str]:
         yield from ("## Limits", "", config.notes.strip(), "")
 
 
-def _machine() -> str:
+def machine() -> str:
+    """What is trained on."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    return f"{available_cores()} cores of {_processor()}"
+    return f"{available_cores()} × {_processor()}"
 
 
 def _processor() -> str:

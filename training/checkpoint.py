@@ -7,8 +7,9 @@ weights, the optimizer's moments and the position are all there is to keep.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import torch
@@ -16,6 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from engine.errors import ModelError
+
+E = TypeVar("E", bound=msgspec.Struct)
 
 _FILE = "checkpoint.safetensors"
 _METRICS = "metrics.jsonl"
@@ -106,14 +109,14 @@ def trained_parameters(model: torch.nn.Module) -> list[torch.nn.Parameter]:
     return list(_trained(model).values())
 
 
-def read_evaluations(run: Path, n: int | None = None) -> list[Evaluation]:
+def read_evaluations(run: Path, kind: type[E], n: int | None = None) -> list[E]:
     """The first ``n`` lines of the run's metrics, all when None."""
     path = run / _METRICS
     lines = path.read_bytes().splitlines()[:n] if path.exists() else []
-    return [msgspec.json.decode(line, type=Evaluation) for line in lines]
+    return [msgspec.json.decode(line, type=kind) for line in lines]
 
 
-def write_evaluations(run: Path, evaluations: list[Evaluation]) -> None:
+def write_evaluations(run: Path, evaluations: Sequence[msgspec.Struct]) -> None:
     """Replaces the run's metrics."""
     part = run / f"{_METRICS}.part"
     part.write_bytes(b"".join(msgspec.json.encode(evaluation) + b"\n" for evaluation in evaluations))

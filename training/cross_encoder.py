@@ -27,6 +27,7 @@ from training.config import ModelSettings
 from training.metrics import Scores
 from training.onnx_files import first_line, without_progress_bars
 from training.pairs import Ids
+from training.settings import EncoderSettings
 
 # oneDNN compiles a kernel per shape and keeps it; with sizes rounded up there are few.
 _MULTIPLE = 16
@@ -56,34 +57,25 @@ class CrossEncoder:
         Raises ModelError when it cannot be loaded, ConfigError when ``settings`` do not fit it.
         """
         base = find_base(settings.base)
-        model, tokenizer = _load(base)
+        model, tokenizer = _load_pair_reader(base)
         room = model.config.max_position_embeddings
         if settings.query_tokens + settings.product_tokens + 3 > room:
             raise ConfigError(
                 f"model.query_tokens {settings.query_tokens} and product_tokens {settings.product_tokens} with 3 "
                 f"special tokens are more than the {room} that {base.name} reads; lower them"
             )
-        if settings.layers:
-            _keep_layers(model, settings.layers, base.name)
-        if settings.freeze_embeddings:
-            model.base_model.embeddings.requires_grad_(False)
-        if settings.method == "lora":
-            model = _with_lora(model, settings.rank)
-        return cls(base, model, tokenizer, bf16)
+        return cls(base, adapted(model, settings, base.name, "SEQ_CLS"), tokenizer, bf16)
 
     @classmethod
     def open(cls, directory: Path, bf16: str = "auto") -> CrossEncoder:
         """One that ``save`` wrote. Raises ModelError."""
         base = BaseModel(str(directory), directory.name, f"the local model {directory.name}")
-        return cls(base, *_load(base), bf16)
+        return cls(base, *_load_pair_reader(base), bf16)
 
     def save(self, directory: Path) -> None:
         """Writes model and tokenizer as transformers does; LoRA's matrices are merged into a copy first."""
-        model = self.model
-        if hasattr(model, "merge_and_unload"):
-            model = copy.deepcopy(model).merge_and_unload()
-        with _quietly():
-            model.save_pretrained(directory)
+        with quietly():
+            merged(self.model).save_pretrained(directory)
         self.tokenizer.save_pretrained(directory)
 
     def encode(self, texts: list[str], n_tokens: int) -> list[Ids]:
@@ -111,16 +103,11 @@ class CrossEncoder:
         return out
 
     def _inputs(self, pairs: Sequence[tuple[Ids, Ids]]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Ids and mask, int64, both dimensions rounded up; a row that fills up attends to its first token."""
         first, separator = self._special
-        sequences = [[first, *query.tolist(), separator, *product.tolist(), separator] for query, product in pairs]
-        shape = _rounded(len(sequences)), _rounded(max(map(len, sequences)))
-        ids, mask = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-        mask[len(sequences) :, 0] = 1
-        for row, sequence in enumerate(sequences):
-            ids[row, : len(sequence)] = sequence
-            mask[row, : len(sequence)] = 1
-        return torch.from_numpy(ids).to(self.device), torch.from_numpy(mask).to(self.device)
+        return padded(
+            [[first, *query.tolist(), separator, *product.tolist(), separator] for query, product in pairs],
+            _MULTIPLE, self.device,
+        )  # fmt: skip
 
     def _autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
@@ -134,17 +121,37 @@ def has_bf16(device: torch.device) -> bool:
     return any(found.get(name, False) for name in ("amx_bf16", "avx512_bf16", "arm_bf16", "bf16"))
 
 
-def _load(base: BaseModel) -> tuple[Any, Any]:
-    """The model in fp32 with one logit, and its tokenizer. Nothing is unpickled, and no code of its own is run."""
+def padded(
+    sequences: Sequence[Sequence[int]], multiple: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+    """Ids and mask, int64, both dimensions rounded up; a row that fills up attends to its first token."""
+    shape = _rounded(len(sequences), multiple), _rounded(max(map(len, sequences)), multiple)
+    ids, mask = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    mask[len(sequences) :, 0] = 1
+    for row, sequence in enumerate(sequences):
+        ids[row, : len(sequence)] = sequence
+        mask[row, : len(sequence)] = 1
+    return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
+
+
+def _load_pair_reader(base: BaseModel) -> tuple[Any, Any]:
+    return load_transformer(base, AutoModelForSequenceClassification, num_labels=1)
+
+
+def load_transformer(base: BaseModel, kind: Any, **config: Any) -> tuple[Any, Any]:
+    """A model of the transformers class ``kind`` in fp32, and its tokenizer. ``config`` changes its configuration.
+
+    Nothing is unpickled, and no code of its own is run. Raises ModelError.
+    """
     # Eager attention trains twice as fast on CPUs as the fused one, whose backward pass is slow there.
     attention = "sdpa" if torch.cuda.is_available() else "eager"
     try:
-        with _quietly():
-            config = AutoConfig.from_pretrained(base.location, num_labels=1, trust_remote_code=False)
+        with quietly():
+            settings = AutoConfig.from_pretrained(base.location, trust_remote_code=False, **config)
             tokenizer = AutoTokenizer.from_pretrained(base.location, trust_remote_code=False)
-            model = AutoModelForSequenceClassification.from_pretrained(
-                base.location, config=config, use_safetensors=True, dtype=torch.float32, attn_implementation=attention,
-                trust_remote_code=False,
+            model = kind.from_pretrained(
+                base.location, config=settings, use_safetensors=True, dtype=torch.float32,
+                attn_implementation=attention, trust_remote_code=False,
             )  # fmt: skip
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(
@@ -154,8 +161,25 @@ def _load(base: BaseModel) -> tuple[Any, Any]:
     return model, tokenizer
 
 
+def adapted(model: Any, settings: EncoderSettings, name: str, task: str) -> Any:
+    """The model with the layers that are wanted, only what is to be trained taking gradients.
+
+    ``task`` is what peft calls it. Raises ConfigError where ``settings`` do not fit the model.
+    """
+    if settings.layers:
+        _keep_layers(model, settings.layers, name)
+    if settings.freeze_embeddings:
+        model.base_model.embeddings.requires_grad_(False)
+    return _with_lora(model, settings.rank, task) if settings.method == "lora" else model
+
+
+def merged(model: Any) -> Any:
+    """The model, or where it has LoRA's matrices a copy into which these are merged."""
+    return copy.deepcopy(model).merge_and_unload() if hasattr(model, "merge_and_unload") else model
+
+
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Without bars, and without the news that a fresh head was not in the file."""
     before = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
@@ -177,12 +201,12 @@ def _keep_layers(model: Any, layers: Sequence[int], name: str) -> None:
     model.config.num_hidden_layers = len(layers)
 
 
-def _with_lora(model: Any, rank: int) -> Any:
+def _with_lora(model: Any, rank: int, task: str) -> Any:
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
         raise MissingExtraError("train", "peft") from error
-    settings = LoraConfig(task_type="SEQ_CLS", r=rank, lora_alpha=2 * rank, target_modules="all-linear")
+    settings = LoraConfig(task_type=task, r=rank, lora_alpha=2 * rank, target_modules="all-linear")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers for a property by its older name
         return get_peft_model(model, settings)
@@ -200,5 +224,5 @@ def _in_fp32(head: torch.nn.Linear, hidden: torch.Tensor) -> torch.Tensor:
         return functional.linear(hidden.float(), head.weight, head.bias)
 
 
-def _rounded(n: int) -> int:
-    return -(-n // _MULTIPLE) * _MULTIPLE
+def _rounded(n: int, multiple: int) -> int:
+    return -(-n // multiple) * multiple

@@ -57,7 +57,7 @@ _MAX_CALIBRATION = 512  # pairs; more change nothing
 _BATCH = 8
 # Added to attention scores of padding. The usual -10,000 and less make softmax compute with denormal numbers, which
 # takes processors a tenth of the whole model's time; e^-60 is as little against the other weights.
-_MASKED = -60.0
+MASKED = -60.0
 
 Sequences = list[list[int]]
 
@@ -242,7 +242,7 @@ class _Exported(torch.nn.Module):
             layers[-1] = _FirstToken(layers[-1])
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        mask = (1 - attention_mask[:, None, None, :].float()) * _MASKED
+        mask = (1 - attention_mask[:, None, None, :].float()) * MASKED
         logits: torch.Tensor = self.model(input_ids=input_ids, attention_mask=mask).logits
         return logits[:, 0]
 

@@ -18,13 +18,14 @@ from engine.errors import ConfigError, ModelError
 from training import checkpoint
 from training.config import RerankerConfig
 from training.cross_encoder import CrossEncoder
+from training.loop import claim
 from training.pairs import Pairs, ndcg_by_query
 from training.prepare import TEST, prepare, read_groups
 from training.sources import Group, Progress
 from training.teacher import taught
 from training.trainer import BEST, BEST_RESULT, Best, Trainer
 
-_CONFIG, _TEST_RESULT = "config.toml", "test.json"
+_TEST_RESULT = "test.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ def train(
     queries held out for that. Raises ConfigError where the folder's run had other settings or input, ExamplesError on
     input that cannot be used, ModelError on a model that cannot be loaded or that came out no better than chance.
     """
-    _claim(run, config)
+    claim(run, config)
     torch.set_num_threads(config.training.threads or available_cores())
     torch.manual_seed(config.seed)
     data = data or run / "data"
@@ -70,22 +71,6 @@ def train(
         else None
     )
     return Outcome(run, best, position.step, position.seconds / 60, judged)
-
-
-def _claim(run: Path, config: RerankerConfig) -> None:
-    """Makes the folder this run's. Raises ConfigError where it is another's."""
-    path = run / _CONFIG
-    if checkpoint.exists(run):
-        changed = RerankerConfig.read(path).differences(config)
-        if changed:
-            raise ConfigError(
-                f"{run} holds a run with another {', '.join(changed)}. Name another --out, or delete it to start anew"
-            )
-        return
-    if run.exists() and any(run.iterdir()) and not path.exists():
-        raise ConfigError(f"{run} is there and is no run folder; name another --out")
-    run.mkdir(parents=True, exist_ok=True)
-    config.write(path)
 
 
 def _pairs(groups: list[Group], encoder: CrossEncoder, config: RerankerConfig) -> Pairs:
