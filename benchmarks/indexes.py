@@ -139,6 +139,8 @@ def _made_of(config: IndexConfig) -> dict[str, str]:
     parts |= {name: installed(name) for name in _PACKAGES}
     if config.encoder:
         parts["encoder"] = _card(ENCODERS, config.encoder)
+    if config.encoder and config.router:
+        parts |= checksums_below("qpt.router")
     if config.reranker:
         parts |= checksums_below(cross_encoder.__name__) | {"reranker": _card(cross_encoder.RERANKERS, config.reranker)}
     return parts

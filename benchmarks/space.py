@@ -68,11 +68,12 @@ RANGES: dict[str, Span] = {
 
 #: Numeric settings that stay as they are. The title's weight is the unit of the others: only ratios matter, as fusion
 #: normalises. What more depth costs (time) and a lower floor costs (wrong answers where nothing is right), the figures
-#: that are tuned for do not see. ``rrf_k`` belongs to the other fusion, ``threads`` to the machine; reranking is tuned
-#: for itself, on top of what retrieval was tuned to.
-NOT_TUNED = frozenset(
-    {"field_weights.title", "depth", "min_similarity", "rrf_k", "rerank_depth", "rerank_weight", "threads"}
-)
+#: that are tuned for do not see. ``rrf_k`` belongs to the other fusion, ``threads`` to the machine; routing and
+#: reranking are tuned for themselves, on top of what retrieval was tuned to.
+NOT_TUNED = frozenset({
+    "field_weights.title", "depth", "min_similarity", "rrf_k", "rerank_depth", "rerank_weight", "constraint_weight",
+    "route_weight", "threads",
+})  # fmt: skip
 
 
 def point_of(config: SearchConfig) -> Point:

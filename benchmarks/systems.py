@@ -73,18 +73,18 @@ class Variant:
 
 
 #: What ``hybrid`` is without: reading and routing the query, and an answer where there is none.
-_UNGUIDED: dict[str, Any] = {"understand": (), "route_weight": 0.0, "nearest": False}
+UNGUIDED: dict[str, Any] = {"understand": (), "route_weight": 0.0, "nearest": False}
 
 
 def _lexical(**index: Any) -> Variant:
     return Variant(
-        search={"retrievers": ("lexical",), "rerank_depth": 0, **_UNGUIDED},
+        search={"retrievers": ("lexical",), "rerank_depth": 0, **UNGUIDED},
         index={"encoder": "", "reranker": "", "router": "", **index},
     )
 
 
 def _first_stage(*retrievers: str, **search: Any) -> Variant:
-    return Variant(search={"retrievers": retrievers, "rerank_depth": 0, **_UNGUIDED, **search})
+    return Variant(search={"retrievers": retrievers, "rerank_depth": 0, **UNGUIDED, **search})
 
 
 def _require_reranker(bench: Workbench) -> None:
@@ -97,7 +97,7 @@ def _require_reranker(bench: Workbench) -> None:
 
 def _reranked(bench: Workbench) -> EngineSystem:
     _require_reranker(bench)
-    return Variant(search={"retrievers": ("lexical", "dense"), **_UNGUIDED})(bench)
+    return Variant(search={"retrievers": ("lexical", "dense"), **UNGUIDED})(bench)
 
 
 def _whole(bench: Workbench) -> EngineSystem:

@@ -30,6 +30,7 @@ from benchmarks.metrics import NDCG, RECALL, QuickJudge
 from benchmarks.progress import Bars
 from benchmarks.sources import engine_sources
 from benchmarks.space import RANGES, config_at, point_of, propose
+from benchmarks.systems import UNGUIDED
 from engine.config import EngineConfig, SearchConfig
 from engine.errors import AisleError, ConfigError
 from engine.search import SearchEngine
@@ -50,8 +51,9 @@ class Task:
     weight: float
 
     def score(self, config: SearchConfig) -> dict[str, float]:
-        """Mean nDCG@10 and R@100 under ``config``."""
-        results = self.engine.configured(config).search_batch(self.queries, _K)
+        """Mean nDCG@10 and R@100 under ``config``, of retrieval alone."""
+        bare = msgspec.structs.replace(config, rerank_depth=0, **UNGUIDED)
+        results = self.engine.configured(bare).search_batch(self.queries, _K)
         ndcg, recall = self.judge.judge([[hit.product.product_id for hit in r.hits] for r in results])
         return {NDCG: float(ndcg.mean()), RECALL: float(recall.mean())}
 
@@ -98,7 +100,10 @@ def make_tasks(
     for name, split, first in sets:
         found = load_set(name, split, data, first=first)
         if name not in engines:
-            engines[name] = Workbench(found.corpus, config, root, bars.report, bars.say).engine(config)[0]
+            # Retrieval is tuned; what reads, routes and reranks is set on top of it.
+            index = msgspec.structs.replace(config.index, reranker="", router="")
+            bare = msgspec.structs.replace(config, index=index)
+            engines[name] = Workbench(found.corpus, bare, root, bars.report, bars.say).engine(bare)[0]
         label = f"{name}:{split}" + (f"@{first}" if first else "")
         tasks.append(_task(label, engines[name], found, 1 / (len(splits) * splits[name])))
     return tasks

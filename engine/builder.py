@@ -19,10 +19,10 @@ from msgspec.structs import replace
 
 from engine.analysis.analyzer import Analyzer
 from engine.columns import Columns
-from engine.config import EngineConfig
+from engine.config import EngineConfig, IndexConfig
 from engine.dense.encoder import ENCODERS, OnnxEncoder
 from engine.dense.vectors import Kind, VectorIndex, choose_kind
-from engine.errors import CatalogError
+from engine.errors import CatalogError, ConfigError
 from engine.lexical.retriever import LexicalRetriever
 from engine.product import Product
 from engine.seams import Embeddings, Encoder, RerankerModel, RouterModel
@@ -64,11 +64,16 @@ def build_index(
 
     Streams: products are written as they come; in memory stay the vocabulary and the columns. Ids must be unique
     (``engine.catalog`` and ``SearchEngine.build`` see to that). ``encoder``, ``reranker`` and ``router`` replace the
-    configured ones. On any error the directory is as it was before.
+    configured ones. On any error the directory is as it was before. Raises ConfigError on a router without an encoder.
     """
     config = _settled(config or EngineConfig())
     directory = Path(directory)
     encoder = encoder or open_encoder(config)
+    if encoder is None and (router or config.index.router not in ("", IndexConfig().router)):
+        raise ConfigError(
+            "router is given, but the index has no encoder, whose vectors routers read; name an encoder, such as "
+            f"encoder = {IndexConfig().encoder!r}, or leave the router out"
+        )
     reranker = reranker or open_reranker(config.index.reranker)
     router = router or (open_router(config.index.router) if encoder else None)
     built: dict[str, Manifest] = {}

@@ -49,7 +49,7 @@ class IndexConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     lexical_backend: Literal["tantivy", "lucene", "rank-bm25"] = "tantivy"
     encoder: str = "all-MiniLM-L6-v2"
-    reranker: str = ""
+    reranker: str = "aisle-reranker"
     router: str = "catalog"
     dense_index: Literal["auto", "exact", "sq8", "hnsw", "ivf"] = "auto"
     max_tokens: int = 96
@@ -96,8 +96,8 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     feedback_weight: float = 0.52
     depth: int = 200
     min_similarity: float = 0.3
-    rerank_depth: int = 50
-    rerank_weight: float = 0.7
+    rerank_depth: int = 30
+    rerank_weight: float = 0.3
     understand: tuple[Literal["spelling", "negation", "constraints", "synonyms"], ...] = (
         "spelling", "negation", "constraints", "synonyms",
     )  # fmt: skip

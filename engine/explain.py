@@ -18,6 +18,7 @@ _SOURCES = {
     "typed": "typed",
     "joined": "joined from {!r}",
     "split": "split from {!r}",
+    "plural": "the other number of {!r}",
     "spelling": "spelling of {!r}",
     "prefix": "begins with {!r}",
     "correction": "correction of {!r}",

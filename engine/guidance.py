@@ -5,7 +5,7 @@ Nothing is ever hidden: what a query cannot mean comes after everything it can.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ _BEHIND = 1.0
 _OUTSIDE = 0.15  # taken from what is not of the type that a query surely asks for
 _EXCLUDED = 0.15  # a product that names what is not wanted may yet be right: texts say "fits belts with buckles"
 _STRICT = frozenset({"price", "rating"})  # what shoppers mean to the letter; of colours and sizes shops say too little
+_NAMED = 0.25  # of a limit's weight, for names, which the words of a query find as well
 _WITNESSES, _AGREEMENT = 10, 0.3  # hits that are asked whether a route is right, and the share that must say so
 _LIKELY = 0.5  # of the best fit, from which rows are looked for on their own
 
@@ -33,7 +34,8 @@ class Guidance:
     ``route`` and ``constraints`` are float32 (n_products,), None where they ask for nothing; ``likely`` are the rows of
     the types that a route is about. ``excludes`` says which of
     some rows have what the query excludes, None where it excludes nothing. ``wanted`` are rows to look for on their
-    own, so that what is asked for is among the candidates.
+    own, so that what is asked for is among the candidates. ``limits`` are the constraints that some products do not
+    meet, each with the rows that do.
     """
 
     route: Scores | None = None
@@ -41,6 +43,7 @@ class Guidance:
     constraints: Scores | None = None
     excludes: Callable[[Rows], Mask] | None = None
     wanted: Mask | None = None
+    limits: tuple[tuple[Constraint, Mask], ...] = ()
 
     def constrained(self, fused: Candidates, depth: int) -> Candidates:
         """With what constraints ask for, and with the best ``depth`` of them looked at for what is excluded."""
@@ -69,9 +72,10 @@ def guide(
 ) -> Guidance:  # fmt: skip
     """The guidance for one query."""
     route, likely = _route(routed, config)
-    constraints, allowed = _constraints(understood.constraints, columns, config)
+    limits = tuple(_limits(understood.constraints, columns))
+    constraints, allowed = _constraints(limits, columns, config)
     wanted = likely if allowed is None else allowed if likely is None else likely & allowed
-    return Guidance(route, likely, constraints, excludes if understood.excluded else None, wanted)
+    return Guidance(route, likely, constraints, excludes if understood.excluded else None, wanted, limits)
 
 
 def _route(routed: Routed | None, config: SearchConfig) -> tuple[Scores | None, Mask | None]:
@@ -84,19 +88,23 @@ def _route(routed: Routed | None, config: SearchConfig) -> tuple[Scores | None, 
     return added, likely
 
 
+def _limits(constraints: Sequence[Constraint], columns: Columns) -> Iterator[tuple[Constraint, Mask]]:
+    """What every product meets is no limit."""
+    for constraint in constraints:
+        fits = columns.mask([constraint.filter]) if constraint.filter is not None else None
+        if fits is not None and not fits.all():
+            yield constraint, fits
+
+
 def _constraints(
-    constraints: Sequence[Constraint], columns: Columns, config: SearchConfig
+    limits: Sequence[tuple[Constraint, Mask]], columns: Columns, config: SearchConfig
 ) -> tuple[Scores | None, Mask | None]:
     """Products that fit rise a little; where limits are strict and the words sure, those that do not fall behind."""
     added: Scores | None = None
     allowed: Mask | None = None
-    for constraint in constraints:
-        if constraint.filter is None:
-            continue
-        fits = columns.mask([constraint.filter])
-        assert fits is not None
+    for constraint, fits in limits:
         added = np.zeros(len(columns), np.float32) if added is None else added
-        added[fits] += config.constraint_weight
+        added[fits] += config.constraint_weight * (_NAMED if constraint.kind in ("color", "brand") else 1.0)
         if constraint.sure and constraint.kind in _STRICT:
             says = columns.mask([Exists(constraint.field)])
             assert says is not None

@@ -39,14 +39,16 @@ class Run:
     """One search under way: its clock and the reports so far.
 
     ``deadline`` is on ``time.perf_counter``'s clock; ``reserve_ms`` is what of the time before it the stages after
-    ranking will need. ``meant`` is the query as it was probably meant, which models read; ``query``, as typed, and
-    ``also`` are searched by words.
+    ranking will need. ``meant`` is the query as it was probably meant, which models read, with what it excludes:
+    products that say "without buckle" are near it. ``query``, as typed, and ``also`` are searched by words.
+    ``follows`` is whether the first tier bore the route out, which holds for all.
     """
 
     query: str
     deadline: float | None
     reserve_ms: float = 0.0
     meant: str = ""
+    follows: bool | None = None
     also: tuple[Also, ...] = ()
     guidance: Guidance = field(default_factory=Guidance)
     reports: list[StageReport] = field(default_factory=list)
@@ -239,7 +241,9 @@ class Ranker:
             run.report("constraints", started, len(found), len(found))
         if guidance.route is not None:
             started = time.perf_counter()
-            if guidance.agreed(found):
+            if run.follows is None:
+                run.follows = guidance.agreed(found)
+            if run.follows:
                 found = guidance.routed(found)
                 stages.append(("prefer", found))
                 run.report("prefer", started, len(found), len(found), "products of the types asked for")

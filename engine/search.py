@@ -43,15 +43,16 @@ from engine.filters import Equal, Exists, Filter, In, Range
 from engine.guidance import guide
 from engine.lexical.retriever import Also, LexicalRetriever
 from engine.pace import Pace
-from engine.product import Product
+from engine.product import AttributeValue, Product
 from engine.ranker import Ranker, Ranking, Run
 from engine.routes import SKUS, tell
 from engine.seams import Encoder, RerankerModel, Router, RouterModel
 from engine.storage.manifest import Manifest, current_version, publishing, read_manifest, require_intact
 from engine.storage.products import ProductStore
 from engine.text import fingerprints
-from engine.types import FacetCount, Hit, Mask, Route, Routed, Rows, SearchResult, StageReport, TermMatch
+from engine.types import Candidates, FacetCount, Hit, Mask, Route, Routed, Rows, SearchResult, StageReport, TermMatch
 from engine.understanding.constraints import Constraint
+from engine.understanding.everyday import is_everyday
 from engine.understanding.facts import CatalogFacts
 from engine.understanding.negation import Excluded, has_excluded
 from engine.understanding.spelling import SpellingModel
@@ -208,7 +209,7 @@ class SearchEngine:
         allowed = self._filter(run, filters)
         ranking, understood, routed = self._ranking(run, offset + k, allowed)
         hits = self._hydrate(run, ranking, offset, k)
-        route = self._tell(run, understood, routed, ranking)
+        route = self._tell(run, understood, routed, ranking, hits if not offset else ())
         if explain:
             hits = self._explain(run, hits)
         counts = self._facets(run, ranking, facets)
@@ -269,7 +270,11 @@ class SearchEngine:
             texts = [_text(product) for product in self._products.get(rows)]
             return np.array([has_excluded(text, understood.excluded) for text in texts], np.bool_)
 
+        started = time.perf_counter()
         run.guidance = guide(understood, routed, self._columns, self.config, excludes)
+        asks = [name for name in ("constraints", "excludes", "route") if getattr(run.guidance, name) is not None]
+        if asks:
+            run.report("guide", started, len(self), len(run.guidance.limits), ", ".join(asks))
         return self._ranker.rank(run, needed, allowed), understood, routed
 
     def _understand(self, run: Run) -> Understood | None:
@@ -300,7 +305,9 @@ class SearchEngine:
             self._route_pace.fade()
             run.report("route", started, 1, 0, note, "degraded")
             return None
-        asked = _rest(understood.corrected, understood.excluded) or run.meant
+        asked = _rest(run.meant, understood.excluded) or run.meant
+        # The words of a shop say more about its types than a shopper's own do.
+        asked = " ".join((asked, *(also.text for also in run.also if also.source == "synonym")))
         if not dense.encoder.understands(asked):
             run.report("route", started, 1, 0, "the query holds no word that the encoder knows", "skipped")
             return None
@@ -317,20 +324,30 @@ class SearchEngine:
         return routed
 
     def _tell(
-        self, run: Run, understood: Understood, routed: Routed | None, ranking: Ranking
+        self, run: Run, understood: Understood, routed: Routed | None, ranking: Ranking, first: Sequence[Hit]
     ) -> Route | None:  # fmt: skip
-        """The route of a result, with the products of its first page: later ones have the same."""
+        """The route of a result, with the products of its first page: later ones have the same.
+
+        ``first`` are hits from rank 1 on, as many as there are at hand.
+        """
+        started = time.perf_counter()
         nearest = any(report.stage == "nearest" for report in run.reports)
         if routed is not None:
             routed = _done(routed, run.reports)
         if not self.config.understand and routed is None and not nearest:
             return None
-        rows = ranking.final.rows[: self.config.depth]  # those of the first candidates, which no page changes
-        lacking = [f"no product has {word!r}" for word in self._missing(run, understood)] if len(rows) else []
+        depth = self.config.depth  # the first candidates, which no page changes
+        found = Candidates(ranking.final.rows[:depth], ranking.final.scores[:depth])
+        lacking = [f"no product has {word!r}" for word in self._missing(run, understood)] if len(found) else []
         if nearest and not lacking:
             lacking = [f"no product was found for {run.query!r}"]
-        best = self._products.get(rows[:SKUS])
-        return tell(understood, routed, best, rows, self._columns, self._analyzer, lacking)
+        best = [hit.product for hit in first[: min(SKUS, len(found))]]
+        best += self._products.get(found.rows[len(best) : SKUS])
+        route = tell(
+            understood, routed, best, found, run.guidance.limits, self._columns.percentiles, self._analyzer, lacking
+        )
+        run.report("tell", started, len(found), len(route.skus), route.nearest)
+        return route
 
     def _missing(self, run: Run, understood: Understood) -> list[str]:
         """Words that no product has, of those that ask for something: neither for a limit nor for what shall not be."""
@@ -339,7 +356,8 @@ class SearchEngine:
         asked = _rest(understood.corrected, (*understood.excluded, *understood.constraints))
         spelt = self._spelling is not None and "spelling" in self.config.understand
         unknown = self._ranker.lexical.unknown(asked, run.also, spelt=spelt)
-        return [word for word in unknown if word not in GRAMMAR]
+        before = dict(zip(understood.words[1:], understood.words, strict=False)) if unknown else {}
+        return [word for word in unknown if word not in GRAMMAR and not is_everyday(word, before.get(word, ""))]
 
     def _hydrate(self, run: Run, ranking: Ranking, offset: int, k: int) -> tuple[Hit, ...]:
         started = time.perf_counter()
@@ -406,8 +424,15 @@ def _rest(text: str, parts: Iterable[Excluded | Constraint]) -> str:
 
 
 def _text(product: Product) -> str:
-    """What a shopper would look at to see whether a product has something."""
-    return " . ".join([product.title, *product.bullets, product.description])
+    """What a shopper would look at to see whether a product has something. Flags that are set are named."""
+    said = (_said(*item) for item in product.attributes.items())
+    return " . ".join([product.title, *product.bullets, product.description, *filter(None, said)])
+
+
+def _said(name: str, value: AttributeValue) -> str:
+    if isinstance(value, bool):
+        return name.replace("_", " ") if value else ""
+    return " . ".join(value) if isinstance(value, list) else str(value)
 
 
 def _open_dense(version: Path, manifest: Manifest, config: SearchConfig, encoder: Encoder | None) -> DenseRetriever:

@@ -77,7 +77,8 @@ class StageTrace:
 class TermMatch:
     """One query term found in one field of one product.
 
-    ``source`` says how the term came about (typed, joined, split, spelling) and ``origin`` what the shopper wrote.
+    ``source`` says how the term came about (typed, joined, split, plural, spelling, correction, synonym) and ``origin``
+    what the shopper wrote.
     ``score`` is what the pair adds to the lexical score; the scores of all matches of a product add up to it.
     """
 
@@ -127,7 +128,10 @@ class Routed:
 
     ``product_types`` are the most probable leaves, best first; ``chosen`` are the types that the action is about, which
     may be parents. ``fit`` is float32 (n_products,): how probable it is that a row is of the type asked for; None with
-    action ``none``. ``name_of`` gives the name of a row's own type. ``reason`` says in words why that action.
+    action ``none``. ``inside``, bool (n_products,), are the rows of the chosen types; None unless they are filtered to.
+    ``reason`` says in words why that action. ``name_of`` gives the name of the type asked for that a row is of, empty
+    where it is of none. ``told_by`` gives ``product_types`` again, in the light of what the search found, whose best
+    score is about 1.
     """
 
     product_types: tuple[TypeProbability, ...]
@@ -137,6 +141,7 @@ class Routed:
     fit: Scores | None = None
     inside: Mask | None = None
     name_of: Callable[[int], str] = lambda row: ""
+    told_by: Callable[[Candidates], tuple[TypeProbability, ...]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +161,10 @@ class Route:
     """The way from a query to products: what it was taken to ask for, and what was done about it.
 
     ``corrected`` is the query as it was probably meant. ``notes`` are what understanding read in it, in words.
-    ``action`` is what the search did with ``chosen``: ``filter`` shows products of these types before all others,
-    ``boost`` raises them by their probability, ``none`` leaves the order alone. ``nearest`` says, where nothing in the
+    ``product_types`` are the most probable leaves, by the query and by the products that were found.
+    ``action`` is what the search did with ``chosen``: ``filter`` lets products of other types fall behind,
+    ``boost`` raises those of likely types by their probability, ``none`` leaves the order alone. What was chosen, and
+    ``reason``, go by the query alone. ``nearest`` says, where nothing in the
     catalog is what was asked for, what is missing; the hits are then the nearest things there are.
     """
 

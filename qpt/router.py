@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -18,12 +19,13 @@ from numpy.typing import NDArray
 from engine.errors import ConfigError, IndexCorruptError, ModelError
 from engine.product import Product
 from engine.seams import Embeddings, Encoder
-from engine.types import RouteAction, Routed, TypeProbability
+from engine.types import Candidates, RouteAction, Routed, TypeProbability
 from qpt.examples import from_catalog
 from qpt.head_fit import TypedProducts, fit_head
 from qpt.hierarchy import Hierarchy
 from qpt.linear_head import LinearHead
 from qpt.product_types import NO_TYPE, ProductTypes, derive
+from qpt.softmax import Matrix
 from qpt.taxonomy import TypeNode, from_product_types
 from qpt.types_file import read_types
 
@@ -37,10 +39,19 @@ _DERIVED_TRUST = 0.25  # what a type counts that was guessed from titles, of one
 _SHOWN = 5  # product types that a route tells
 
 
+_ALL = 0.95  # share of the typed products from which a type above them says nothing: choosing it would do nothing
+_FOUND = 0.5  # what the types of the products found count in what is told, of 1
+_VOTERS = 15  # products found that have a vote, each the square of its score
+_SHARPER = 2.5  # two opinions averaged are less sure than both together may be; fitted on judged queries
+
+
 class _Card(msgspec.Struct, frozen=True):
-    """``router.json``. ``derived``: whether most products' types were guessed, and not given by the shop."""
+    """``router.json``. ``derived``: whether most products' types were guessed, and not given by the shop. ``off`` says
+    why there is no head; then it is the only file.
+    """
 
     derived: bool
+    off: str = ""
 
 
 class CatalogRouter:
@@ -77,7 +88,9 @@ class CatalogRouter:
         types = self._types or derive(listed, vectors)
         head = self._head or _fitted(listed, types, vectors, encoder)
         if head is None:
-            return "off: the catalog has fewer than two product types; give its products a category"
+            off = "the catalog has fewer than two product types"
+            (directory / _CARD).write_bytes(msgspec.json.encode(_Card(derived=True, off=off)))
+            return f"off: {off}; give its products a category"
         if head.encoder_fingerprint != encoder.fingerprint:
             raise ModelError(
                 f"the router takes vectors of {head.encoder_fingerprint}, the index's encoder is {encoder.fingerprint};"
@@ -96,14 +109,14 @@ class CatalogRouter:
         return f"{len(set(head.types) - {NO_TYPE})} product types; {typed} of {len(of_rows)} products have one"
 
     def open(self, directory: Path) -> TypeRouter:
-        if not (directory / _ROWS).exists():
-            return TypeRouter(None, np.empty(0, np.int32), derived=True)
         try:
+            card = msgspec.json.decode((directory / _CARD).read_bytes(), type=_Card)
+            if card.off:
+                return TypeRouter(None, np.empty(0, np.int32), derived=True)
             rows = np.load(directory / _ROWS, allow_pickle=False)
             head = LinearHead.load(directory / _HEAD)
             if rows.dtype != np.int32 or rows.ndim != 1 or not -1 <= rows.min() <= rows.max() < len(head.types):
                 raise ValueError(f"{_ROWS} does not hold a column of the head, or -1, for each product")
-            card = msgspec.json.decode((directory / _CARD).read_bytes(), type=_Card)
             return TypeRouter(head, rows, derived=card.derived)
         except (OSError, ValueError, EOFError, ModelError, msgspec.MsgspecError) as error:
             raise IndexCorruptError(f"the router in {directory} cannot be read: {error}") from error
@@ -123,23 +136,38 @@ class TypeRouter:
         self._hierarchy = Hierarchy(head.taxonomy, head.types)
         places = {node: place for place, node in enumerate(self._hierarchy.nodes)}
         chains = [[places[node] for node in (type_id, *head.taxonomy.above(type_id))] for type_id in head.types]
+        self._idle = self._idle_nodes(head, chains)
+        chains = [[node for node in chain if not self._idle[node]] or chain[:1] for chain in chains]
         longest = max(map(len, chains))
         # A chain shorter than the longest repeats its root, whose share stands for the levels it lacks.
         self._chains = np.array([chain + [chain[-1]] * (longest - len(chain)) for chain in chains])
+
+    def _idle_nodes(self, head: LinearHead, chains: Sequence[Sequence[int]]) -> NDArray[np.bool_]:
+        """Bool (nodes,): which lie above nearly all typed products, so that to choose them would be to choose nothing.
+
+        A catalog may have all its categories under "Shop".
+        """
+        typed = [head.types[column] != NO_TYPE for column in range(len(head.types))]
+        counts = np.bincount(self._of_rows[self._of_rows >= 0], minlength=len(head.types)) * typed
+        below = np.zeros(len(self._hierarchy.nodes))
+        for chain, count in zip(chains, counts.tolist(), strict=True):
+            below[chain[1:]] += count
+        return np.asarray(below >= _ALL * max(counts.sum(), 1))
 
     def route(self, query: str, vector: NDArray[np.float32]) -> Routed:
         if self._head is None:
             return Routed((), "none", (), "the catalog has fewer than two product types")
         likely = self._head.probabilities([query], vector[None], [""])
         rolled = self._hierarchy.roll_up(likely)[0]
-        order = [i for i in np.argsort(-likely[0], kind="stable")[: _SHOWN + 1] if self._head.types[i] != NO_TYPE]
-        ranked = [self._told(self._head.types[i], likely[0, i]) for i in order[:_SHOWN]]
-        found = [self._hierarchy.choose(rolled, least) for least in (_SURE, *_LIKELY)]
+        ranked = self._best(likely[0])
+        told_by = partial(self._told_by, likely[0])
+        telling = np.where(self._idle, np.float32(0.0), rolled)
+        found = [self._hierarchy.choose(telling, least) for least in (_SURE, *_LIKELY)]
         best = next(filter(None, found), None)
         if best is None or best[0] == NO_TYPE:
             first = ranked[0]
             reason = f"no type is as probable as {_LIKELY[-1]:.0%}; the best is {first.name}, {first.probability:.0%}"
-            return Routed(tuple(ranked), "none", (), reason)
+            return Routed(ranked, "none", (), reason, told_by=told_by)
         action: RouteAction = "filter" if found[0] and not self._derived else "boost"
         chosen = self._told(*best)
         # A row's fit is the mean over its type and the types above: a sure parent lifts all below it, a likely leaf
@@ -147,17 +175,36 @@ class TypeRouter:
         by_type = rolled[self._chains].mean(axis=1)
         by_type *= _DERIVED_TRUST if self._derived else 1.0
         fit = np.append(by_type, np.float32(0.0))[self._of_rows].astype(np.float32)
-        inside = None
-        if action == "filter":
-            under = (self._chains == self._hierarchy.nodes.index(chosen.type_id)).any(axis=1)
-            inside = np.append(under, False)[self._of_rows]
+        under = (self._chains == self._hierarchy.nodes.index(chosen.type_id)).any(axis=1)
+        inside = np.append(under, False)[self._of_rows] if action == "filter" else None
         reason = f"{chosen.name}, {chosen.probability:.0%}"
-        return Routed(tuple(ranked), action, (chosen,), reason, fit, inside, self._name_of)
+        name_of = partial(self._name_of, likely[0], under, chosen.name)
+        return Routed(ranked, action, (chosen,), reason, fit, inside, name_of, told_by)
 
-    def _name_of(self, row: int) -> str:
+    def _name_of(self, likely: Matrix, under: NDArray[np.bool_], chosen: str, row: int) -> str:
+        """The name of a row's own type where that is the likely one, or else of the chosen one above it."""
         assert self._head is not None
         column = self._of_rows[row]
-        return self._head.taxonomy.name(self._head.types[column]) if column >= 0 else ""
+        if column >= 0 and likely[column] >= _LIKELY[0] and self._head.types[column] != NO_TYPE:
+            return self._head.taxonomy.name(self._head.types[column])
+        return chosen if column >= 0 and under[column] else ""
+
+    def _told_by(self, likely: Matrix, found: Candidates) -> tuple[TypeProbability, ...]:
+        """The most probable types by the query and by the types of the best products found.
+
+        A linear pool, made sharper (Ranjan and Gneiting 2010, "Combining probability forecasts").
+        """
+        votes = np.zeros(len(likely) + 1)  # the last is of products without a column
+        np.add.at(votes, self._of_rows[found.rows[:_VOTERS]], np.maximum(found.scores[:_VOTERS], 0.0) ** 2)
+        if not votes[:-1].sum():
+            return self._best(likely)
+        pooled = ((1 - _FOUND) * likely + _FOUND * votes[:-1] / votes[:-1].sum()) ** _SHARPER
+        return self._best(pooled / pooled.sum())
+
+    def _best(self, likely: NDArray[np.floating[Any]]) -> tuple[TypeProbability, ...]:
+        assert self._head is not None
+        order = [i for i in np.argsort(-likely, kind="stable")[: _SHOWN + 1] if self._head.types[i] != NO_TYPE]
+        return tuple(self._told(self._head.types[i], likely[i]) for i in order[:_SHOWN])
 
     def _told(self, type_id: str, probability: float) -> TypeProbability:
         assert self._head is not None

@@ -76,7 +76,8 @@ def synthetic_products(n: int = 120) -> list[Product]:
 @pytest.fixture(scope="session")
 def small_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("small")
-    engine.SearchEngine.build(synthetic_products(), directory, encoder=HashedWordsEncoder())
+    config = engine.EngineConfig(index=engine.IndexConfig(reranker=""))
+    engine.SearchEngine.build(synthetic_products(), directory, config, encoder=HashedWordsEncoder())
     return directory
 
 

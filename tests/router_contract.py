@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from engine.errors import IndexCorruptError
-from engine.types import RouteAction, Routed
+from engine.types import Candidates, RouteAction, Routed
 from tests.conftest import HashedWordsEncoder, synthetic_products
 
 PRODUCTS = synthetic_products()
@@ -83,9 +83,26 @@ class RouterContract:
             assert (routed.inside.dtype, routed.inside.shape) == (np.bool_, (len(PRODUCTS),))
             assert routed.inside.any()
 
-    def test_every_row_has_the_name_of_its_own_type(self, subject: Any) -> None:
-        routed = route(subject, ASKED[0])
-        assert [routed.name_of(row) for row in range(len(PRODUCTS))] == [*KINDS] * 30
+    @pytest.mark.parametrize(("query", "kind"), [(query, kind) for kind, query in enumerate(ASKED)])
+    def test_rows_have_the_name_of_the_type_asked_for_and_others_have_none(
+        self, subject: Any, query: str, kind: int
+    ) -> None:
+        routed = route(subject, query)
+        names = [routed.name_of(row) for row in range(4)]
+        assert names[kind] in (KINDS[kind], "Home")
+        assert {*names[:kind], *names[kind + 1 :]} <= {"", "Home"}
+
+    def test_what_was_found_has_a_say_in_what_is_told(self, subject: Any) -> None:
+        routed = route(subject, ASKED[1])
+        if routed.told_by is None:
+            return
+        rows = np.arange(0, len(PRODUCTS), 4)
+        scores = np.linspace(1, 0, len(rows), dtype=np.float32)
+        said = {kind: routed.told_by(Candidates(rows + kind, scores)) for kind in (0, 1)}
+        assert said[1][0].name == KINDS[1]
+        first = [{found.name: found.probability for found in said[kind]}.get(KINDS[0], 0.0) for kind in (0, 1)]
+        assert first[0] > first[1] + 0.3
+        assert sum(found.probability for found in said[0]) <= 1 + 1e-4
 
     def test_the_vector_is_left_as_it_is(self, subject: Any) -> None:
         given = vector(ASKED[1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -57,4 +57,7 @@ class RuledRouter:
         fit = np.array([shares[kind] for kind in self._of_rows], np.float32)
         inside = np.array([kind == wanted[-1] for kind in self._of_rows]) if self.action == "filter" else None
         reason = f"{wanted[-1]} is named"
-        return Routed(tuple(told), self.action, (told[0],), reason, fit, inside, self._of_rows.__getitem__)
+        return Routed(tuple(told), self.action, (told[0],), reason, fit, inside, self._named(wanted[-1]))
+
+    def _named(self, wanted: str) -> Callable[[int], str]:
+        return lambda row: wanted if self._of_rows[row] == wanted else ""

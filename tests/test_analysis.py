@@ -138,3 +138,18 @@ class TestVocabulary:
         terms = self.vocabulary.expand(ANALYZER, query)
         assert len({t.text for t in terms}) == len(terms)
         assert all(0 < t.weight <= 1 for t in terms)
+
+
+@pytest.mark.parametrize(
+    ("known", "query", "found"),
+    [
+        ({"tv": 9}, "tvs", "tv"),
+        ({"tvs": 9}, "tv", "tvs"),
+        ({"ssd": 3}, "SSDs", "ssd"),
+        ({"tv": 9, "tvs": 1}, "tvs", None),  # both are known
+        ({"ga": 9, "plu": 4, "bu": 1}, "gas plus bus", None),
+    ],
+)
+def test_plurals_too_short_to_stem_find_their_singular_and_back(known, query, found):
+    terms = [term for term in Vocabulary(known).expand(ANALYZER, query) if term.source == "plural"]
+    assert [term.text for term in terms] == ([found] if found else [])

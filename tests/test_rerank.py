@@ -38,6 +38,7 @@ from tests.conftest import HashedWordsEncoder, synthetic_products
 from tests.rerankers import SlowSession, seal, write_model
 
 QUERY = "acme phone with a bright camera"
+DEPTH = SearchConfig().rerank_depth
 
 
 def ids(result: SearchResult) -> list[str]:
@@ -141,15 +142,15 @@ class TestBlending:
 class TestStage:
     def test_reports_and_traces(self, subject: SearchEngine) -> None:
         result = subject.search(QUERY, 60)
-        assert [report.stage for report in result.stages][-3:] == ["prefer", "rerank", "hydrate"]
+        assert [report.stage for report in result.stages][-3:] == ["rerank", "hydrate", "tell"]
         report = stage(result)
-        assert (report.status, report.n_in, report.n_out) == ("ran", 50, 50)
+        assert (report.status, report.n_in, report.n_out) == ("ran", DEPTH, DEPTH)
         traces = [hit.trace[-1] for hit in result.hits]
         assert {trace.stage for trace in traces} == {"rerank"}
-        probabilities = [trace.score for trace in sorted(traces[:50], key=lambda trace: trace.rank)]
+        probabilities = [trace.score for trace in sorted(traces[:DEPTH], key=lambda trace: trace.rank)]
         assert probabilities == sorted(probabilities, reverse=True)
         assert all(0 <= probability <= 1 for probability in probabilities)
-        assert all(trace.rank is None for trace in traces[50:])
+        assert all(trace.rank is None for trace in traces[DEPTH:])
         assert [hit.score for hit in result.hits] == sorted((hit.score for hit in result.hits), reverse=True)
 
     def test_the_order_is_the_rerankers(self, scripted) -> None:
@@ -223,7 +224,7 @@ class TestDegrading:
     def test_no_time_at_all_leaves_the_fused_order(self, subject: SearchEngine) -> None:
         result = subject.search(QUERY, 20, deadline_ms=0)
         assert stage(result).status == "degraded"
-        assert stage(result).note == "0 of 50 scored; 0.0 ms left"
+        assert stage(result).note == f"0 of {DEPTH} scored; 0.0 ms left"
         lexical = subject.configured(SearchConfig(retrievers=("lexical",), rerank_depth=0))
         assert ids(result) == ids(lexical.search(QUERY, 20))
 
@@ -233,7 +234,7 @@ class TestDegrading:
 
         result = scripted(some, rerank_weight=1.0).search(QUERY, 60)
         assert (stage(result).status, stage(result).n_out) == ("degraded", 12)
-        assert stage(result).note == "12 of 50 scored; as scripted"
+        assert stage(result).note == f"12 of {DEPTH} scored; as scripted"
         fused = ids(scripted(some, rerank_depth=0).search(QUERY, 60))
         assert ids(result) == fused[11::-1] + fused[12:]
         assert [hit.trace[-1].rank for hit in result.hits] == [*range(1, 13), *[None] * 48]
@@ -247,8 +248,8 @@ class TestDegrading:
         assert time.perf_counter() - started < 0.25 + 0.25
         n, n_in = stage(result).n_out, stage(result).n_in
         assert 0 < n < 26
-        assert n_in == 50
-        assert stage(result).note.startswith(f"{n} of 50 scored; ")
+        assert n_in == DEPTH
+        assert stage(result).note.startswith(f"{n} of {DEPTH} scored; ")
         assert stage(result).note.endswith(" ms left")
 
     def test_an_error_leaves_the_fused_order(self, scripted) -> None:
@@ -348,7 +349,7 @@ class TestIndex:
 
 class TestBenchmarks:
     def test_what_shapes_the_index(self, tmp_path: Path) -> None:
-        assert not any(name.startswith("rank") for name in _made_of(IndexConfig()))
+        assert not any(name.startswith("rank") for name in _made_of(IndexConfig(reranker="")))
         directory = write_model(tmp_path, synthetic_products(3))
         config = IndexConfig(reranker=str(directory))
         before = _made_of(config)

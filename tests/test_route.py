@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,7 @@ from engine import (
     SearchResult,
 )
 from engine.builder import build_index
-from engine.types import RouteAction, StageReport
+from engine.types import Candidates, RouteAction, Routed, StageReport, TypeProbability
 from engine.understanding.understand import STEPS
 from tests.conftest import HashedWordsEncoder, synthetic_products
 from tests.router_contract import ENCODER, KINDS, PRODUCTS
@@ -55,7 +56,8 @@ def prefixed(products: list[Product]) -> list[Product]:
 @pytest.fixture(scope="module")
 def ruled_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("ruled")
-    build_index(prefixed(synthetic_products()), directory, encoder=ENCODER, router=RuledRouter())
+    plain = EngineConfig(index=IndexConfig(reranker=""))
+    build_index(prefixed(synthetic_products()), directory, plain, encoder=ENCODER, router=RuledRouter())
     return directory
 
 
@@ -115,6 +117,8 @@ class TestTypes:
         assert report is not None
         assert report.note.startswith(f"{action}: ")
         assert (stage(result, "prefer") is not None) == (action != "none")
+        assert (stage(result, "guide") is not None) == (action != "none")
+        assert stage(result, "tell").n_out == 5
         assert ("prefer" in [trace.stage for trace in result.hits[0].trace]) == (action != "none")
 
     def test_no_weight_is_off(self, load) -> None:
@@ -135,6 +139,48 @@ class TestTypes:
         router = RuledRouter()
         load(router).search("acme frigde", 5)
         assert router.asked[-1] == "acme fridge"
+
+    def test_the_router_reads_synonyms_too_unless_they_are_excluded(self, load, tmp_path: Path) -> None:
+        (tmp_path / "synonyms.txt").write_text(SYNONYMS)
+        router = RuledRouter()
+        engine = load(router, synonyms=str(tmp_path / "synonyms.txt"))
+        result = engine.search("acme icebox", 5)
+        assert router.asked[-1] == "acme icebox fridge"
+        assert result.route.chosen[0].name == "Refrigerators"
+        engine.search("fridge without telly", 5)
+        assert router.asked[-1] == "fridge"
+
+    def test_whether_a_route_is_followed_is_decided_once(self, load) -> None:
+        """The first hits are phones; deeper tiers find cases among theirs, and must not turn to them."""
+        engine = load(depth=12, route_weight=0.3)
+        query = "thing phone battery bright camera case"
+        for k in (5, N):
+            result = engine.search(query, k)
+            reports = [report.status for report in result.stages if report.stage == "prefer"]
+            assert reports == ["skipped"] * len(reports)
+            assert result.route.action == "none"
+        assert len(reports) > 1
+        follows = engine.search("thing case", N)
+        assert {report.status for report in follows.stages if report.stage == "prefer"} == {"ran"}
+
+    def test_products_found_have_a_say_in_the_types_that_are_told(self, load) -> None:
+        told = TypeProbability("x", "Told", 1.0)
+
+        class Telling(RuledRouter):
+            def route(self, query: str, vector: np.ndarray) -> Routed:
+                return dataclasses.replace(super().route(query, vector), told_by=self.tell)
+
+            def tell(self, found: Candidates) -> tuple[TypeProbability, ...]:
+                self.found = found
+                return (told,)
+
+        router = Telling()
+        engine = load(router)
+        result = engine.search("thing phone", 3, offset=4)
+        assert result.route.product_types == (told,)
+        best = engine.search("thing phone", 20)
+        assert [f"P{row:04d}" for row in router.found.rows[:20]] == ids(best)
+        assert router.found.scores[:20].tolist() == [hit.score for hit in best.hits]
 
     def test_filters_hold_whatever_the_type(self, load) -> None:
         result = load().search("thing phone", N, filters=[Equal("category", "Home")])
@@ -260,6 +306,28 @@ class TestNegation:
         assert places["on"][0] > places["off"][0] + 2
         assert places["on"][1] <= places["off"][1]
         assert places["on"][0] > places["on"][1] + 6
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def lamps(cls, tmp_path_factory: pytest.TempPathFactory) -> SearchEngine:
+        said: list[dict[str, Any]] = [
+            {"shade": "White"}, {"usb_port": True}, {"usb_port": False}, {"finishes": ["Gold", "White"]}, {},
+        ]  # fmt: skip
+        products = [Product(product_id=str(i), title="Desk lamp", attributes=said[i % 5]) for i in range(20)]
+        config = EngineConfig(search=SearchConfig(retrievers=("dense",)))  # which does not find them by these words
+        return SearchEngine.build(products, tmp_path_factory.mktemp("lamps"), config, encoder=ENCODER)
+
+    @pytest.mark.parametrize(("query", "having"), [("lamp not white", {0, 3}), ("lamp without usb port", {1})])
+    def test_what_only_attributes_say_counts(self, lamps, query: str, having: set[int]) -> None:
+        found = [int(product_id) % 5 for product_id in ids(lamps.search(query, 20))]
+        assert len(found) == 20
+        assert set(found[-4 * len(having) :]) == having
+
+    def test_synonyms_of_what_is_excluded_are_not_searched(self, load, tmp_path: Path) -> None:
+        (tmp_path / "synonyms.txt").write_text("telly, tv\nfridge, icebox\n")
+        result = load(synonyms=str(tmp_path / "synonyms.txt")).search("fridge without telly", 3)
+        assert "(synonym: telly)" not in result.stages[0].note
+        assert result.route.notes == ("without telly → not telly", "fridge → also icebox")
 
     def test_the_negation_is_not_what_no_product_has(self, load) -> None:
         route = load().search("fridge excluding batteries", 3).route
@@ -393,9 +461,28 @@ class TestNearest:
         assert result.route is not None
         assert (result.route.skus, result.route.nearest) == ((), "")
 
-    @pytest.mark.parametrize("query", ["thing phone", "acme fridge", "best cheap tv", "fridge between 200 and 500"])
+    @pytest.mark.parametrize(
+        "query",
+        [
+            "thing phone", "acme fridge", "best cheap tv", "fridge between 200 and 500", "phones", "tvs",
+            "something nice for my mother", "birthday gift: a tv she'd really use daily", "phone for trekking",
+            "fridge that automatically works",
+        ],
+    )  # fmt: skip
     def test_what_was_found_is_not_marked(self, load, query: str) -> None:
         assert load().search(query, 3).route.nearest == ""
+
+    @pytest.mark.parametrize(
+        ("query", "missing"),
+        [
+            ("ipad alternative", "ipad"),
+            ("case for fitbit", "fitbit"),
+            ("trekking pole", "trekking"),
+            ("movie", "movie"),
+        ],
+    )
+    def test_what_names_a_thing_is_marked(self, load, query: str, missing: str) -> None:
+        assert f"no product has {missing!r}" in load().search(query, 3).route.nearest
 
     def test_a_word_that_no_product_has_is_named_as_it_was_typed(self, load) -> None:
         assert load().search("acme Headphones", 3).route.nearest == "no product has 'headphones'"

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from engine import (
+    ConfigError,
     EngineConfig,
     IndexConfig,
     IndexCorruptError,
     IndexMismatchError,
+    Product,
     SearchConfig,
     SearchEngine,
 )
@@ -21,10 +23,10 @@ from engine.builder import build_index
 from engine.storage.manifest import current_version, read_manifest
 from qpt.linear_head import LinearHead
 from qpt.product_types import Corrections, derive
-from qpt.router import CatalogRouter
+from qpt.router import CatalogRouter, TypeRouter
 from qpt.types_file import write_types
 from tests.conftest import synthetic_products
-from tests.router_contract import ENCODER, PRODUCTS, RouterContract
+from tests.router_contract import ASKED, ENCODER, PRODUCTS, RouterContract, route
 from tests.routers import RuledRouter
 from tests.test_route import kinds, stage
 
@@ -105,12 +107,68 @@ class TestIndex:
         assert result.route is not None
         assert (result.route.action, result.route.product_types) == ("none", ())
 
+    def test_a_router_without_an_encoder_is_refused(self, tmp_path: Path) -> None:
+        lean = EngineConfig(index=IndexConfig(encoder=""))
+        with pytest.raises(ConfigError, match=r"router .* no encoder.*; name an encoder"):
+            build_index(synthetic_products(20), tmp_path / "own", lean, router=RuledRouter())
+        write_types(tmp_path / "types.tsv", derive(PRODUCTS), PRODUCTS)
+        named = EngineConfig(index=IndexConfig(encoder="", router=str(tmp_path / "types.tsv")))
+        with pytest.raises(ConfigError, match="router"):
+            build_index(synthetic_products(20), tmp_path / "own", named)
+        assert not (tmp_path / "own").exists()
+        build_index(synthetic_products(20), tmp_path / "own", lean)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def under_one_root(cls, tmp_path_factory: pytest.TempPathFactory) -> TypeRouter:
+        products = [msgspec.structs.replace(p, category=("Shop", "All", *p.category)) for p in PRODUCTS]
+        products.append(Product(product_id="odd", title="Acme Voucher", category=("Vouchers",)))
+        directory = tmp_path_factory.mktemp("one-root")
+        CatalogRouter().build(directory, products, ENCODER.encode_products(products), ENCODER)
+        return CatalogRouter().open(directory)
+
+    @pytest.mark.parametrize("query", ["fridge", "tv", "phone case", "acme", "red thing", "acme 100"])
+    def test_what_all_products_are_under_is_never_chosen(self, under_one_root, query: str) -> None:
+        routed = route(under_one_root, query)
+        assert not {"Shop", "All"} & {found.name for found in routed.chosen}
+        if routed.fit is not None:
+            assert routed.fit.min() < 0.2  # and it lifts nothing either
+
+    def test_a_leaf_below_the_one_root_is_chosen(self, under_one_root) -> None:
+        routed = route(under_one_root, "fridge")
+        assert routed.chosen[0].name in ("Refrigerators", "Home")
+        assert routed.product_types[0].name == "Refrigerators"
+
+    def test_a_type_that_is_not_asked_for_is_no_reason(self, sample) -> None:
+        skus = sample.search("double door fridge", 5).route.skus
+        assert skus
+        for sku in skus:
+            if "single door" in sku.title.lower():
+                assert "is of the type Single Door" not in sku.reason
+        assert any("is of the type Double Door" in sku.reason for sku in skus)
+
+    def test_derived_types_are_reasons_too(self, tmp_path: Path) -> None:
+        """They lift less, but what a product is does not depend on that."""
+        CatalogRouter().build(tmp_path, PRODUCTS, ENCODER.encode_products(PRODUCTS), ENCODER)
+        given = CatalogRouter().open(tmp_path)
+        derived = TypeRouter(given._head, given._of_rows, derived=True)
+        for query in ASKED:
+            names = [[route(router, query).name_of(row) for row in range(8)] for router in (given, derived)]
+            assert names[0] == names[1]
+            assert any(names[0])
+
     def test_one_type_is_no_choice(self, tmp_path: Path) -> None:
         products = [p for p in synthetic_products(40) if p.category[-1] == "Phones"]
         build_index(products, tmp_path / "own", encoder=ENCODER)
         result = self.open(tmp_path / "own").search("phone", 3)
         assert stage(result, "route").note.startswith("none: ")
         assert len(result.hits) == 3
+
+    @pytest.mark.parametrize("name", ["types.npy", "router.json"])
+    def test_a_file_of_the_router_that_is_gone_is_damage(self, own: Path, name: str) -> None:
+        (current_version(own) / "route" / name).unlink()
+        with pytest.raises(IndexCorruptError, match="router"):
+            self.open(own, verify=False)
 
     @pytest.mark.parametrize("version", [1, 2])
     def test_an_index_of_an_older_format_is_read(self, own: Path, version: int) -> None:

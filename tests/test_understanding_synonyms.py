@@ -35,6 +35,10 @@ def read(tmp_path):
         ("# a comment\n\n  \nTV,Télé # the end", "tele", [Expansion(0, 1, (("tv",),))]),
         (r"a\,b => c", "a b", [Expansion(0, 2, (("c",),))]),  # the comma is no separator
         (r"c\# => csharp", "c", [Expansion(0, 1, (("csharp",),))]),
+        ("fridge => refrigerator", "fridges", [Expansion(0, 1, (("refrigerator",),))]),  # words compare by stem
+        ("tvs => telly", "a tv", [Expansion(1, 2, (("telly",),))]),
+        ("ssd, solid state drive", "ssds", [Expansion(0, 1, (("solid", "state", "drive"),))]),
+        ("fridge, fridges", "fridge", []),
         ("a, b", "a a", [Expansion(0, 1, (("b",),)), Expansion(1, 2, (("b",),))]),
     ],
 )

@@ -53,6 +53,7 @@ _ATOM = re.compile(r"[^\W\d_]+|\d+(?:[.,/]\d+)*")
 _CAMEL = re.compile(r"[A-Z]?[a-z]{2,}(?=[A-Z][a-z]{2})|[A-Z][a-z]{2,}")
 _PIECE = re.compile(r"[^\W\d_]+|\d+")
 _QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u2032": "'", "\u201c": '"', "\u201d": '"', "\u2033": '"'})
+_VOWELS = frozenset("aeiouy")
 _CODE_LENGTH = 4  # "s23" and "4x8" say what a thing is like; longer codes say which one it is
 _LINKS = "-/._"
 _MAX_TERM = 64  # characters; a longer "word" is noise or an attack and is cut
@@ -91,6 +92,15 @@ def fold(text: str) -> str:
         return text
     decomposed = unicodedata.normalize("NFKD", text)
     return "".join(c for c in decomposed if not unicodedata.combining(c)).translate(_QUOTES)
+
+
+def singular(word: str) -> str:
+    """``word``, lower case, without the s of a plural that no stemmer takes off: of two letters, or of letters without
+    a vowel (``tvs``, ``ssds``). Empty for any other word.
+    """
+    short = word[:-1]
+    plural = word.endswith("s") and word.isalpha() and 2 <= len(short) <= 4 and short[-1] not in "aeiousy"
+    return short if plural and (len(short) == 2 or not _VOWELS.intersection(short)) else ""
 
 
 class Analyzer:

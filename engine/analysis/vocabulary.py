@@ -5,6 +5,7 @@ A query term the catalog holds is searched as it is. What the vocabulary adds, e
 - two neighbouring words the catalog writes as one (``dish washer`` → ``dishwasher``);
 - one unknown word the catalog writes as two (``doubledoor`` → ``double door``);
 - known codes that an unknown code begins (``rt28c3053`` → ``rt28c3053s8``);
+- the singular of a plural too short for a stemmer, or its plural (``tvs`` → ``tv``);
 - the nearest known words of an unknown word (``samzung`` → ``samsung``), weighted down by their distance.
 
 Nothing is ever taken away: the shopper's own words are always searched.
@@ -23,7 +24,7 @@ from typing import Protocol
 from rapidfuzz import process
 from rapidfuzz.distance import OSA
 
-from engine.analysis.analyzer import STOP_WORDS, Analyzer, Term
+from engine.analysis.analyzer import STOP_WORDS, Analyzer, Term, singular
 
 _MIN_PART = 3  # letters; shorter halves of a compound are chance hits
 _SPELL_WEIGHTS = {1: 0.8, 2: 0.6}
@@ -42,7 +43,8 @@ class _Add(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class QueryTerm:
-    """A term to search. ``source`` is typed, joined, split, prefix or spelling; ``origin`` is what was typed.
+    """A term to search. ``source`` is typed, joined, split, prefix, plural or spelling; ``origin`` is what
+    was typed.
 
     ``is_code`` marks terms that can only be a model code.
     """
@@ -158,6 +160,10 @@ class Vocabulary:
             if len(term.text) >= _PREFIX_LENGTH and term.kind != "measure":
                 for code in self.completions(term.text):
                     add(code, _PREFIX_WEIGHT, "prefix", term.text, term.is_code)
+            return
+        number = singular(term.text) or (f"{term.text}s" if singular(f"{term.text}s") else "")
+        if number in self:
+            add(number, 1.0, "plural", term.text)
             return
         halves = self._halves(analyzer, term.text)
         if halves:

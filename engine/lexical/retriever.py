@@ -128,14 +128,17 @@ class LexicalRetriever:
 
         ``spelt`` says that slips are corrected in it, so that the known words near an unknown one are only guesses.
         """
+        terms = [term.text for term in self._analyzer.analyze(query) if term.kind == "word"]
+        lacking = {text for text in terms if text not in self._vocabulary} - STOP_WORDS
+        if not lacking:
+            return []
         guesses = {"spelling"} if spelt else set()
         plan = [term for term in self.plan(query, also) if term.text in self._vocabulary]
         known = {term.origin for term in plan if term.source not in guesses}
-        stood_in = {stem for origin in known for stem in self._analyzer.terms(origin)} | known | STOP_WORDS
-        stems = {term.text for term in self._analyzer.analyze(query) if term.kind == "word"} - stood_in
+        stood_in = {stem for origin in known for stem in self._analyzer.terms(origin)} | known
         plain = [part for part in query.split() if not any(c.isdigit() for c in part)]  # not the letters of a code
         words = dict.fromkeys(word for part in plain for word in self._analyzer.words(part))
-        return [word for word in words if stems.intersection(self._analyzer.terms(word))]
+        return [word for word in words if (lacking - stood_in).intersection(self._analyzer.terms(word))]
 
     def explain(self, query: str, product: Product, also: tuple[Also, ...] = ()) -> tuple[TermMatch, ...]:
         """Every query term in every field of ``product``, by what it adds; the sum is the lexical score."""

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from engine.analysis.analyzer import STOP_WORDS
+from engine.analysis.analyzer import STOP_WORDS, singular
 from engine.analysis.units import UNITS
 from engine.understanding.edits import EditCosts, edit_cost
 from engine.understanding.language import LanguageModel
@@ -105,6 +105,8 @@ class Channel:
         language = self._language
         if word in language:
             return False
+        if singular(word) in language:
+            return True
         if word.endswith("s") and len(word) > 4 and word[-2] not in "su" and word[:-1] in language:
             return True
         return any(word.endswith(ending) and language.frequency(word[: -len(ending)]) > _COMMON for ending in _DERIVED)

@@ -4,8 +4,9 @@ A noisy channel (Kernighan, Church and Gale 1990): of all readings of the query,
 the catalog's language and as the source of what was typed. Readings are found with a beam over the query's words, each
 kept, corrected, split or joined with the next.
 
-Never touched are brands the catalog has, whatever has a digit beside its letters (a model code, or what could be one;
-only spaces may be put between a number and whole known words), and words to which nothing known is near enough.
+Never touched are everyday words of English, brands the catalog has, whatever has a digit beside its letters (a model
+code, or what could be one; only spaces may be put between a number and whole known words), and words to which nothing
+known is near enough.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from engine.product import Product
 from engine.understanding.channel import MAX_LETTERS, Channel, ChannelCosts, Option
+from engine.understanding.everyday import COMMON
 from engine.understanding.language import LanguageModel
 from engine.understanding.lattice import Atom, Reading, atoms
 from engine.understanding.words import GRAMMAR, NUMBER
@@ -98,6 +100,7 @@ class SpellingModel:
             atom.number
             or atom.text in GRAMMAR
             or atom.text in keep
+            or (atom.text in COMMON and atom.text not in self._language)
             or atom.text in self._glued_brands
             or len(atom.text) > MAX_LETTERS
             or atom.touches

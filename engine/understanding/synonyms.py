@@ -2,7 +2,8 @@
 
 One rule a line: ``fridge, refrigerator`` (any of them is also searched as the others) or ``kapde => clothes, laundry``
 (what is left of the arrow is also searched as what is right of it). Several words make a phrase. ``#`` begins a
-comment, a backslash takes the next character as it is. Words compare in lower case and without accents.
+comment, a backslash takes the next character as it is. Words compare by their stems, in lower case and without
+accents, so that a rule holds for plurals as well.
 
 Solr replaces the left side of an arrow; here the shopper's own words are always searched as well.
 """
@@ -11,13 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
+import Stemmer
+
+from engine.analysis.analyzer import singular
 from engine.errors import ConfigError
 from engine.understanding.words import tokens
 
 Phrase = tuple[str, ...]
 _SHIPPED = ".synonyms.txt"  # how the names of shipped files end
+_stem = lru_cache(maxsize=20_000)(Stemmer.Stemmer("english").stemWord)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +36,22 @@ class Expansion:
 
 
 class Synonyms:
-    """Rules by the phrase they apply to. Thread-safe."""
+    """Rules by the stems of the phrase they apply to. Thread-safe."""
 
     def __init__(self, rules: Iterable[tuple[Phrase, Phrase]] = ()) -> None:
         """``rules`` are (phrase, replacement); those of one phrase add up."""
         self._rules: dict[Phrase, dict[Phrase, None]] = {}
+        words: set[str] = set()
         for phrase, replacement in rules:
-            if phrase != replacement:
-                self._rules.setdefault(phrase, {})[replacement] = None
+            key = _stems(phrase)
+            if key != _stems(replacement):
+                self._rules.setdefault(key, {})[replacement] = None
+                words.update(phrase)
         self._longest: dict[str, int] = {}
-        for phrase in self._rules:
-            self._longest[phrase[0]] = max(len(phrase), self._longest.get(phrase[0], 0))
+        for key in self._rules:
+            self._longest[key[0]] = max(len(key), self._longest.get(key[0], 0))
         #: every word that some rule applies to; a speller must take them for known
-        self.words = frozenset(word for phrase in self._rules for word in phrase)
+        self.words = frozenset(words | {f"{word}s" for word in words})
 
     def __len__(self) -> int:
         """How many phrases have a rule."""
@@ -77,17 +86,22 @@ class Synonyms:
     def expand(self, words: Sequence[str]) -> list[Expansion]:
         """What stretches of ``words`` (lower case, without accents) also mean: the longest at each place."""
         found: list[Expansion] = []
+        stems = _stems(words)
         at = 0
         while at < len(words):
-            longest = self._longest.get(words[at], 0)
+            longest = self._longest.get(stems[at], 0)
             for length in range(min(longest, len(words) - at), 0, -1):
-                rule = self._rules.get(tuple(words[at : at + length]))
+                rule = self._rules.get(stems[at : at + length])
                 if rule:
                     found.append(Expansion(at, at + length, tuple(rule)))
                     at += length - 1
                     break
             at += 1
         return found
+
+
+def _stems(words: Iterable[str]) -> Phrase:
+    return tuple(_stem(singular(word) or word) for word in words)
 
 
 def _rules(line: str) -> list[tuple[Phrase, Phrase]]:

@@ -74,8 +74,11 @@ class QueryUnderstanding:
         excluded = find_excluded(text) if "negation" in self.steps else ()
         taken = [(e.start, e.end) for e in excluded]
         constraints = parse(text, self._facts, taken) if self._facts else ()
-        words = tuple(token.text for token in tokens(text))
-        synonyms = tuple(self._synonyms.expand(words)) if self._synonyms else ()
+        found = tokens(text)
+        words = tuple(token.text for token in found)
+        # What is excluded must not come back as what means the same; no rule has an empty word.
+        asked = ["" if any(start <= token.start < end for start, end in taken) else token.text for token in found]
+        synonyms = tuple(self._synonyms.expand(asked)) if self._synonyms else ()
         notes = tuple(_notes(changes, constraints, excluded, synonyms, words))
         return Understood(query, text, words, changes, constraints, excluded, synonyms, notes)
 
