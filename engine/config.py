@@ -103,7 +103,7 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     )  # fmt: skip
     synonyms: str = ""
     constraint_weight: float = 0.05
-    route_weight: float = 0.3
+    route_weight: float = 0.4
     nearest: bool = True
     threads: int = 0
 

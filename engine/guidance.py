@@ -22,7 +22,7 @@ _BEHIND = 1.0
 _OUTSIDE = 0.15  # taken from what is not of the type that a query surely asks for
 _EXCLUDED = 0.15  # a product that names what is not wanted may yet be right: texts say "fits belts with buckles"
 _STRICT = frozenset({"price", "rating"})  # what shoppers mean to the letter; of colours and sizes shops say too little
-_NAMED = 0.25  # of a limit's weight, for names, which the words of a query find as well
+_NAMED = 0.5  # of a limit's weight, for names, which the words of a query find as well
 _WITNESSES, _AGREEMENT = 10, 0.3  # hits that are asked whether a route is right, and the share that must say so
 _LIKELY = 0.5  # of the best fit, from which rows are looked for on their own
 

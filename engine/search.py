@@ -82,8 +82,8 @@ class SearchEngine:
         synonyms = Synonyms.named(config.synonyms) if config.synonyms and "synonyms" in config.understand else None
         self._understanding = QueryUnderstanding(facts, spelling, synonyms, config.understand)
         self._analyzer = Analyzer(manifest.config.language)
-        # What the stages after ranking lately took, in milliseconds a hit or facet; deadlines are planned with it.
-        self._paces = {stage: Pace() for stage in ("hydrate", "explain", "facets")}
+        # What the stages after ranking lately took, in ms a hit, route or facet; deadlines are planned with it.
+        self._paces = {stage: Pace() for stage in ("hydrate", "tell", "explain", "facets")}
         self._route_pace = Pace()  # in milliseconds a query
 
     # ------------------------------------------------------------------------------------------- making and keeping
@@ -346,7 +346,7 @@ class SearchEngine:
         route = tell(
             understood, routed, best, found, run.guidance.limits, self._columns.percentiles, self._analyzer, lacking
         )
-        run.report("tell", started, len(found), len(route.skus), route.nearest)
+        self._timed("tell", run.report("tell", started, len(found), len(route.skus), route.nearest), 1)
         return route
 
     def _missing(self, run: Run, understood: Understood) -> list[str]:
@@ -390,7 +390,7 @@ class SearchEngine:
     def _reserve_ms(self, k: int, explain: bool, n_facets: int) -> float:
         """What of a deadline the stages after ranking will need."""
         n_hits = min(k, len(self))
-        expected = {"hydrate": n_hits, "explain": n_hits if explain else 0, "facets": n_facets}
+        expected = {"hydrate": n_hits, "tell": 1, "explain": n_hits if explain else 0, "facets": n_facets}
         return sum(self._paces[stage].cautious * n for stage, n in expected.items())
 
     def _timed(self, stage: str, elapsed_ms: float, n: int) -> None:

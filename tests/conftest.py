@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -12,9 +13,11 @@ import pytest
 
 import engine
 from engine.analysis.analyzer import Analyzer
+from engine.builder import build_index
 from engine.product import Product
 from engine.text import encoded_text
 from tests.rerankers import write_model
+from tests.routers import RuledRouter
 
 SAMPLE = Path(engine.__file__).parent / "sample"
 
@@ -101,3 +104,28 @@ def sample_products() -> list[Product]:
 @pytest.fixture(scope="session")
 def sample(sample_products: list[Product], tmp_path_factory: pytest.TempPathFactory) -> engine.SearchEngine:
     return engine.SearchEngine.build(sample_products, tmp_path_factory.mktemp("sample"))
+
+
+def prefixed(products: list[Product]) -> list[Product]:
+    """With a word that all have, so that every product is a candidate of every query that has it."""
+    return [msgspec.structs.replace(product, title=f"Thing {product.title}") for product in products]
+
+
+@pytest.fixture(scope="session")
+def ruled_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("ruled")
+    plain = engine.EngineConfig(index=engine.IndexConfig(reranker=""))
+    build_index(prefixed(synthetic_products()), directory, plain, encoder=HashedWordsEncoder(), router=RuledRouter())
+    return directory
+
+
+@pytest.fixture
+def load(ruled_directory: Path) -> Callable[..., engine.SearchEngine]:
+    """Loads the index with a router by rule: all candidates are ranked in the first tier, unless told otherwise."""
+
+    def opened(router: RuledRouter | None = None, **config: Any) -> engine.SearchEngine:
+        return engine.SearchEngine.load(
+            ruled_directory, engine.SearchConfig(**config), encoder=HashedWordsEncoder(), router=router or RuledRouter()
+        )
+
+    return opened
