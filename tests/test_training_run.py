@@ -245,7 +245,7 @@ def test_a_student_learns_from_queries_alone(base: Path, data: Path, done: Outco
     )  # fmt: skip
     assert train(config, tmp_path / "run").best.evaluation.mean > 0.9
     card = (tmp_path / "run" / "best" / "training.json").read_text()
-    assert "of queries.tsv, which nobody judged, the best 5 of the hybrid search" in card
+    assert "of queries.tsv, its judgments unread, the best 5 of the hybrid search" in card
 
 
 def test_a_model_worse_than_chance_is_refused_but_kept(base: Path, data: Path, tmp_path: Path) -> None:

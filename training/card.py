@@ -72,7 +72,7 @@ def _recipe(config: RerankerConfig, base: BaseModel, best: Evaluation) -> Iterat
             yield (
                 f"- Per query of {Path(source.path).name}, its judgments unread, the best {source.best} of the hybrid "
                 f"search, {source.middle} from the middle and {source.deep} from down to rank {source.depth}, and "
-                f"{source.random} at random; labels are the {source.labels}'s own scores."
+                f"{source.random} at random; labels are the {source.labels}'s."
             )
     yield (
         f"- Kept: step {best.step}, epoch {best.epoch:.2f}, after {best.minutes:.0f} minutes on {machine()}, torch "
