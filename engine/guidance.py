@@ -1,6 +1,6 @@
 """What understanding and routing ask of a ranking, as numbers by row.
 
-Nothing is ever hidden: what a query cannot mean comes after everything it can.
+Nothing is ever hidden: what a query does not ask for falls back, and stays among the candidates.
 """
 
 from __future__ import annotations
@@ -32,10 +32,9 @@ class Guidance:
     """What to add to fused scores, which go from 0 to 1.
 
     ``route`` and ``constraints`` are float32 (n_products,), None where they ask for nothing; ``likely`` are the rows of
-    the types that a route is about. ``excludes`` says which of
-    some rows have what the query excludes, None where it excludes nothing. ``wanted`` are rows to look for on their
-    own, so that what is asked for is among the candidates. ``limits`` are the constraints that some products do not
-    meet, each with the rows that do.
+    the types that a route is about. ``excludes`` says which of some rows have what the query excludes, None where it
+    excludes nothing. ``wanted`` are rows to look for on their own, so that what is asked for is among the candidates.
+    ``limits`` are the constraints that some products do not meet, each with the rows that do.
     """
 
     route: Scores | None = None

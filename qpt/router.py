@@ -33,12 +33,10 @@ CATALOG = "catalog"  # the name of a router that learns from the catalog
 _HEAD, _ROWS, _CARD = "head", "types.npy", "router.json"
 _VERSION = "catalog-1"  # of what is written; another needs a new index
 _LEAST_TYPES, _LEAST_EXAMPLES = 2, 10
-_SURE = 0.97  # probability of a type or parent from which products of others come after its own
+_SURE = 0.97  # probability of a type or parent from which products of others fall back
 _LIKELY = (0.5, 0.3)  # of one from which products are raised; the lower only where none reaches the higher
 _DERIVED_TRUST = 0.25  # what a type counts that was guessed from titles, of one that the shop gave; never filtered by
 _SHOWN = 5  # product types that a route tells
-
-
 _ALL = 0.95  # share of the typed products from which a type above them says nothing: choosing it would do nothing
 _FOUND = 0.5  # what the types of the products found count in what is told, of 1
 _VOTERS = 15  # products found that have a vote, each the square of its score

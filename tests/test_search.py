@@ -190,8 +190,12 @@ class TestExplanations:
         for place, hit in enumerate(hits, 1):
             assert hit.trace[-2].stage == "prefer"
             assert hit.trace[-1].stage == "rerank"
-            assert hit.trace[-1].rank is not None
             assert hit.rank == place
+        for stage in (-2, -1):
+            traces = sorted((hit.trace[stage] for hit in hits), key=lambda trace: trace.rank)
+            assert len({trace.rank for trace in traces}) == len(hits)
+            scores = [trace.score for trace in traces]
+            assert scores == sorted(scores, reverse=True)
 
     def test_any_product_can_be_explained(self, sample):
         first = sample.search("samsung fridge", 1).hits[0]

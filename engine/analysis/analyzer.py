@@ -51,7 +51,6 @@ _NEVER_JOINED = (STOP_WORDS - {"a", "i"}) | {
 }
 _ATOM = re.compile(r"[^\W\d_]+|\d+(?:[.,/]\d+)*")
 _CAMEL = re.compile(r"[A-Z]?[a-z]{2,}(?=[A-Z][a-z]{2})|[A-Z][a-z]{2,}")
-_PIECE = re.compile(r"[^\W\d_]+|\d+")
 _QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u2032": "'", "\u201c": '"', "\u201d": '"', "\u2033": '"'})
 _VOWELS = frozenset("aeiouy")
 _CODE_LENGTH = 4  # "s23" and "4x8" say what a thing is like; longer codes say which one it is
