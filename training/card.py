@@ -47,6 +47,12 @@ def _data(data: Data) -> Iterator[str]:
 def _recipe(config: RerankerConfig, base: BaseModel, best: Evaluation) -> Iterator[str]:
     model, training, teacher = config.model, config.training, config.teacher
     layers = f"layers {', '.join(map(str, model.layers))}" if model.layers else "all layers"
+    layers += "".join(
+        f", {n} {what} of each"
+        for n, what in ((model.heads, "attention heads"), (model.neurons, "feed-forward neurons"))
+        if n
+    )
+    layers += f", activation {model.activation}" if model.activation else ""
     method = f"LoRA of rank {model.rank}" if model.method == "lora" else "full fine-tuning"
     frozen = ", embeddings frozen" if model.freeze_embeddings else ""
     yield from ("## Recipe", "", f"- From {base.origin}; {layers}; {method}{frozen}.")

@@ -13,13 +13,23 @@ from training.settings import EncoderSettings, LoopSettings, RunConfig, Settings
 
 
 class ModelSettings(EncoderSettings, frozen=True, kw_only=True):
-    """What is trained. A product is cut to ``product_tokens``."""
+    """What is trained. A product is cut to ``product_tokens``.
+
+    ``heads`` and ``neurons`` are how many attention heads and feed-forward neurons a layer keeps, those that matter
+    most; 0 keeps all. ``activation`` takes the place of the model's own, where it is not empty.
+    """
 
     product_tokens: int = 64
+    heads: int = 0
+    neurons: int = 0
+    activation: Literal["", "relu", "gelu"] = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(self, 1, "product_tokens")
+        at_least(self, 0, "heads", "neurons")
+        if self.method == "lora" and (self.heads or self.neurons):
+            raise ValueError("heads and neurons are of full fine-tuning; with method lora leave them at 0")
 
 
 class Source(Settings, frozen=True, kw_only=True, tag_field="kind"):

@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError
 from torch.nn import functional
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers.activations import ACT2FN
 from transformers.utils import logging as transformers_logging
 
 from engine.errors import ConfigError, MissingExtraError, ModelError
@@ -64,6 +65,8 @@ class CrossEncoder:
                 f"model.query_tokens {settings.query_tokens} and product_tokens {settings.product_tokens} with 3 "
                 f"special tokens are more than the {room} that {base.name} reads; lower them"
             )
+        if settings.activation:
+            _activate(model, settings.activation, base.name)
         return cls(base, adapted(model, settings, base.name, "SEQ_CLS"), tokenizer, bf16)
 
     @classmethod
@@ -199,6 +202,15 @@ def _keep_layers(model: Any, layers: Sequence[int], name: str) -> None:
         raise ConfigError(f"model.layers names {layers[-1]}; {name} has the layers 0 to {len(there) - 1}")
     encoder.layer = torch.nn.ModuleList([there[place] for place in layers])
     model.config.num_hidden_layers = len(layers)
+
+
+def _activate(model: Any, activation: str, name: str) -> None:
+    layers = getattr(getattr(model.base_model, "encoder", None), "layer", ())
+    if not all(hasattr(getattr(layer, "intermediate", None), "intermediate_act_fn") for layer in layers) or not layers:
+        raise ConfigError(f"model.activation cannot be chosen of {name}, whose layers are not built like BERT's")
+    for layer in layers:
+        layer.intermediate.intermediate_act_fn = ACT2FN[activation]
+    model.config.hidden_act = activation
 
 
 def _with_lora(model: Any, rank: int, task: str) -> Any:

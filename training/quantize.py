@@ -68,8 +68,9 @@ def to_static_8_bits(model: Path, out: Path, calibration: Sequence[Feeds]) -> No
     """Writes ``model`` with 8-bit weights, per channel, and inputs quantised by scales that stay the same.
 
     Products with constant weights become onnxruntime's ``MatMulIntegerToFloat``, and the addition of a bias after one
-    is part of it; tables that the graph's inputs index are kept in 8 bits a row. ``calibration`` are inputs like those
-    it will get: what goes beyond the range seen there is clipped to it.
+    is part of it; so is a ReLU between two of them, as what is below 0 is clipped. Tables that the graph's inputs index
+    are kept in 8 bits a row. ``calibration`` are inputs like those it will get: what goes beyond the range seen there
+    is clipped to it.
     """
     graph = onnx.load(str(model))
     weights = {tensor.name: tensor for tensor in graph.graph.initializer}
@@ -103,16 +104,17 @@ def _quantise_layers(
     least, most = min(float((low / factors).min()), 0.0), max(float((high / factors).max()), _SMALLEST)
     scale = np.float32((most - least) / 255)
     zero = np.uint8(round(-least / float(scale)))
-    smooth, scale_name, zero_name = (_constant(model, f"{value}_{kind}", array) for kind, array in (
-        ("smooth", 1 / factors), ("scale", scale), ("zero", zero)
-    ))  # fmt: skip
-    _insert_before(
-        model, nodes[0],
-        helper.make_node("Mul", [value, smooth], [f"{value}_smoothed"], name=f"{value}_smoothing"),
-        helper.make_node(
-            "QuantizeLinear", [f"{value}_smoothed", scale_name, zero_name], [f"{value}_8"], name=f"{value}_quantising"
-        ),
-    )  # fmt: skip
+    scale_name, zero_name = (
+        _constant(model, f"{value}_{kind}", array) for kind, array in (("scale", scale), ("zero", zero))
+    )
+    smoothed = _smoothed_before(model, value, factors)
+    if smoothed is None:
+        smoothed, smooth = f"{value}_smoothed", _constant(model, f"{value}_smooth", 1 / factors)
+        _insert_before(model, nodes[0], helper.make_node("Mul", [value, smooth], [smoothed], name=f"{value}_smoothing"))
+    quantising = helper.make_node(
+        "QuantizeLinear", [smoothed, scale_name, zero_name], [f"{value}_8"], name=f"{value}_quantising"
+    )
+    _insert_before(model, nodes[0], quantising)
     for node, matrix in zip(nodes, matrices, strict=True):
         stored, scales = _rounded(matrix * factors[:, None], axis=0)
         names = [_constant(model, f"{node.name}_{kind}", array) for kind, array in (("8", stored), ("scales", scales))]
@@ -123,6 +125,22 @@ def _quantise_layers(
         )  # fmt: skip
         _insert_before(model, node, fused)
         model.graph.node.remove(node)
+
+
+def _smoothed_before(model: onnx.ModelProto, value: str, factors: NDArray[np.float32]) -> str | None:
+    """The name of ``value``, smoothed, where a quantised layer and a ReLU give it: the layer's own scales and bias take
+    the factors, which are above 0, and the ReLU is taken out, for 8 bits whose zero is 0 hold nothing below. Else None.
+    """
+    makers = {output: node for node in model.graph.node for output in node.output}
+    rectified = makers.get(value)
+    layer = makers.get(rectified.input[0]) if rectified is not None and rectified.op_type == "Relu" else None
+    if rectified is None or layer is None or layer.op_type != "MatMulIntegerToFloat":
+        return None
+    for tensor in model.graph.initializer:
+        if tensor.name in (layer.input[3], layer.input[6]):
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) / factors, tensor.name))
+    model.graph.node.remove(rectified)
+    return str(layer.output[0])
 
 
 def _take_bias(

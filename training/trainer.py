@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -25,9 +26,11 @@ from training.metrics import Scores
 from training.onnx_files import publishing, write_json
 from training.pairs import Batch, Pairs, ndcg_by_query
 from training.prepare import Data
+from training.prune import prune
 from training.sources import Progress
 
 BEST, BEST_RESULT = "best", "best.json"
+_LOOKED_AT = 40  # batches, to see what matters in a model that is pruned
 _LEAST_SCALE = 1e-3  # of a model that is served: 0 would make all scores the same, less turn the order round
 _log = logging.getLogger(__name__)
 
@@ -53,6 +56,12 @@ class Trainer:
 
     def train(self) -> Position:
         """From where the checkpoint is to the end, and where that was."""
+        model = self._config.model
+        if model.heads or model.neurons:
+            # Always on the same batches, so that a run that goes on silences what it did at first.
+            batches = self._pairs.batches(self._settings.pairs_per_batch, f"{self._config.seed}:pruning")[:_LOOKED_AT]
+            losses = (partial(self._only_loss, batch) for batch in batches)
+            prune(self._encoder.model, losses, model.heads, model.neurons)
         return Loop(self._settings, self._run, self._encoder.model, self, self._progress).train()
 
     def batches(self, epoch: int) -> list[Batch]:
@@ -67,6 +76,9 @@ class Trainer:
         return self._loss(
             _by_group(logits, sizes), _by_group(labels.to(logits.device), sizes), _by_group(real, sizes)
         ), len(texts)
+
+    def _only_loss(self, batch: Batch) -> torch.Tensor:
+        return self.loss(batch)[0]
 
     def evaluate(self, moment: Moment) -> float:
         logits = {name: self._score(name, pairs) for name, pairs in self._dev.items()}
