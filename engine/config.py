@@ -73,9 +73,9 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     - ``min_similarity``: the cosine that the nearest product must reach for dense retrieval to have an answer.
     - ``rerank_depth``: how many of the best fused products are reranked, where the index has a reranker; 0 turns that
       off. ``rerank_weight``: what the reranker's probability counts in the score; the fused score counts the rest.
-    - ``understand``: what is read out of a query before it is searched: ``spelling``, ``negation``, ``constraints`` and
-      ``synonyms``; the shopper's own words are searched in any case. ``synonyms`` is a file in Solr's format, or
-      ``electronics``, which is shipped, or empty.
+    - ``understand``: what is read out of a query before it is searched: ``spelling``, ``negation``, ``constraints``,
+      ``names`` and ``synonyms``; the shopper's own words are searched in any case. ``synonyms`` is a file in Solr's
+      format, or ``electronics``, which is shipped, or empty.
       ``constraint_weight``: what a product gains that fits a limit the query states, such as a price.
     - ``route_weight``: what a product gains, times the probability that it is of the type asked for, where the index
       has a router; 0 turns routing off.
@@ -98,12 +98,12 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     min_similarity: float = 0.3
     rerank_depth: int = 30
     rerank_weight: float = 0.3
-    understand: tuple[Literal["spelling", "negation", "constraints", "synonyms"], ...] = (
-        "spelling", "negation", "constraints", "synonyms",
+    understand: tuple[Literal["spelling", "negation", "constraints", "names", "synonyms"], ...] = (
+        "spelling", "negation", "constraints", "names", "synonyms",
     )  # fmt: skip
     synonyms: str = ""
     constraint_weight: float = 0.05
-    route_weight: float = 0.4
+    route_weight: float = 0.5
     nearest: bool = True
     threads: int = 0
 

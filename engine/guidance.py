@@ -6,24 +6,26 @@ Nothing is ever hidden: what a query does not ask for falls back, and stays amon
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from engine.columns import Columns
 from engine.config import SearchConfig
 from engine.filters import Exists
+from engine.product import AttributeValue, Product
 from engine.types import Candidates, Mask, Routed, Rows, Scores
 from engine.understanding.constraints import Constraint
+from engine.understanding.negation import has_excluded
 from engine.understanding.understand import Understood
 
 #: Fused scores go from 0 to 1, so that this puts a row behind all that it is not taken from.
 _BEHIND = 1.0
 _OUTSIDE = 0.15  # taken from what is not of the type that a query surely asks for
+_NAMED_MODEL = 0.2  # given to a title that has a model's whole name, as in "S23 Ultra"; more changes little
 _EXCLUDED = 0.15  # a product that names what is not wanted may yet be right: texts say "fits belts with buckles"
 _STRICT = frozenset({"price", "rating"})  # what shoppers mean to the letter; of colours and sizes shops say too little
 _NAMED = 0.5  # of a limit's weight, for names, which the words of a query find as well
-_WITNESSES, _AGREEMENT = 10, 0.3  # hits that are asked whether a route is right, and the share that must say so
 _LIKELY = 0.5  # of the best fit, from which rows are looked for on their own
 
 
@@ -31,60 +33,86 @@ _LIKELY = 0.5  # of the best fit, from which rows are looked for on their own
 class Guidance:
     """What to add to fused scores, which go from 0 to 1.
 
-    ``route`` and ``constraints`` are float32 (n_products,), None where they ask for nothing; ``likely`` are the rows of
-    the types that a route is about. ``excludes`` says which of some rows have what the query excludes, None where it
-    excludes nothing. ``wanted`` are rows to look for on their own, so that what is asked for is among the candidates.
+    ``routed`` is what the router says, and ``route_weight`` what its word counts. ``constraints`` is float32
+    (n_products,), None where they ask for nothing. ``excludes`` says which of some rows have what the query excludes,
+    None where it excludes nothing; ``named`` what share of the models' names in the query their titles have, None where
+    it has none. ``wanted`` are rows to look for on their own, so that what is asked for is among the candidates.
     ``limits`` are the constraints that some products do not meet, each with the rows that do.
     """
 
-    route: Scores | None = None
-    likely: Mask | None = None
+    routed: Routed | None = None
+    route_weight: float = 0.0
     constraints: Scores | None = None
     excludes: Callable[[Rows], Mask] | None = None
+    named: Callable[[Rows], Scores] | None = None
     wanted: Mask | None = None
     limits: tuple[tuple[Constraint, Mask], ...] = ()
 
+    @property
+    def constrains(self) -> bool:
+        return not (self.constraints is None and self.excludes is None and self.named is None)
+
     def constrained(self, fused: Candidates, depth: int) -> Candidates:
-        """With what constraints ask for, and with the best ``depth`` of them looked at for what is excluded."""
+        """With what constraints ask for, and with the best ``depth`` looked at for what is excluded and for names."""
         scores = fused.scores.copy()
         if self.constraints is not None:
             scores += self.constraints[fused.rows]
+        best = np.argsort(-scores, kind="stable")[:depth]
         if self.excludes is not None:
-            best = np.argsort(-scores, kind="stable")[:depth]
             scores[best] -= np.float32(_EXCLUDED) * self.excludes(fused.rows[best])
+        if self.named is not None:
+            scores[best] += np.float32(_NAMED_MODEL) * self.named(fused.rows[best])
         return Candidates.ranked(fused.rows, scores)
 
-    def agreed(self, fused: Candidates) -> bool:
-        """Whether what was found by words and meaning bears the route out: some of the best are of its types."""
-        assert self.likely is not None
-        return bool(self.likely[fused.rows[:_WITNESSES]].mean() >= _AGREEMENT)
+    def seen(self, fused: Candidates) -> Guidance:
+        """With the route in the light of what was found by words and meaning."""
+        look = self.routed.seen if self.routed else None
+        return replace(self, routed=look(fused)) if look and len(fused) else self
 
-    def routed(self, fused: Candidates) -> Candidates:
+    @property
+    def prefers(self) -> bool:
+        return self.routed is not None and self.routed.fit is not None
+
+    def preferred(self, fused: Candidates) -> Candidates:
         """With what the types asked for add."""
-        assert self.route is not None
-        return Candidates.ranked(fused.rows, fused.scores + self.route[fused.rows])
+        assert self.routed is not None
+        assert self.routed.fit is not None
+        scores = fused.scores + np.float32(self.route_weight) * self.routed.fit[fused.rows]
+        if self.routed.inside is not None:
+            scores -= np.float32(_OUTSIDE) * ~self.routed.inside[fused.rows]
+        return Candidates.ranked(fused.rows, scores)
 
 
 def guide(
     understood: Understood, routed: Routed | None, columns: Columns, config: SearchConfig,
-    excludes: Callable[[Rows], Mask],
+    products: Callable[[Rows], Sequence[Product]],
 ) -> Guidance:  # fmt: skip
-    """The guidance for one query."""
-    route, likely = _route(routed, config)
+    """The guidance for one query; ``products`` gives the products of some rows, to be read."""
+
+    def excludes(rows: Rows) -> Mask:
+        return np.array([has_excluded(_text(product), understood.excluded) for product in products(rows)], np.bool_)
+
+    def named(rows: Rows) -> Scores:
+        titles = [product.title for product in products(rows)]
+        shares = [sum(name.found_in(title) for name in understood.names) / len(understood.names) for title in titles]
+        return np.array(shares, np.float32)
+
+    likely = routed.fit >= _LIKELY * routed.fit.max() if routed is not None and routed.fit is not None else None
     limits = tuple(_limits(understood.constraints, columns))
     constraints, allowed = _constraints(limits, columns, config)
     wanted = likely if allowed is None else allowed if likely is None else likely & allowed
-    return Guidance(route, likely, constraints, excludes if understood.excluded else None, wanted, limits)
+    return Guidance(
+        routed, config.route_weight, constraints, excludes if understood.excluded else None,
+        named if understood.names else None, wanted, limits,
+    )  # fmt: skip
 
 
-def _route(routed: Routed | None, config: SearchConfig) -> tuple[Scores | None, Mask | None]:
-    if routed is None or routed.fit is None:
-        return None, None
-    likely: Mask = routed.fit >= _LIKELY * routed.fit.max()
-    added = np.float32(config.route_weight) * routed.fit
-    if routed.inside is not None:
-        added = added - np.float32(_OUTSIDE) * ~routed.inside
-    return added, likely
+def require_rows(routed: Routed, n_products: int) -> Routed:
+    """``routed`` itself. Raises ValueError where it does not speak of this many products."""
+    for by_row in (routed.fit, routed.inside):
+        if by_row is not None and by_row.shape != (n_products,):
+            raise ValueError(f"the router speaks of {by_row.shape} products, the index has {n_products}")
+    return routed
 
 
 def _limits(constraints: Sequence[Constraint], columns: Columns) -> Iterator[tuple[Constraint, Mask]]:
@@ -110,3 +138,15 @@ def _constraints(
             added[says & ~fits] -= _BEHIND
             allowed = fits if allowed is None else allowed & fits
     return added, allowed if allowed is not None and allowed.any() else None
+
+
+def _text(product: Product) -> str:
+    """What a shopper would look at to see whether a product has something. Flags that are set are named."""
+    said = (_said(*item) for item in product.attributes.items())
+    return " . ".join([product.title, *product.bullets, product.description, *filter(None, said)])
+
+
+def _said(name: str, value: AttributeValue) -> str:
+    if isinstance(value, bool):
+        return name.replace("_", " ") if value else ""
+    return " . ".join(value) if isinstance(value, list) else str(value)

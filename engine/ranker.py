@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from engine.config import SearchConfig
 from engine.dense.retriever import DenseRetriever
 from engine.errors import ConfigError
 from engine.fusion import ReciprocalRankFusion, WeightedFusion, normalise, reranked, union
-from engine.guidance import Guidance
+from engine.guidance import Guidance, require_rows
 from engine.lexical.retriever import Also, LexicalRetriever
 from engine.pace import Pace
 from engine.seams import Fusion, Reranker
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 _DEPTH_GROWTH = 4
 _WANTED_SHARE = 4  # of depth: one in so many is looked for among the rows that guidance wants
-_EXAMINED = 100  # products whose text is read for what a query excludes
+_EXAMINED = 100  # products that are read for what a query excludes and for models' names
 
 
 @dataclass(slots=True)
@@ -41,14 +41,14 @@ class Run:
     ``deadline`` is on ``time.perf_counter``'s clock; ``reserve_ms`` is what of the time before it the stages after
     ranking will need. ``meant`` is the query as it was probably meant, which models read, with what it excludes:
     products that say "without buckle" are near it. ``query``, as typed, and ``also`` are searched by words.
-    ``follows`` is whether the first tier bore the route out, which holds for all.
+    ``guided`` is whether the first tier, whose word holds for all, has been looked at for what ``guidance`` says.
     """
 
     query: str
     deadline: float | None
     reserve_ms: float = 0.0
     meant: str = ""
-    follows: bool | None = None
+    guided: bool = False
     also: tuple[Also, ...] = ()
     guidance: Guidance = field(default_factory=Guidance)
     reports: list[StageReport] = field(default_factory=list)
@@ -231,26 +231,37 @@ class Ranker:
     def _guide(self, run: Run, found: Candidates, stages: list[tuple[str, Candidates]]) -> Candidates:
         """What the query's limits and its product type ask for, each as a stage of its own."""
         guidance = run.guidance
-        if not len(found) or (guidance.route is None and guidance.constraints is None and guidance.excludes is None):
+        if not len(found) or (guidance.routed is None and not guidance.constrains):
             return found
         found = Candidates(found.rows, normalise(found.scores, 0.0))
-        if guidance.constraints is not None or guidance.excludes is not None:
+        if guidance.constrains:
             started = time.perf_counter()
             found = guidance.constrained(found, _EXAMINED)
             stages.append(("constraints", found))
             run.report("constraints", started, len(found), len(found))
-        if guidance.route is not None:
-            started = time.perf_counter()
-            if run.follows is None:
-                run.follows = guidance.agreed(found)
-            if run.follows:
-                found = guidance.routed(found)
-                stages.append(("prefer", found))
-                run.report("prefer", started, len(found), len(found), "products of the types asked for")
-            else:
-                run.report("prefer", started, len(found), 0, "the best hits are of other types", "skipped")
+        started = time.perf_counter()
+        if not run.guided:
+            self._look(run, found)
+        if run.guidance.prefers:
+            found = run.guidance.preferred(found)
+            stages.append(("prefer", found))
+            assert run.guidance.routed is not None
+            run.report("prefer", started, len(found), len(found), run.guidance.routed.reason)
         # The best counts 1 again, whatever was added, for those who blend.
         return Candidates(found.rows, found.scores + np.float32(1 - found.scores[0]))
+
+    def _look(self, run: Run, found: Candidates) -> None:
+        """Lets the router see what was found. One that fails is left out."""
+        started = time.perf_counter()
+        run.guided = True
+        try:
+            run.guidance = run.guidance.seen(found)
+            if run.guidance.routed is not None:
+                require_rows(run.guidance.routed, len(self._columns))
+        except Exception as error:
+            logger.warning("routing failed", exc_info=True)
+            run.report("prefer", started, len(found), 0, f"{type(error).__name__}: {error}", "degraded")
+            run.guidance = replace(run.guidance, routed=None)
 
     def _signals(self, query: str, rows: Rows, allowed: Mask | None) -> list[Candidates]:
         """What else speaks for a candidate: the query's model codes, and popularity. Too weak for an equal vote."""

@@ -49,10 +49,9 @@ def tell(
     )  # fmt: skip
     broken = [limit.reason for limit, fits in limits if limit.sure and len(found) and not fits[found.rows].any()]
     lacking = [*lacking, *(f"no product found has {reason}" for reason in broken)]
-    types = routed.told_by(found) if routed.told_by and len(found) else routed.product_types
     return Route(
-        understood.corrected, tuple(note.text for note in understood.notes), types, routed.action, routed.chosen,
-        routed.reason, skus, "; ".join(lacking),
+        understood.corrected, tuple(note.text for note in understood.notes), routed.product_types, routed.action,
+        routed.chosen, routed.reason, skus, "; ".join(lacking),
     )  # fmt: skip
 
 

@@ -40,21 +40,21 @@ from engine.dense.retriever import DenseRetriever
 from engine.dense.vectors import VectorIndex
 from engine.errors import ConfigError, IndexMismatchError, InvalidFilterError, InvalidQueryError
 from engine.filters import Equal, Exists, Filter, In, Range
-from engine.guidance import guide
+from engine.guidance import guide, require_rows
 from engine.lexical.retriever import Also, LexicalRetriever
 from engine.pace import Pace
-from engine.product import AttributeValue, Product
+from engine.product import Product
 from engine.ranker import Ranker, Ranking, Run
 from engine.routes import SKUS, tell
 from engine.seams import Encoder, RerankerModel, Router, RouterModel
 from engine.storage.manifest import Manifest, current_version, publishing, read_manifest, require_intact
 from engine.storage.products import ProductStore
 from engine.text import fingerprints
-from engine.types import Candidates, FacetCount, Hit, Mask, Route, Routed, Rows, SearchResult, StageReport, TermMatch
+from engine.types import Candidates, FacetCount, Hit, Mask, Route, Routed, SearchResult, TermMatch
 from engine.understanding.constraints import Constraint
 from engine.understanding.everyday import is_everyday
 from engine.understanding.facts import CatalogFacts
-from engine.understanding.negation import Excluded, has_excluded
+from engine.understanding.negation import Excluded
 from engine.understanding.spelling import SpellingModel
 from engine.understanding.synonyms import Synonyms
 from engine.understanding.understand import QueryUnderstanding, Understood
@@ -62,6 +62,7 @@ from engine.understanding.words import GRAMMAR
 
 logger = logging.getLogger(__name__)
 
+_ASKS = "constraints", "excludes", "named", "routed"  # of guidance: what the guide stage tells
 _MAX_QUERY = 2_000  # characters; what is beyond is not read, and the understand stage says so
 
 
@@ -207,9 +208,9 @@ class SearchEngine:
         run = Run(_readable(query), None if deadline_ms is None else started + deadline_ms / 1e3)
         run.reserve_ms = self._reserve_ms(k, explain, len(facets))
         allowed = self._filter(run, filters)
-        ranking, understood, routed = self._ranking(run, offset + k, allowed)
+        ranking, understood = self._ranking(run, offset + k, allowed)
         hits = self._hydrate(run, ranking, offset, k)
-        route = self._tell(run, understood, routed, ranking, hits if not offset else ())
+        route = self._tell(run, understood, ranking, hits if not offset else ())
         if explain:
             hits = self._explain(run, hits)
         counts = self._facets(run, ranking, facets)
@@ -240,7 +241,7 @@ class SearchEngine:
         if not len(rows):
             raise InvalidQueryError(f"the index has no product {product_id!r}")
         run = Run(_readable(query), None)
-        ranking, *_ = self._ranking(run, 1, None)
+        ranking, _ = self._ranking(run, 1, None)
         place = np.flatnonzero(ranking.final.rows == rows[0])
         rank, score = (int(place[0]) + 1, float(ranking.final.scores[place[0]])) if len(place) else (0, 0.0)
         product = self._products[int(rows[0])]
@@ -260,22 +261,17 @@ class SearchEngine:
             run.report("filter", started, len(self), int(np.count_nonzero(mask)), f"{len(filters)} filters")
         return mask
 
-    def _ranking(self, run: Run, needed: int, allowed: Mask | None) -> tuple[Ranking, Understood, Routed | None]:
+    def _ranking(self, run: Run, needed: int, allowed: Mask | None) -> tuple[Ranking, Understood]:
         understood = self._understand(run)
         if understood is None:
-            return Ranking.empty(), Understood(run.query, run.query), None
+            return Ranking.empty(), Understood(run.query, run.query)
         routed = self._route(run, understood)
-
-        def excludes(rows: Rows) -> Mask:
-            texts = [_text(product) for product in self._products.get(rows)]
-            return np.array([has_excluded(text, understood.excluded) for text in texts], np.bool_)
-
         started = time.perf_counter()
-        run.guidance = guide(understood, routed, self._columns, self.config, excludes)
-        asks = [name for name in ("constraints", "excludes", "route") if getattr(run.guidance, name) is not None]
+        run.guidance = guide(understood, routed, self._columns, self.config, self._products.get)
+        asks = [name for name in _ASKS if getattr(run.guidance, name) is not None]
         if asks:
             run.report("guide", started, len(self), len(run.guidance.limits), ", ".join(asks))
-        return self._ranker.rank(run, needed, allowed), understood, routed
+        return self._ranker.rank(run, needed, allowed), understood
 
     def _understand(self, run: Run) -> Understood | None:
         """What the query says; None where there is nothing to search for in it."""
@@ -312,10 +308,7 @@ class SearchEngine:
             run.report("route", started, 1, 0, "the query holds no word that the encoder knows", "skipped")
             return None
         try:
-            routed = self._router.route(asked, dense.vector(asked))
-            for by_row in (routed.fit, routed.inside):
-                if by_row is not None and by_row.shape != (len(self),):
-                    raise ValueError(f"the router speaks of {by_row.shape} products, the index has {len(self)}")
+            routed = require_rows(self._router.route(asked, dense.vector(asked)), len(self))
         except Exception as error:
             logger.warning("routing failed", exc_info=True)
             run.report("route", started, 1, 0, f"{type(error).__name__}: {error}", "degraded")
@@ -323,17 +316,14 @@ class SearchEngine:
         self._route_pace.add(run.report("route", started, 1, len(routed.chosen), f"{routed.action}: {routed.reason}"))
         return routed
 
-    def _tell(
-        self, run: Run, understood: Understood, routed: Routed | None, ranking: Ranking, first: Sequence[Hit]
-    ) -> Route | None:  # fmt: skip
+    def _tell(self, run: Run, understood: Understood, ranking: Ranking, first: Sequence[Hit]) -> Route | None:
         """The route of a result, with the products of its first page: later ones have the same.
 
         ``first`` are hits from rank 1 on, as many as there are at hand.
         """
         started = time.perf_counter()
         nearest = any(report.stage == "nearest" for report in run.reports)
-        if routed is not None:
-            routed = _done(routed, run.reports)
+        routed = run.guidance.routed
         if not self.config.understand and routed is None and not nearest:
             return None
         depth = self.config.depth  # the first candidates, which no page changes
@@ -409,30 +399,12 @@ def _also(understood: Understood) -> tuple[Also, ...]:
     return (*corrections, *synonyms)
 
 
-def _done(routed: Routed, reports: Sequence[StageReport]) -> Routed:
-    """What was done about a route: nothing, where the search did not follow it."""
-    left = [report for report in reports if report.stage == "prefer" and report.status == "skipped"]
-    return replace(routed, action="none", reason=f"{routed.reason}, but {left[0].note}") if left else routed
-
-
 def _rest(text: str, parts: Iterable[Excluded | Constraint]) -> str:
     """``text`` without these parts of it."""
     kept = list(text)
     for part in parts:
         kept[part.start : part.end] = " " * (part.end - part.start)
     return " ".join("".join(kept).split())
-
-
-def _text(product: Product) -> str:
-    """What a shopper would look at to see whether a product has something. Flags that are set are named."""
-    said = (_said(*item) for item in product.attributes.items())
-    return " . ".join([product.title, *product.bullets, product.description, *filter(None, said)])
-
-
-def _said(name: str, value: AttributeValue) -> str:
-    if isinstance(value, bool):
-        return name.replace("_", " ") if value else ""
-    return " . ".join(value) if isinstance(value, list) else str(value)
 
 
 def _open_dense(version: Path, manifest: Manifest, config: SearchConfig, encoder: Encoder | None) -> DenseRetriever:

@@ -130,8 +130,8 @@ class Routed:
     may be parents. ``fit`` is float32 (n_products,): how probable it is that a row is of the type asked for; None with
     action ``none``. ``inside``, bool (n_products,), are the rows of the chosen types; None unless they are filtered to.
     ``reason`` says in words why that action. ``name_of`` gives the name of the type asked for that a row is of, empty
-    where it is of none. ``told_by`` gives ``product_types`` again, in the light of what the search found, whose best
-    score is about 1.
+    where it is of none. ``seen`` gives all of this again in the light of what the search found, whose best score is
+    about 1; None where the router says the same whatever is found.
     """
 
     product_types: tuple[TypeProbability, ...]
@@ -141,7 +141,7 @@ class Routed:
     fit: Scores | None = None
     inside: Mask | None = None
     name_of: Callable[[int], str] = lambda row: ""
-    told_by: Callable[[Candidates], tuple[TypeProbability, ...]] | None = None
+    seen: Callable[[Candidates], Routed] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,9 +163,9 @@ class Route:
     ``corrected`` is the query as it was probably meant. ``notes`` are what understanding read in it, in words.
     ``product_types`` are the most probable leaves, by the query and by the products that were found.
     ``action`` is what the search did with ``chosen``: ``filter`` lets products of other types fall behind,
-    ``boost`` raises those of likely types by their probability, ``none`` leaves the order alone. What was chosen, and
-    ``reason``, go by the query alone. ``nearest`` says, where nothing in the
-    catalog is what was asked for, what is missing; the hits are then the nearest things there are.
+    ``boost`` raises those of likely types by their probability, ``none`` leaves the order alone; ``reason`` says why.
+    ``nearest`` says, where nothing in the catalog is what was asked for, what is missing; the hits are then the nearest
+    things there are.
     """
 
     corrected: str

@@ -102,14 +102,15 @@ class QueryTypes:
         vectors = self._encoder.encode_queries([query]) if vector is None else vector[None]
         likely = self._classifier.probabilities([query], vectors, [locale])
         order = np.argsort(-likely[0], kind="stable")
-        ranked = tuple(self._ranked(self._classifier.types[i], likely[0, i], locale) for i in order[: self._k])
+        best_first = order[: self._k].tolist()
+        ranked = tuple(self._ranked(self._classifier.types[i], likely[0, i], locale) for i in best_first)
         best = self._hierarchy.choose(self._hierarchy.roll_up(likely)[0], self._least)
         reason = "" if best else (
             f"no type or parent is as probable as {self._least:g}; the best is {ranked[0].name!r} with "
             f"{ranked[0].probability:.2f}"
         )  # fmt: skip
         inside = in_set(likely, self._inside)[0]
-        members = tuple(self._classifier.types[i] for i in order if inside[i])
+        members = tuple(self._classifier.types[i] for i in order[inside[order]].tolist())
         chosen = self._ranked(*best, locale) if best else None
         return TypeDistribution(query, locale, ranked, chosen, reason, members, self._coverage)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,21 +32,20 @@ from qpt.types_file import read_types
 
 CATALOG = "catalog"  # the name of a router that learns from the catalog
 _HEAD, _ROWS, _CARD = "head", "types.npy", "router.json"
-_VERSION = "catalog-1"  # of what is written; another needs a new index
+_VERSION = "catalog-2"  # of what is written; another needs a new index
 _LEAST_TYPES, _LEAST_EXAMPLES = 2, 10
 _SURE = 0.97  # probability of a type or parent from which products of others fall back
 _LIKELY = (0.5, 0.3)  # of one from which products are raised; the lower only where none reaches the higher
-_DERIVED_TRUST = 0.25  # what a type counts that was guessed from titles, of one that the shop gave; never filtered by
 _SHOWN = 5  # product types that a route tells
 _ALL = 0.95  # share of the typed products from which a type above them says nothing: choosing it would do nothing
-_FOUND = 0.5  # what the types of the products found count in what is told, of 1
+_FOUND = 0.5  # what the types of the products found count, of 1; the query's words count the rest
 _VOTERS = 15  # products found that have a vote, each the square of its score
 _SHARPER = 2.5  # two opinions averaged are less sure than both together may be; fitted on judged queries
 
 
 class _Card(msgspec.Struct, frozen=True):
-    """``router.json``. ``derived``: whether most products' types were guessed, and not given by the shop. ``off`` says
-    why there is no head; then it is the only file.
+    """``router.json``. ``derived``: whether most products' types were guessed, and nobody has looked at them. ``off``
+    says why there is no head; then it is the only file.
     """
 
     derived: bool
@@ -103,7 +103,8 @@ class CatalogRouter:
         sources = Counter(typing.source for typing in types.typings.values())
         typed = sources.total() - sources[""]
         given = sources["category"] + sources["correction"]
-        (directory / _CARD).write_bytes(msgspec.json.encode(_Card(derived=2 * given < typed)))
+        derived = self._types is None and 2 * given < typed  # a file of types is one that people have looked at
+        (directory / _CARD).write_bytes(msgspec.json.encode(_Card(derived=derived)))
         return f"{len(set(head.types) - {NO_TYPE})} product types; {typed} of {len(of_rows)} products have one"
 
     def open(self, directory: Path) -> TypeRouter:
@@ -123,8 +124,8 @@ class CatalogRouter:
 class TypeRouter:
     """A ``Router``: a head, and each row's type as a column of the head, int32 (n_products,), -1 for none.
 
-    ``derived`` types were guessed from titles: they count less, and nothing is filtered by them. Without a head, for a
-    catalog of one type, it never routes.
+    ``derived`` types were guessed from titles: they are told, and not acted on. Without a head, for a catalog of one
+    type, it never routes.
     """
 
     def __init__(self, head: LinearHead | None, of_rows: NDArray[np.int32], *, derived: bool) -> None:
@@ -132,8 +133,8 @@ class TypeRouter:
         if head is None:
             return
         self._hierarchy = Hierarchy(head.taxonomy, head.types)
-        places = {node: place for place, node in enumerate(self._hierarchy.nodes)}
-        chains = [[places[node] for node in (type_id, *head.taxonomy.above(type_id))] for type_id in head.types]
+        self._places = {node: place for place, node in enumerate(self._hierarchy.nodes)}
+        chains = [[self._places[node] for node in (type_id, *head.taxonomy.above(type_id))] for type_id in head.types]
         self._idle = self._idle_nodes(head, chains)
         chains = [[node for node in chain if not self._idle[node]] or chain[:1] for chain in chains]
         longest = max(map(len, chains))
@@ -155,29 +156,45 @@ class TypeRouter:
     def route(self, query: str, vector: NDArray[np.float32]) -> Routed:
         if self._head is None:
             return Routed((), "none", (), "the catalog has fewer than two product types")
-        likely = self._head.probabilities([query], vector[None], [""])
-        rolled = self._hierarchy.roll_up(likely)[0]
-        ranked = self._best(likely[0])
-        told_by = partial(self._told_by, likely[0])
+        likely = self._head.probabilities([query], vector[None], [""])[0]
+        return replace(self._routed(likely), seen=partial(self._seen, likely))
+
+    def _routed(self, likely: NDArray[np.floating[Any]]) -> Routed:
+        """The route for a distribution over the head's types."""
+        rolled = self._hierarchy.roll_up(likely[None])[0]
+        ranked = self._best(likely)
         telling = np.where(self._idle, np.float32(0.0), rolled)
         found = [self._hierarchy.choose(telling, least) for least in (_SURE, *_LIKELY)]
         best = next(filter(None, found), None)
         if best is None or best[0] == NO_TYPE:
             first = ranked[0]
             reason = f"no type is as probable as {_LIKELY[-1]:.0%}; the best is {first.name}, {first.probability:.0%}"
-            return Routed(ranked, "none", (), reason, told_by=told_by)
-        action: RouteAction = "filter" if found[0] and not self._derived else "boost"
+            return Routed(ranked, "none", (), reason)
+        if self._derived:
+            return Routed(ranked, "none", (), "product types that were guessed from titles are told, not acted on")
+        action: RouteAction = "filter" if found[0] else "boost"
         chosen = self._told(*best)
         # A row's fit is the mean over its type and the types above: a sure parent lifts all below it, a likely leaf
         # more than its siblings. A row without a type has none.
         by_type = rolled[self._chains].mean(axis=1)
-        by_type *= _DERIVED_TRUST if self._derived else 1.0
         fit = np.append(by_type, np.float32(0.0))[self._of_rows].astype(np.float32)
-        under = (self._chains == self._hierarchy.nodes.index(chosen.type_id)).any(axis=1)
+        under = (self._chains == self._places[chosen.type_id]).any(axis=1)
         inside = np.append(under, False)[self._of_rows] if action == "filter" else None
         reason = f"{chosen.name}, {chosen.probability:.0%}"
-        name_of = partial(self._name_of, likely[0], under, chosen.name)
-        return Routed(ranked, action, (chosen,), reason, fit, inside, name_of, told_by)
+        name_of = partial(self._name_of, likely, under, chosen.name)
+        return Routed(ranked, action, (chosen,), reason, fit, inside, name_of)
+
+    def _seen(self, likely: NDArray[np.floating[Any]], found: Candidates) -> Routed:
+        """The route for what is likely by the query and by the types of the best products found.
+
+        A linear pool, made sharper (Ranjan and Gneiting 2010, "Combining probability forecasts").
+        """
+        votes = np.zeros(len(likely) + 1)  # the last is of products without a column
+        np.add.at(votes, self._of_rows[found.rows[:_VOTERS]], np.maximum(found.scores[:_VOTERS], 0.0) ** 2)
+        if not votes[:-1].sum():
+            return self._routed(likely)
+        pooled = ((1 - _FOUND) * likely + _FOUND * votes[:-1] / votes[:-1].sum()) ** _SHARPER
+        return self._routed((pooled / pooled.sum()).astype(np.float32))
 
     def _name_of(self, likely: Matrix, under: NDArray[np.bool_], chosen: str, row: int) -> str:
         """The name of a row's own type where that is the likely one, or else of the chosen one above it."""
@@ -186,18 +203,6 @@ class TypeRouter:
         if column >= 0 and likely[column] >= _LIKELY[0] and self._head.types[column] != NO_TYPE:
             return self._head.taxonomy.name(self._head.types[column])
         return chosen if column >= 0 and under[column] else ""
-
-    def _told_by(self, likely: Matrix, found: Candidates) -> tuple[TypeProbability, ...]:
-        """The most probable types by the query and by the types of the best products found.
-
-        A linear pool, made sharper (Ranjan and Gneiting 2010, "Combining probability forecasts").
-        """
-        votes = np.zeros(len(likely) + 1)  # the last is of products without a column
-        np.add.at(votes, self._of_rows[found.rows[:_VOTERS]], np.maximum(found.scores[:_VOTERS], 0.0) ** 2)
-        if not votes[:-1].sum():
-            return self._best(likely)
-        pooled = ((1 - _FOUND) * likely + _FOUND * votes[:-1] / votes[:-1].sum()) ** _SHARPER
-        return self._best(pooled / pooled.sum())
 
     def _best(self, likely: NDArray[np.floating[Any]]) -> tuple[TypeProbability, ...]:
         assert self._head is not None

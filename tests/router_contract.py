@@ -92,17 +92,29 @@ class RouterContract:
         assert names[kind] in (KINDS[kind], "Home")
         assert {*names[:kind], *names[kind + 1 :]} <= {"", "Home"}
 
-    def test_what_was_found_has_a_say_in_what_is_told(self, subject: Any) -> None:
+    def test_what_was_found_has_a_say(self, subject: Any) -> None:
         routed = route(subject, ASKED[1])
-        if routed.told_by is None:
+        if routed.seen is None:
             return
         rows = np.arange(0, len(PRODUCTS), 4)
         scores = np.linspace(1, 0, len(rows), dtype=np.float32)
-        said = {kind: routed.told_by(Candidates(rows + kind, scores)) for kind in (0, 1)}
-        assert said[1][0].name == KINDS[1]
-        first = [{found.name: found.probability for found in said[kind]}.get(KINDS[0], 0.0) for kind in (0, 1)]
-        assert first[0] > first[1] + 0.3
-        assert sum(found.probability for found in said[0]) <= 1 + 1e-4
+        phones, fridges = (routed.seen(Candidates(rows + kind, scores)) for kind in (0, 1))
+        assert fridges.product_types[0].name == KINDS[1]
+        of_phones = [
+            {t.name: t.probability for t in said.product_types}.get(KINDS[0], 0.0) for said in (phones, fridges)
+        ]
+        assert of_phones[0] > of_phones[1] + 0.3
+        assert phones.fit is not None
+        assert fridges.fit is not None
+        assert phones.fit[0] > fridges.fit[0] + 0.1
+        for said in (phones, fridges):
+            assert sum(found.probability for found in said.product_types) <= 1 + 1e-4
+            assert said.seen is None
+
+    def test_nothing_found_changes_nothing(self, subject: Any) -> None:
+        routed = route(subject, ASKED[1])
+        if routed.seen is not None:
+            assert routed.seen(Candidates.empty()).product_types == routed.product_types
 
     def test_the_vector_is_left_as_it_is(self, subject: Any) -> None:
         given = vector(ASKED[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from engine.errors import IndexCorruptError
 from engine.product import Product
-from engine.types import RouteAction, Routed, TypeProbability
+from engine.types import Candidates, RouteAction, Routed, TypeProbability
 
 _WORDS = {"phone": "Phones", "fridge": "Refrigerators", "tv": "Televisions", "case": "Cases"}
 _ROWS = "rows.json"
@@ -61,3 +62,23 @@ class RuledRouter:
 
     def _named(self, wanted: str) -> Callable[[int], str]:
         return lambda row: wanted if self._of_rows[row] == wanted else ""
+
+
+class LookingRouter(RuledRouter):
+    """One that takes a query for another once it has seen what was found: for the first of ``then`` at its first look
+    in a search, and so on, as often as it may. ``found`` is what it has seen.
+    """
+
+    def __init__(self, *then: str, action: RouteAction = "filter") -> None:
+        super().__init__(action)
+        self.then = then
+        self.found: list[Candidates] = []
+
+    def route(self, query: str, vector: np.ndarray) -> Routed:
+        self.found = []
+        return replace(super().route(query, vector), seen=self._seen)
+
+    def _seen(self, found: Candidates) -> Routed:
+        self.found.append(found)
+        said = super().route(self.then[len(self.found) - 1], np.empty(0, np.float32))
+        return replace(said, seen=self._seen)

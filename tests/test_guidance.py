@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,14 @@ from engine.columns import Columns
 from engine.guidance import Guidance, guide
 from engine.types import Routed, Rows, TypeProbability
 from engine.understanding.constraints import Constraint
+from engine.understanding.names import find_names
 from engine.understanding.negation import Excluded
 from engine.understanding.understand import Understood
+from engine.understanding.words import tokens
 
 #: The numbers are tuned on judged queries; what is done with them is tested here with these.
 NUMBERS = {
-    "_BEHIND": 1.0, "_OUTSIDE": 0.3, "_EXCLUDED": 0.5, "_WITNESSES": 10, "_AGREEMENT": 0.2, "_LIKELY": 0.5,
-    "_NAMED": 0.5,
+    "_BEHIND": 1.0, "_OUTSIDE": 0.3, "_EXCLUDED": 0.5, "_NAMED_MODEL": 0.7, "_LIKELY": 0.5, "_NAMED": 0.5,
 }  # fmt: skip
 PRICES = [100.0, 500.0, None, 900.0, 300.0, None]
 COLORS = ["red", "red", "blue", "", "blue", "red"]
@@ -63,14 +65,26 @@ def routed(fit: Sequence[float], inside: Sequence[int] | None = None) -> Routed:
     return Routed((best,), "boost" if inside is None else "filter", (best,), "for a test", given, mask)
 
 
-def nothing(rows: Rows) -> np.ndarray:
-    raise AssertionError("nothing is excluded, so no text needs to be read")
+def unread(rows: Rows) -> Sequence[Product]:
+    raise AssertionError("nothing is excluded and no model named, so no product needs to be read")
+
+
+class Shelf:
+    """Products whose titles are to be read: ``titles`` by row, others are things. ``read`` are the rows that were."""
+
+    def __init__(self, **titles: str) -> None:
+        self.titles = {int(name.removeprefix("row")): title for name, title in titles.items()}
+        self.read: list[int] = []
+
+    def __call__(self, rows: Rows) -> Sequence[Product]:
+        self.read.extend(rows.tolist())
+        return [Product(product_id=str(row), title=self.titles.get(row, "thing")) for row in rows.tolist()]
 
 
 def guidance(columns: Columns, *constraints: Constraint, route: Routed | None = None, **config: float) -> Guidance:
     understood = Understood("x", "x", constraints=constraints)
     settings = SearchConfig(**{"constraint_weight": 0.1, "route_weight": 0.2, **config})  # type: ignore[arg-type]
-    return guide(understood, route, columns, settings, nothing)
+    return guide(understood, route, columns, settings, unread)
 
 
 def fused(*scores: float) -> Candidates:
@@ -84,7 +98,9 @@ RISING = fused(0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 class TestConstraints:
     def test_a_query_without_limits_asks_for_nothing(self, columns: Columns) -> None:
         found = guidance(columns)
-        assert (found.route, found.constraints, found.excludes, found.wanted) == (None, None, None, None)
+        assert (found.constraints, found.excludes, found.named, found.wanted) == (None, None, None, None)
+        assert not found.constrains
+        assert not found.prefers
 
     def test_what_fits_rises_what_says_otherwise_falls_behind_what_says_nothing_stays(self, columns: Columns) -> None:
         found = guidance(columns, limit(400))
@@ -141,65 +157,93 @@ class TestExclusion:
         return Understood("x", "x", excluded=(Excluded(("stand",), 0, 1, "x"),))
 
     def test_what_has_it_falls_but_not_behind_everything(self, columns: Columns) -> None:
-        found = guide(self.understood(), None, columns, SearchConfig(), lambda rows: rows == 5)
-        order = found.constrained(RISING, N).rows.tolist()
-        assert order == [4, 3, 5, 2, 1, 0]
+        found = guide(self.understood(), None, columns, SearchConfig(), Shelf(row5="thing with stand"))
+        assert found.constrains
+        assert found.constrained(RISING, N).rows.tolist() == [4, 3, 5, 2, 1, 0]
 
     def test_only_the_best_are_read(self, columns: Columns) -> None:
-        seen: list[int] = []
-
-        def excludes(rows: Rows) -> np.ndarray:
-            seen.extend(rows.tolist())
-            return np.ones(len(rows), np.bool_)
-
-        guide(self.understood(), None, columns, SearchConfig(), excludes).constrained(RISING, 3)
-        assert seen == [5, 4, 3]
+        shelf = Shelf(row5="stand", row4="stand", row3="stand")
+        guide(self.understood(), None, columns, SearchConfig(), shelf).constrained(RISING, 3)
+        assert shelf.read == [5, 4, 3]
 
     def test_the_best_after_limits_are_read(self, columns: Columns) -> None:
-        seen: list[int] = []
-
-        def excludes(rows: Rows) -> np.ndarray:
-            seen.extend(rows.tolist())
-            return np.zeros(len(rows), np.bool_)
-
+        shelf = Shelf()
         understood = Understood("x", "x", (), (), (limit(400),), self.understood().excluded)
-        guide(understood, None, columns, SearchConfig(), excludes).constrained(RISING, 2)
-        assert seen == [5, 4]
+        guide(understood, None, columns, SearchConfig(), shelf).constrained(RISING, 2)
+        assert shelf.read == [5, 4]
+
+
+class TestNames:
+    def guided(self, columns: Columns, query: str, shelf: Shelf) -> Guidance:
+        return guide(Understood(query, query, names=find_names(tokens(query))), None, columns, SearchConfig(), shelf)
+
+    def test_titles_that_have_a_name_rise(self, columns: Columns) -> None:
+        shelf = Shelf(row1="S23 Ultra", row4="S23 is not as large as the Ultra")
+        found = self.guided(columns, "s23 ultra", shelf)
+        assert found.constrains
+        ranked = found.constrained(RISING, N)
+        assert ranked.rows.tolist() == [5, 1, 4, 3, 2, 0]
+        assert ranked.scores.tolist() == pytest.approx([1.0, 0.9, 0.8, 0.6, 0.4, 0.0])
+
+    def test_of_two_names_each_counts_half(self, columns: Columns) -> None:
+        found = self.guided(columns, "tab s9 ultra", Shelf(row0="Tab S9", row1="Tab S9 Ultra"))
+        ranked = found.constrained(fused(0, 0, 0, 0, 0, 0), N)
+        assert ranked.rows.tolist()[:3] == [1, 0, 2]
+        assert ranked.scores.tolist()[:3] == pytest.approx([0.7, 0.35, 0.0])
+
+    def test_only_the_best_are_read(self, columns: Columns) -> None:
+        shelf = Shelf(row0="S23 Ultra")
+        found = self.guided(columns, "s23 ultra", shelf)
+        assert found.constrained(RISING, 3).rows.tolist() == RISING.rows.tolist()
+        assert shelf.read == [5, 4, 3]
 
 
 class TestRoute:
     FIT = (0.9, 0.9, 0.5, 0.1, 0.1, 0.0)
 
+    def added(self, found: Guidance) -> list[float]:
+        """What each row gains."""
+        ranked = found.preferred(RISING)
+        return (ranked.scores - RISING.scores[N - 1 - ranked.rows])[np.argsort(ranked.rows)].tolist()
+
     def test_a_filter_raises_what_is_inside_over_what_is_not(self, columns: Columns) -> None:
         found = guidance(columns, route=routed((0.9,) * N, inside=[0, 2, 4]), route_weight=0.0)
-        assert found.route is not None
-        inside, outside = found.route[::2], found.route[1::2]
-        assert set(inside.tolist()) == {0.0}
-        assert set(outside.tolist()) == {np.float32(-0.3)}
-        assert found.routed(RISING).rows.tolist()[0] == 4
+        assert self.added(found) == pytest.approx([0.0, -0.3] * 3, abs=1e-6)
+        assert found.preferred(RISING).rows.tolist()[0] == 4
 
     def test_a_boost_adds_by_probability(self, columns: Columns) -> None:
         found = guidance(columns, route=routed(self.FIT), route_weight=0.6)
-        assert found.route is not None
-        np.testing.assert_allclose(found.route, 0.6 * np.array(self.FIT), rtol=1e-6)
-        assert found.routed(RISING).rows.tolist() == [5, 4, 1, 2, 3, 0]
+        assert self.added(found) == pytest.approx([0.6 * fit for fit in self.FIT], abs=1e-6)
+        assert found.preferred(RISING).rows.tolist() == [5, 4, 1, 2, 3, 0]
 
     def test_without_an_action_nothing_is_asked(self, columns: Columns) -> None:
-        said = Routed((), "none", (), "unsure")
-        assert guidance(columns, route=said).route is None
+        found = guidance(columns, route=Routed((), "none", (), "unsure"))
+        assert not found.prefers
+        assert found.wanted is None
 
     def test_what_is_looked_for_fits_type_and_limits(self, columns: Columns) -> None:
         found = guidance(columns, limit(400), route=routed(self.FIT))
         assert found.wanted is not None
         assert np.flatnonzero(found.wanted).tolist() == [0]
 
-    def test_a_route_needs_the_agreement_of_some_of_the_best(self, columns: Columns) -> None:
-        fit = np.zeros(60, np.float32)
-        fit[[1, 3, 50]] = 0.9
-        best, all_of_them = np.arange(60, dtype=np.int64), np.linspace(1, 0, 60, dtype=np.float32)
-        likely = fit > 0.5
-        assert Guidance(fit, likely).agreed(Candidates(best, all_of_them))
-        assert not Guidance(fit, likely).agreed(Candidates(best[4:], all_of_them[4:]))
+    def test_what_is_found_makes_another_route(self, columns: Columns) -> None:
+        looked: list[Candidates] = []
+
+        def seen(found: Candidates) -> Routed:
+            looked.append(found)
+            return routed(self.FIT)
+
+        before = guidance(columns, route=replace(routed(self.FIT[::-1]), seen=seen), route_weight=0.6)
+        after = before.seen(RISING)
+        assert looked == [RISING]
+        assert self.added(after) == pytest.approx([0.6 * fit for fit in self.FIT], abs=1e-6)
+        assert after.wanted is before.wanted
+        assert before.seen(Candidates.empty()) is before
+
+    @pytest.mark.parametrize("route", [None, routed(FIT)])
+    def test_a_router_that_does_not_look_says_the_same(self, columns: Columns, route: Routed | None) -> None:
+        found = guidance(columns, route=route)
+        assert found.seen(RISING) is found
 
     @settings(max_examples=100, deadline=None)
     @given(
@@ -209,7 +253,7 @@ class TestRoute:
     def test_any_route_is_a_permutation_that_keeps_the_order_of_rows_of_equal_fit(self, columns, scores, fit) -> None:
         fit = [fit[0]] * 3 + fit[3:]
         ranking = fused(*scores)
-        ranked = guidance(columns, route=routed(fit)).routed(ranking)
+        ranked = guidance(columns, route=routed(fit)).preferred(ranking)
         assert sorted(ranked.rows.tolist()) == list(range(N))
         assert (np.diff(ranked.scores) <= 0).all()
         before, after = ([row for row in found.rows.tolist() if row < 3] for found in (ranking, ranked))

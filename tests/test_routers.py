@@ -21,13 +21,15 @@ from engine import (
 )
 from engine.builder import build_index
 from engine.storage.manifest import current_version, read_manifest
+from engine.types import Candidates, Routed
 from qpt.linear_head import LinearHead
 from qpt.product_types import Corrections, derive
 from qpt.router import CatalogRouter, TypeRouter
 from qpt.types_file import write_types
 from tests.conftest import synthetic_products
-from tests.router_contract import ASKED, ENCODER, PRODUCTS, RouterContract, route
+from tests.router_contract import ENCODER, PRODUCTS, RouterContract, route
 from tests.routers import RuledRouter
+from tests.test_product_types import shop
 from tests.test_route import kinds, stage
 
 
@@ -56,6 +58,12 @@ class TestTypesFileRouter(RouterContract):
         path = tmp_path_factory.mktemp("types") / "types.tsv"
         write_types(path, derive(PRODUCTS), PRODUCTS)
         return CatalogRouter.named(str(path))
+
+
+def look(router: Any, query: str, found: Candidates) -> Routed:
+    seen = route(router, query).seen
+    assert seen is not None
+    return seen(found)
 
 
 class TestRuledRouter(RouterContract):
@@ -147,15 +155,44 @@ class TestIndex:
                 assert "is of the type Single Door" not in sku.reason
         assert any("is of the type Double Door" in sku.reason for sku in skus)
 
-    def test_derived_types_are_reasons_too(self, tmp_path: Path) -> None:
-        """They lift less, but what a product is does not depend on that."""
+    @pytest.mark.parametrize("looked_at", [False, True])
+    def test_types_that_were_guessed_are_told_and_those_somebody_looked_at_are_acted_on(
+        self, tmp_path: Path, looked_at: bool
+    ) -> None:
+        products = shop()
+        types = derive(products)
+        assert {typing.source for typing in types.typings.values()} == {"title", ""}
+        write_types(tmp_path / "types.tsv", types, products)
+        config = EngineConfig(index=IndexConfig(router=str(tmp_path / "types.tsv") if looked_at else "catalog"))
+        build_index(products, tmp_path / "own", config, encoder=ENCODER)
+        result = self.open(tmp_path / "own").search("wireless router", 20)
+        off = self.open(tmp_path / "own", config=SearchConfig(route_weight=0.0)).search("wireless router", 20)
+        route = result.route
+        assert route is not None
+        assert route.product_types[0].name == "wireless router"
+        assert route.product_types[0].probability > 0.9
+        if looked_at:
+            assert (route.action, route.chosen[0].name) == ("filter", "wireless router")
+            assert "is of the type wireless router" in route.skus[0].reason
+        else:
+            assert (route.action, route.chosen) == ("none", ())
+            assert route.reason == "product types that were guessed from titles are told, not acted on"
+            assert [hit.product for hit in result.hits] == [hit.product for hit in off.hits]
+        assert (stage(result, "prefer") is not None) == looked_at
+
+    def test_what_was_found_decides_what_is_done(self, tmp_path: Path) -> None:
+        """A query that says little has the type of what it finds, and one that is sure of a type may become less so."""
         CatalogRouter().build(tmp_path, PRODUCTS, ENCODER.encode_products(PRODUCTS), ENCODER)
-        given = CatalogRouter().open(tmp_path)
-        derived = TypeRouter(given._head, given._of_rows, derived=True)
-        for query in ASKED:
-            names = [[route(router, query).name_of(row) for row in range(8)] for router in (given, derived)]
-            assert names[0] == names[1]
-            assert any(names[0])
+        router, fridges = CatalogRouter().open(tmp_path), np.arange(1, len(PRODUCTS), 4)
+        all_kinds = Candidates(np.arange(len(PRODUCTS)), np.ones(len(PRODUCTS), np.float32))
+        best = Candidates(fridges, np.linspace(1, 0, len(fridges), dtype=np.float32))
+        said = [route(router, "globex"), look(router, "globex", all_kinds), look(router, "globex", best)]
+        assert [found.chosen[0].name for found in said] == ["Televisions", "Televisions", "Refrigerators"]
+        assert [said[2].name_of(row) for row in range(4)] == ["", "Refrigerators", "", ""]
+        assert said[2].fit is not None
+        assert said[2].fit[1] > said[2].fit[[0, 2, 3]].max()
+        assert route(router, "phone fridge tv case").action == "filter"
+        assert look(router, "phone fridge tv case", best).action == "boost"
 
     def test_one_type_is_no_choice(self, tmp_path: Path) -> None:
         products = [p for p in synthetic_products(40) if p.category[-1] == "Phones"]

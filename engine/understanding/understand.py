@@ -1,4 +1,4 @@
-"""Understanding a query: spelling, negation, constraints, synonyms, in that order, each of which can be left out.
+"""Understanding a query: spelling, negation, constraints, names, synonyms, in that order; each can be left out.
 
 Nothing here takes the shopper's words away: ``Understood.query`` is what was typed, and is to be searched whatever else
 is. Every step says in words what it did.
@@ -7,18 +7,19 @@ is. Every step says in words what it did.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from engine.errors import ConfigError
 from engine.understanding.constraints import Constraint, parse
 from engine.understanding.facts import CatalogFacts
+from engine.understanding.names import ModelName, find_names
 from engine.understanding.negation import Excluded, find_excluded
 from engine.understanding.spelling import Change, SpellingModel
 from engine.understanding.synonyms import Expansion, Synonyms
 from engine.understanding.words import tokens
 
-Step = Literal["spelling", "negation", "constraints", "synonyms"]
+Step = Literal["spelling", "negation", "constraints", "names", "synonyms"]
 STEPS: tuple[Step, ...] = get_args(Step)
 
 
@@ -35,7 +36,7 @@ class Understood:
     """What a query says.
 
     ``query`` is what was typed and ``corrected`` how it was probably meant; the spans of ``changes`` are places in
-    ``query``, those of ``constraints`` and ``excluded`` places in ``corrected``. ``words`` are the words of
+    ``query``, those of ``constraints``, ``excluded`` and ``names`` places in ``corrected``. ``words`` are the words of
     ``corrected``, lower case, and ``synonyms`` speak of places in them.
     """
 
@@ -45,6 +46,7 @@ class Understood:
     changes: tuple[Change, ...] = ()
     constraints: tuple[Constraint, ...] = ()
     excluded: tuple[Excluded, ...] = ()
+    names: tuple[ModelName, ...] = ()
     synonyms: tuple[Expansion, ...] = ()
     notes: tuple[Note, ...] = ()
 
@@ -76,16 +78,20 @@ class QueryUnderstanding:
         constraints = parse(text, self._facts, taken) if self._facts else ()
         found = tokens(text)
         words = tuple(token.text for token in found)
-        # What is excluded must not come back as what means the same; no rule has an empty word.
-        asked = ["" if any(start <= token.start < end for start, end in taken) else token.text for token in found]
-        synonyms = tuple(self._synonyms.expand(asked)) if self._synonyms else ()
-        notes = tuple(_notes(changes, constraints, excluded, synonyms, words))
-        return Understood(query, text, words, changes, constraints, excluded, synonyms, notes)
+        # What is excluded must not come back as what is asked for; no name and no rule has an empty word.
+        asked = [
+            replace(token, text="") if any(start <= token.start < end for start, end in taken) else token
+            for token in found
+        ]
+        names = find_names(asked) if "names" in self.steps else ()
+        synonyms = tuple(self._synonyms.expand([token.text for token in asked])) if self._synonyms else ()
+        notes = tuple(_notes(changes, constraints, excluded, names, synonyms, words))
+        return Understood(query, text, words, changes, constraints, excluded, names, synonyms, notes)
 
 
 def _notes(
     changes: Sequence[Change], constraints: Sequence[Constraint], excluded: Sequence[Excluded],
-    synonyms: Sequence[Expansion], words: Sequence[str],
+    names: Sequence[ModelName], synonyms: Sequence[Expansion], words: Sequence[str],
 ) -> Iterable[Note]:  # fmt: skip
     for change in changes:
         yield Note("spelling", f"{change.original} → {change.replacement} ({change.reason})")
@@ -93,6 +99,8 @@ def _notes(
         yield Note("negation", f"{phrase.text} → not {' '.join(phrase.words)}")
     for constraint in constraints:
         yield Note("constraints", f"{constraint.text} → {constraint.reason}{'' if constraint.sure else ' (perhaps)'}")
+    for name in names:
+        yield Note("names", f"{name.text} → a model's name")
     for expansion in synonyms:
         also = ", ".join(" ".join(phrase) for phrase in expansion.replacements)
         yield Note("synonyms", f"{' '.join(words[expansion.start : expansion.end])} → also {also}")
