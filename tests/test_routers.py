@@ -227,7 +227,7 @@ class TestIndex:
         assert result.route.nearest == ""
 
     def test_another_router_is_refused(self, own: Path) -> None:
-        with pytest.raises(IndexMismatchError, match="router 'catalog-1', this engine has 'ruled'"):
+        with pytest.raises(IndexMismatchError, match="router 'catalog-2', this engine has 'ruled'"):
             self.open(own, router=RuledRouter())
         self.edit(own, router="catalog-0")
         with pytest.raises(IndexMismatchError, match="router 'catalog-0'"):
