@@ -22,6 +22,7 @@ from engine.errors import ConfigError, ModelError
 from ranking.cross_encoder import CrossEncoderModel
 from tests.conftest import synthetic_products
 from tests.training_sets import settings, write_base, write_set
+from training.base_models import find_base
 from training.checkpoint import Evaluation, read_evaluations
 from training.compare import compare_losses
 from training.config import RerankerConfig, TeacherSettings
@@ -93,6 +94,12 @@ def test_the_best_model_can_be_exported_and_served(done: Outcome, tmp_path: Path
     card = CrossEncoderModel(tmp_path / "served").card
     assert (card.name, card.query_tokens, card.product_tokens) == ("tiny", 8, 24)
     assert card.scale > 0
+
+
+def test_a_model_that_was_trained_further_says_what_it_began_from(done: Outcome, base: Path) -> None:
+    origin = find_base(str(done.directory / "best")).origin
+    assert origin == f"the local model {base.name}, by way of the run {done.directory.name}"
+    assert find_base(str(base)).origin == f"the local model {base.name}"
 
 
 def test_a_killed_run_goes_on_to_the_same_weights(base: Path, data: Path, tmp_path: Path) -> None:
