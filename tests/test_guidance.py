@@ -175,7 +175,9 @@ class TestExclusion:
 
 class TestNames:
     def guided(self, columns: Columns, query: str, shelf: Shelf) -> Guidance:
-        return guide(Understood(query, query, names=find_names(tokens(query))), None, columns, SearchConfig(), shelf)
+        return guide(
+            Understood(query, query, names=find_names(query, tokens(query))), None, columns, SearchConfig(), shelf
+        )
 
     def test_titles_that_have_a_name_rise(self, columns: Columns) -> None:
         shelf = Shelf(row1="S23 Ultra", row4="S23 is not as large as the Ultra")

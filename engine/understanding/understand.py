@@ -83,7 +83,7 @@ class QueryUnderstanding:
             replace(token, text="") if any(start <= token.start < end for start, end in taken) else token
             for token in found
         ]
-        names = find_names(asked) if "names" in self.steps else ()
+        names = find_names(text, asked) if "names" in self.steps else ()
         synonyms = tuple(self._synonyms.expand([token.text for token in asked])) if self._synonyms else ()
         notes = tuple(_notes(changes, constraints, excluded, names, synonyms, words))
         return Understood(query, text, words, changes, constraints, excluded, names, synonyms, notes)
