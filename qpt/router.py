@@ -1,7 +1,8 @@
 """The router: from a query's product types to what a search does about them, and to the rows that are of these types.
 
 ``CatalogRouter`` learns a linear head from the catalog alone when an index is built. The configuration may name a file
-of types that people corrected instead, or the directory of a head that was fitted on a shop's own queries.
+of types that people corrected instead, or the directory of a head that was fitted, or a transformer that was trained,
+on a shop's own queries.
 """
 
 from __future__ import annotations
@@ -28,7 +29,11 @@ from qpt.linear_head import LinearHead
 from qpt.product_types import NO_TYPE, ProductTypes, derive
 from qpt.softmax import Matrix
 from qpt.taxonomy import TypeNode, from_product_types
+from qpt.transformer_head import CARD as TRANSFORMER_CARD
+from qpt.transformer_head import TransformerHead
 from qpt.types_file import read_types
+
+Head = LinearHead | TransformerHead
 
 CATALOG = "catalog"  # the name of a router that learns from the catalog
 _HEAD, _ROWS, _CARD = "head", "types.npy", "router.json"
@@ -57,19 +62,19 @@ class CatalogRouter:
     types are derived. An index holds all that it needs of either.
     """
 
-    def __init__(self, head: LinearHead | None = None, types: ProductTypes | None = None) -> None:
+    def __init__(self, head: Head | None = None, types: ProductTypes | None = None) -> None:
         self._head, self._types = head, types
 
     @classmethod
     def named(cls, name: str) -> CatalogRouter:
         """One that learns from the catalog where ``name`` is ``catalog``; with the types of the file ``name``, which
-        people corrected; or with the head in the directory ``name``.
+        people corrected; or with the head or the transformer in the directory ``name``.
 
         Raises CatalogError, ConfigError or ModelError.
         """
         if name == CATALOG:
             return cls()
-        return cls(types=read_types(name)) if Path(name).is_file() else cls(LinearHead.load(name))
+        return cls(types=read_types(name)) if Path(name).is_file() else cls(_head_in(Path(name)))
 
     @staticmethod
     def lasting(name: str) -> str:
@@ -89,7 +94,7 @@ class CatalogRouter:
             off = "the catalog has fewer than two product types"
             (directory / _CARD).write_bytes(msgspec.json.encode(_Card(derived=True, off=off)))
             return f"off: {off}; give its products a category"
-        if head.encoder_fingerprint != encoder.fingerprint:
+        if isinstance(head, LinearHead) and head.encoder_fingerprint != encoder.fingerprint:
             raise ModelError(
                 f"the router takes vectors of {head.encoder_fingerprint}, the index's encoder is {encoder.fingerprint};"
                 " fit it anew with this encoder"
@@ -113,7 +118,7 @@ class CatalogRouter:
             if card.off:
                 return TypeRouter(None, np.empty(0, np.int32), derived=True)
             rows = np.load(directory / _ROWS, allow_pickle=False)
-            head = LinearHead.load(directory / _HEAD)
+            head = _head_in(directory / _HEAD)
             if rows.dtype != np.int32 or rows.ndim != 1 or not -1 <= rows.min() <= rows.max() < len(head.types):
                 raise ValueError(f"{_ROWS} does not hold a column of the head, or -1, for each product")
             return TypeRouter(head, rows, derived=card.derived)
@@ -128,7 +133,7 @@ class TypeRouter:
     type, it never routes.
     """
 
-    def __init__(self, head: LinearHead | None, of_rows: NDArray[np.int32], *, derived: bool) -> None:
+    def __init__(self, head: Head | None, of_rows: NDArray[np.int32], *, derived: bool) -> None:
         self._head, self._of_rows, self._derived = head, of_rows, derived
         if head is None:
             return
@@ -141,7 +146,7 @@ class TypeRouter:
         # A chain shorter than the longest repeats its root, whose share stands for the levels it lacks.
         self._chains = np.array([chain + [chain[-1]] * (longest - len(chain)) for chain in chains])
 
-    def _idle_nodes(self, head: LinearHead, chains: Sequence[Sequence[int]]) -> NDArray[np.bool_]:
+    def _idle_nodes(self, head: Head, chains: Sequence[Sequence[int]]) -> NDArray[np.bool_]:
         """Bool (nodes,): which lie above nearly all typed products, so that to choose them would be to choose nothing.
 
         A catalog may have all its categories under "Shop".
@@ -212,6 +217,11 @@ class TypeRouter:
     def _told(self, type_id: str, probability: float) -> TypeProbability:
         assert self._head is not None
         return TypeProbability(type_id, self._head.taxonomy.name(type_id), float(probability))
+
+
+def _head_in(directory: Path) -> Head:
+    """The head in a directory, of whichever kind. Raises ModelError."""
+    return TransformerHead(directory) if (directory / TRANSFORMER_CARD).exists() else LinearHead.load(directory)
 
 
 def _type_of(types: ProductTypes, product_id: str) -> str:

@@ -6,6 +6,7 @@ of the others, ``model.onnx`` and ``tokenizer.json``.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -70,6 +71,7 @@ class TransformerHead:
     def __init__(self, directory: str | Path) -> None:
         files = ModelFiles(CLASSIFIERS, Path(directory))
         self.card = card = files.card
+        self._directory = files.directory
         path = files.directory / CARD
         try:
             self.taxonomy = card.taxonomy
@@ -100,6 +102,13 @@ class TransformerHead:
     def encoder_fingerprint(self) -> str:
         """The reader's: there is no encoder whose vectors it takes."""
         return self.reader.fingerprint
+
+    def save(self, directory: str | Path) -> None:
+        """Copies its files to a directory; the card comes last, so that one without is not whole."""
+        folder = Path(directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in (MODEL, TOKENIZER, CARD):
+            shutil.copyfile(self._directory / name, folder / name)
 
     def probabilities(self, queries: Sequence[str], vectors: Embeddings, locales: Sequence[str]) -> Matrix:
         """Float32 (n, types), each query by itself, so that none depends on others.

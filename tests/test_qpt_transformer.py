@@ -6,7 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -40,10 +40,11 @@ def directory(tmp_path: Path) -> Path:
     return write_head(tmp_path / "head")
 
 
-def write_head(directory: Path, **card: Any) -> Path:
+def write_head(directory: Path, says: Mapping[str, tuple[int, ...]] = SAYS, **card: Any) -> Path:
     """A classifier whose logits are the sum of what its tokens say."""
     directory.mkdir()
-    words = [word for word in SAYS if "-" not in word]
+    words = [word for word in says if "-" not in word]
+    nothing = (0,) * len(next(iter(says.values())))
     tokenizer = Tokenizer(
         models.WordLevel({word: place for place, word in enumerate([*SPECIAL, *words])}, unk_token="[UNK]")
     )
@@ -51,7 +52,7 @@ def write_head(directory: Path, **card: Any) -> Path:
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     tokenizer.save(str(directory / "tokenizer.json"))
-    onnx.save(model(np.array([*[(0, 0, 0)] * len(SPECIAL), *SAYS.values()], np.float32)), str(directory / "model.onnx"))
+    onnx.save(model(np.array([*[nothing] * len(SPECIAL), *says.values()], np.float32)), str(directory / "model.onnx"))
     seal(directory, **card)
     return directory
 
@@ -102,6 +103,14 @@ def test_probabilities_are_the_models_at_the_temperature(directory: Path) -> Non
     assert head.types == tuple(TYPES)
     np.testing.assert_allclose(head.logits(["phone", "torch"], ["", "en-GB"]), [[4, 0, 0], [1, 0, 3]])
     assert head.probabilities([], np.zeros((0, 0), np.float32), []).shape == (0, 3)
+
+
+def test_what_is_saved_answers_the_same(directory: Path, tmp_path: Path) -> None:
+    TransformerHead(directory).save(tmp_path / "kept" / "head")
+    for path in directory.iterdir():
+        path.unlink()
+    kept = TransformerHead(tmp_path / "kept" / "head")
+    np.testing.assert_allclose(kept.logits(["phone"], [""]), [[4, 0, 0]])
 
 
 def test_a_locale_is_read_and_an_unknown_one_is_not(directory: Path) -> None:

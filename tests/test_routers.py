@@ -25,11 +25,13 @@ from engine.types import Candidates, Routed
 from qpt.linear_head import LinearHead
 from qpt.product_types import Corrections, derive
 from qpt.router import CatalogRouter, TypeRouter
+from qpt.taxonomy import from_product_types
 from qpt.types_file import write_types
 from tests.conftest import synthetic_products
-from tests.router_contract import ENCODER, PRODUCTS, RouterContract, route
+from tests.router_contract import ENCODER, KINDS, PRODUCTS, RouterContract, route
 from tests.routers import RuledRouter
 from tests.test_product_types import shop
+from tests.test_qpt_transformer import write_head
 from tests.test_route import kinds, stage
 
 
@@ -48,6 +50,20 @@ class TestTrainedRouter(RouterContract):
         CatalogRouter().build(built, PRODUCTS, ENCODER.encode_products(PRODUCTS), ENCODER)
         directory = tmp_path_factory.mktemp("trained")
         LinearHead.load(built / "head").save(directory)
+        return CatalogRouter.named(str(directory))
+
+
+class TestTransformerRouter(RouterContract):
+    """What ``aisle train types`` makes, of the catalog's types; the index keeps a copy of it."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def model(cls, tmp_path_factory: pytest.TempPathFactory) -> CatalogRouter:
+        taxonomy = from_product_types(derive(PRODUCTS))
+        types = [next(node.type_id for node in taxonomy.nodes.values() if node.names[""] == kind) for kind in KINDS]
+        says = {"phone": (4, 0, 0, 0), "fridge": (0, 4, 0, 0), "tv": (0, 0, 4, 0), "case": (0, 0, 0, 8)}
+        directory = tmp_path_factory.mktemp("transformer") / "head"
+        write_head(directory, says, types=types, nodes=list(taxonomy.nodes.values()), locales={})
         return CatalogRouter.named(str(directory))
 
 
