@@ -22,7 +22,7 @@ from engine.model_files import MODEL, TOKENIZER
 from engine.product import Product
 from engine.types import Rows, Scores
 from ranking.card import RerankerCard
-from ranking.cross_encoder import RERANKERS, CrossEncoder, CrossEncoderModel, batches_of
+from ranking.cross_encoder import RERANKERS, UNHURRIED, CrossEncoder, CrossEncoderModel, batches_of
 from training.onnx_files import without_progress_bars
 
 #: Scores the rows, for one query that it has not met.
@@ -81,7 +81,7 @@ class Aisle:
             began = time.perf_counter()
             start = served.start(query)
             tokenised = time.perf_counter()
-            places = list(batches_of(products.tokens[rows] + len(start) + 1, 1))
+            places = list(batches_of(products.tokens[rows] + len(start) + 1, 1, UNHURRIED))
             inputs = [served.inputs(start, rows[batch]) for batch in places]
             copied = time.perf_counter()
             probabilities = [served.probabilities(*batch) for batch in inputs]

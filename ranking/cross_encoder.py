@@ -33,7 +33,9 @@ RERANKERS = ModelKind(
     f"or name a directory with {CARD}, {MODEL} and {TOKENIZER}",
 )  # fmt: skip
 
-_BATCH = 4  # candidates: 8 cost 3% less each, but a batch is what a deadline can lose
+# Candidates in a batch: with a deadline, which can lose a batch, and without one. Small ones take two threads a sixth
+# more time.
+_BATCH, UNHURRIED = 4, 16
 _LEAST_AT_ONCE = 4  # batches sorted by length together: fewer fill up more, more begin with worse candidates
 _WARM_UPS = 3
 _CACHED = 100_000  # scores, about 10 MB
@@ -153,7 +155,7 @@ class CrossEncoder:
         now, cost = time.perf_counter(), self._pace.cautious / self._threads
         before = np.cumsum(lengths) - lengths
         batches = {}
-        for batch in batches_of(lengths, self._threads):
+        for batch in batches_of(lengths, self._threads, UNHURRIED if deadline is None else _BATCH):
             job = partial(self._score_batch, start, rows[places[batch]], deadline)
             batches[self._pool.submit(now + cost * float(before[batch].min()), job)] = places[batch]
         return batches
@@ -220,12 +222,17 @@ def _encode(tokenizer: Tokenizer, query: str) -> Encoding:
     return tokenizer.encode(query[:MAX_CHARACTERS], add_special_tokens=False)
 
 
-def batches_of(lengths: NDArray[np.int64], threads: int) -> Iterator[NDArray[np.int64]]:
-    """Places in batches of like length, as many at a time as keep all threads busy, the best placed first."""
-    at_once = _BATCH * max(threads, _LEAST_AT_ONCE)
+def batches_of(lengths: NDArray[np.int64], threads: int, size: int) -> Iterator[NDArray[np.int64]]:
+    """Places in batches of like length, at most ``size`` in one, as many at a time as keep all threads busy, the best
+    placed first.
+    """
+    at_once = size * max(threads, _LEAST_AT_ONCE)
     for group in np.array_split(np.arange(len(lengths)), -(-len(lengths) // at_once) or 1):
         by_length = group[np.argsort(lengths[group], kind="stable")]
-        if n_batches := min(len(group), threads * -(-len(group) // (threads * _BATCH))):
+        rounds = -(-len(group) // (threads * size))
+        if rounds == 1 and len(group) >= 2 * threads * _BATCH:
+            rounds = 2  # or the thread that got the short ones would wait for the other
+        if n_batches := min(len(group), threads * rounds):
             yield from np.array_split(by_length, n_batches)
 
 

@@ -21,7 +21,7 @@ from engine.product import Product
 from engine.text import encoded_text
 from ranking.cache import ScoreCache
 from ranking.card import CARD
-from ranking.cross_encoder import CrossEncoder, CrossEncoderModel
+from ranking.cross_encoder import UNHURRIED, CrossEncoder, CrossEncoderModel, batches_of
 from ranking.pool import FairPool
 from ranking.tokens import TokenStore
 from tests.conftest import synthetic_products
@@ -330,3 +330,14 @@ class TestModelDirectories:
         model.session = SlowSession(model.session, broken=True)
         with pytest.raises(ModelError, match=r"words cannot score.*the model is gone"):
             model.open(store, 1)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(1, 75), max_size=120), st.integers(1, 4), st.sampled_from([4, UNHURRIED]))
+def test_batches_hold_every_place_once_and_keep_all_threads_busy(lengths: list[int], threads: int, size: int) -> None:
+    batches = list(batches_of(np.array(lengths, np.int64), threads, size))
+    assert sorted(place for batch in batches for place in batch.tolist()) == list(range(len(lengths)))
+    assert all(1 <= len(batch) <= size for batch in batches)
+    assert len(batches) >= min(len(lengths), threads)
+    if size == UNHURRIED and len(lengths) >= 8 * threads:
+        assert len(batches) >= 2 * threads  # a thread that is done early has another to take
