@@ -150,7 +150,9 @@ _UNTYPED = Typing(None, 0.0, "")
 
 
 def _path(product: Product) -> tuple[str, ...]:
-    return tuple(filter(None, (" ".join(part.split()) for part in product.category)))
+    """Levels without a name, and those that feeds call ``-``, which here stands for no type, are none."""
+    parts = (" ".join(part.split()) for part in product.category)
+    return tuple(part for part in parts if part not in ("", NO_TYPE))
 
 
 def _path_types(paths: Sequence[tuple[str, ...]]) -> Iterator[tuple[str, ProductType]]:

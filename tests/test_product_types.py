@@ -197,6 +197,13 @@ def test_any_text_is_typed_written_and_read_back(
     assert read_types(path).fingerprint == types.fingerprint
 
 
+def test_a_level_called_by_a_dash_is_none() -> None:
+    paths = [("-", "Phones"), ("Mobiles", "-"), ("-",)]
+    types = derive([Product(product_id=str(i), title="thing", category=path) for i, path in enumerate(paths)])
+    assert set(types.types) == {"Phones", "Mobiles"}
+    assert [typing.type_id for typing in types.typings.values()] == ["Phones", "Mobiles", None]
+
+
 DERIVED = derive(synthetic_products(4))
 IDS = st.sampled_from(
     ["Mobiles", "Mobiles > Phones", "Home", "Home > Televisions", "Home > Refrigerators", "New > One"]
