@@ -16,6 +16,7 @@ from engine.storage.products import ProductStore
 SAMPLE = Path(__file__).parent / "sample" / "corpus.jsonl"
 DEFAULT_INDEX = Path("demo-index")
 QUERIES = (
+    "S23 Ultra",
     "samsung big fridge double door",
     "AC with inverter and 5 star rating",
     "samzung fridge",
