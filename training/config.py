@@ -22,7 +22,7 @@ class ModelSettings(EncoderSettings, frozen=True, kw_only=True):
     product_tokens: int = 64
     heads: int = 0
     neurons: int = 0
-    activation: Literal["", "relu", "gelu"] = ""
+    activation: Literal["", "relu"] = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -28,6 +28,7 @@ from training.config import ModelSettings
 from training.metrics import Scores
 from training.onnx_files import first_line, without_progress_bars
 from training.pairs import Ids
+from training.prune import layers_of
 from training.settings import EncoderSettings
 
 # oneDNN compiles a kernel per shape and keeps it; with sizes rounded up there are few.
@@ -194,19 +195,18 @@ def quietly() -> Iterator[None]:
 
 
 def _keep_layers(model: Any, layers: Sequence[int], name: str) -> None:
-    encoder: Any = getattr(model.base_model, "encoder", None)
-    there = getattr(encoder, "layer", None)
-    if there is None:
+    there = layers_of(model)
+    if not there:
         raise ConfigError(f"model.layers cannot be chosen of {name}, whose layers are not where BERT has them")
     if layers[-1] >= len(there):
         raise ConfigError(f"model.layers names {layers[-1]}; {name} has the layers 0 to {len(there) - 1}")
-    encoder.layer = torch.nn.ModuleList([there[place] for place in layers])
+    model.base_model.encoder.layer = torch.nn.ModuleList([there[place] for place in layers])
     model.config.num_hidden_layers = len(layers)
 
 
 def _activate(model: Any, activation: str, name: str) -> None:
-    layers = getattr(getattr(model.base_model, "encoder", None), "layer", ())
-    if not all(hasattr(getattr(layer, "intermediate", None), "intermediate_act_fn") for layer in layers) or not layers:
+    layers = layers_of(model)
+    if not layers or not hasattr(getattr(layers[0], "intermediate", None), "intermediate_act_fn"):
         raise ConfigError(f"model.activation cannot be chosen of {name}, whose layers are not built like BERT's")
     for layer in layers:
         layer.intermediate.intermediate_act_fn = ACT2FN[activation]

@@ -45,7 +45,7 @@ from training.onnx_files import (
     write_tokenizer,
 )
 from training.parity import TORCH, Parity, compare
-from training.prune import take_out_silent
+from training.prune import layers_of, take_out_silent
 from training.quantize import Feeds, to_static_8_bits
 
 RECIPE, PARITY = "training.json", "parity.json"
@@ -239,8 +239,8 @@ class _Exported(torch.nn.Module):
         super().__init__()
         self.model = copy.deepcopy(model)
         take_out_silent(self.model)
-        layers = getattr(getattr(self.model.base_model, "encoder", None), "layer", None)
-        if layers is not None and hasattr(layers[-1], "feed_forward_chunk"):
+        layers = layers_of(self.model)
+        if layers and hasattr(layers[-1], "feed_forward_chunk"):
             layers[-1] = _FirstToken(layers[-1])
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:

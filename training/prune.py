@@ -9,7 +9,7 @@ gradient (Michel et al. 2019, "Are Sixteen Heads Really Better than One?"; Molch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -20,11 +20,16 @@ from torch import Tensor
 from engine.errors import ConfigError
 
 
-def prune(model: Any, losses: Iterable[Callable[[], Tensor]], heads: int, neurons: int) -> None:
+def layers_of(model: Any) -> Any:
+    """The layers of a transformer where BERT has them; none for another."""
+    return getattr(getattr(model.base_model, "encoder", None), "layer", ())
+
+
+def prune(model: Any, losses: Iterable[Tensor], heads: int, neurons: int) -> None:
     """Silences all but ``heads`` heads and ``neurons`` neurons of every layer; 0 keeps all.
 
-    ``losses`` give one batch's loss each; ``model`` has no gradients after. Raises ConfigError where it has fewer, or
-    is not built like BERT.
+    ``losses`` are of one batch each, and computed as they are asked for; ``model`` has no gradients after. Raises
+    ConfigError where it has fewer, or is not built like BERT.
     """
     parts = list(_parts(model))
     for name, wanted, n in (("heads", heads, parts[0][1]), ("neurons", neurons, parts[1][1])):
@@ -33,7 +38,7 @@ def prune(model: Any, losses: Iterable[Callable[[], Tensor]], heads: int, neuron
     with _watched([output for output, _ in parts]) as seen:
         importance = [torch.zeros(n) for _, n in parts]
         for loss in losses:
-            loss().backward()  # type: ignore[no-untyped-call]
+            loss.backward()  # type: ignore[no-untyped-call]
             for place, (output, n) in enumerate(parts):
                 importance[place] += _importance(seen[output], n)
     model.zero_grad()
@@ -44,7 +49,7 @@ def prune(model: Any, losses: Iterable[Callable[[], Tensor]], heads: int, neuron
 
 def take_out_silent(model: Any) -> None:
     """Takes out heads and neurons whose columns in their layer's output are 0; in place, and the logits stay."""
-    for layer in _layers(model):
+    for layer in layers_of(model):
         attention = layer.attention.self
         kept = _heard(layer.attention.output.dense, attention.num_attention_heads)
         columns = _columns(kept, attention.attention_head_size)
@@ -57,13 +62,9 @@ def take_out_silent(model: Any) -> None:
         _keep_columns(layer.output.dense, neurons)
 
 
-def _layers(model: Any) -> Any:
-    return getattr(getattr(model.base_model, "encoder", None), "layer", ())
-
-
 def _parts(model: Any) -> Iterator[tuple[torch.nn.Linear, int]]:
     """Of each layer, what the heads and what the neurons go through, and how many there are of them."""
-    layers = _layers(model)
+    layers = layers_of(model)
     if not len(layers) or not hasattr(layers[0], "intermediate"):
         raise ConfigError("model.heads and neurons cannot be chosen of a model that is not built like BERT")
     for layer in layers:

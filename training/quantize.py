@@ -11,6 +11,7 @@ Dynamic scales (``to_8_bits``) are those of the batch at hand, so a row's result
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,7 +108,7 @@ def _quantise_layers(
     scale_name, zero_name = (
         _constant(model, f"{value}_{kind}", array) for kind, array in (("scale", scale), ("zero", zero))
     )
-    smoothed = _smoothed_before(model, value, factors)
+    smoothed = _smoothed_before(model, value, len(nodes), factors)
     if smoothed is None:
         smoothed, smooth = f"{value}_smoothed", _constant(model, f"{value}_smooth", 1 / factors)
         _insert_before(model, nodes[0], helper.make_node("Mul", [value, smooth], [smoothed], name=f"{value}_smoothing"))
@@ -127,14 +128,21 @@ def _quantise_layers(
         model.graph.node.remove(node)
 
 
-def _smoothed_before(model: onnx.ModelProto, value: str, factors: NDArray[np.float32]) -> str | None:
-    """The name of ``value``, smoothed, where a quantised layer and a ReLU give it: the layer's own scales and bias take
-    the factors, which are above 0, and the ReLU is taken out, for 8 bits whose zero is 0 hold nothing below. Else None.
+def _smoothed_before(
+    model: onnx.ModelProto, value: str, users: int, factors: NDArray[np.float32]
+) -> str | None:  # fmt: skip
+    """The name of ``value``, smoothed, where a quantised layer and a ReLU give it to ``users`` products and to nobody
+    else: the layer's own scales and bias take the factors, which are above 0, and the ReLU is taken out, for 8 bits
+    whose zero is 0 hold nothing below. Else None.
     """
     makers = {output: node for node in model.graph.node for output in node.output}
     rectified = makers.get(value)
     layer = makers.get(rectified.input[0]) if rectified is not None and rectified.op_type == "Relu" else None
     if rectified is None or layer is None or layer.op_type != "MatMulIntegerToFloat":
+        return None
+    used = Counter(name for node in model.graph.node for name in node.input)
+    used.update(output.name for output in model.graph.output)
+    if used[value] != users or used[layer.output[0]] != 1 or (layer.input[6] and used[layer.input[6]] != 1):
         return None
     for tensor in model.graph.initializer:
         if tensor.name in (layer.input[3], layer.input[6]):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -60,8 +59,7 @@ class Trainer:
         if model.heads or model.neurons:
             # Always on the same batches, so that a run that goes on silences what it did at first.
             batches = self._pairs.batches(self._settings.pairs_per_batch, f"{self._config.seed}:pruning")[:_LOOKED_AT]
-            losses = (partial(self._only_loss, batch) for batch in batches)
-            prune(self._encoder.model, losses, model.heads, model.neurons)
+            prune(self._encoder.model, (self.loss(batch)[0] for batch in batches), model.heads, model.neurons)
         return Loop(self._settings, self._run, self._encoder.model, self, self._progress).train()
 
     def batches(self, epoch: int) -> list[Batch]:
@@ -76,9 +74,6 @@ class Trainer:
         return self._loss(
             _by_group(logits, sizes), _by_group(labels.to(logits.device), sizes), _by_group(real, sizes)
         ), len(texts)
-
-    def _only_loss(self, batch: Batch) -> torch.Tensor:
-        return self.loss(batch)[0]
 
     def evaluate(self, moment: Moment) -> float:
         logits = {name: self._score(name, pairs) for name, pairs in self._dev.items()}
