@@ -17,9 +17,9 @@ from benchmarks.graphs import Graph, Shape
 from engine.model_files import MODEL
 from ranking.card import CARD
 from ranking.cross_encoder import RERANKERS, CrossEncoderModel
-from training.export import export
-from training.onnx_files import without_progress_bars, write_graph, write_json
-from training.quantize import without_advice
+from training.export import without_progress_bars, write_graph, write_json
+from training.export.quantize import without_advice
+from training.export.reranker import export
 
 _POSITIONS = 512
 

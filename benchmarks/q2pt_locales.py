@@ -34,9 +34,8 @@ from benchmarks.synthetic_locales import N_TEST, SIZES, Market, synthetic_market
 from engine.errors import AisleError
 from qpt.examples import LabelledQuery
 from qpt.taxonomy import Taxonomy, read_google
-from training.type_classifier import fit, type_names
-from training.type_config import TypeModelSettings, TypeTrainingSettings
-from training.type_task import Asked
+from training.data.types import LabelledQueries
+from training.tasks.types import TypeModelSettings, TypeTrainingSettings, fit, type_names
 
 SPECIFIC, AGNOSTIC, AWARE = "locale-specific", "locale-agnostic", "locale-aware"
 ALL, SHARED = "all", "shared words"
@@ -57,11 +56,11 @@ def measure(
             began = time.perf_counter()
             for part in [[m] for m in markets] if variant == SPECIFIC else [markets]:
                 locales = [m.locale for m in part] if variant == AWARE else []
-                asked = Asked.of(_without(variant, (e for m in part for e in m.train)), types)
-                fitted = fit(model, training, asked, names, locales, seed)
+                queries = LabelledQueries.of(_without(variant, (e for m in part for e in m.train)), types)
+                fitted = fit(model, training, queries, names, locales, seed)
                 for market in part:
                     test = [example.query for example in market.test]
-                    logits = fitted.score(fitted.encode(test, [market.locale] * len(test)))
+                    logits = fitted.score(fitted.sequences(test, [market.locale] * len(test)))
                     found = [types[column] for column in logits.argmax(axis=1)]
                     right = [example.type_id for example in market.test]
                     hits[variant][market.locale].append((np.array(found) == np.array(right)).astype(np.float64))

@@ -11,10 +11,8 @@ from benchmarks.q2pt_sets import Task
 from engine.catalog import read_catalog
 from qpt.examples import from_catalog
 from qpt.transformer_head import TransformerHead
-from training.type_classifier import train_on
-from training.type_config import TypesRun, TypeTrainingSettings
-from training.type_sources import SourceReport, TypeData, TypeDataReport, held_out
-from training.type_task import Asked
+from training.data.types import LabelledQueries, SourceReport, TypeData, TypeDataReport, held_out
+from training.tasks.types import TypesRun, TypeTrainingSettings, train_on
 
 _SHARE = 0.15  # of the queries that are learnt, held out to stop, calibrate and choose 8 bits by
 _TRAINING = TypeTrainingSettings(threads=1)
@@ -33,12 +31,12 @@ def fine_tuned(task: Task, data: Path, run: Path, seed: int) -> TransformerHead:
         products = list(read_catalog(data / task.name / "corpus.jsonl.gz"))
         learnt = [e for e in learnt if not e.product_id] + from_catalog(products, types.get, most=_MADE)
         training = msgspec.structs.replace(training, epochs=_MADE_EPOCHS)
-    asked, dev = held_out(Asked.of(learnt, task.types), _SHARE, seed)
+    queries, dev = held_out(LabelledQueries.of(learnt, task.types), _SHARE, seed)
     source = SourceReport(task.name, len({example.query for example in learnt}), len(learnt), "")
     report = TypeDataReport(
-        [source], [], len(asked), len(dev), 0, len(task.types), int((~asked.right.any(axis=0)).sum()),
+        [source], [], len(queries), len(dev), 0, len(task.types), int((~queries.right.any(axis=0)).sum()),
         task.taxonomy.fingerprint, {},
     )  # fmt: skip
-    read = TypeData(task.taxonomy, task.types, asked, dev, report)
+    read = TypeData(task.taxonomy, task.types, queries, dev, report)
     config = TypesRun(name=f"q2pt-{task.name}", seed=seed, training=training)
-    return TransformerHead(train_on(read, config, run, lambda *_: None).export.directory)
+    return TransformerHead(train_on(read, config, run, lambda *_: None).result.directory)

@@ -23,7 +23,7 @@ from engine.product import Product
 from engine.types import Rows, Scores
 from ranking.card import RerankerCard
 from ranking.cross_encoder import RERANKERS, UNHURRIED, CrossEncoder, CrossEncoderModel, batches_of
-from training.onnx_files import without_progress_bars
+from training.export import without_progress_bars
 
 #: Scores the rows, for one query that it has not met.
 Score = Callable[[str, Rows], Scores]

@@ -31,7 +31,7 @@ def convert(
 
     Example: aisle convert all-MiniLM-L6-v2 --out my-encoder
     """
-    training = _trainer("training.encoder")
+    training = _trainer("training.export.encoder")
     done = training.convert(
         model, out, quantize=quantize, max_tokens=max_tokens, query_prefix=query_prefix, product_prefix=product_prefix,
         figures=training.Figures.read(figures) if figures else None,
@@ -63,7 +63,7 @@ def export(
 
     Example: aisle export my-model --out my-reranker --judged judged.jsonl
     """
-    done = _trainer("training.export").export(
+    done = _trainer("training.export.reranker").export(
         model, out, quantize=not fp32, judged=judged, calibration=calibration, tolerance=tolerance
     )
     parity = done.parity
@@ -77,16 +77,15 @@ train = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Train mod
 
 TrainingConfig = Annotated[Path, typer.Argument(metavar="CONFIG", help="What to train on and how, as TOML.")]
 RunFolder = Annotated[Path | None, typer.Option("--out", metavar="RUN", help="Its folder. [default: runs/NAME]")]
+PreparedData = Annotated[
+    Path | None, typer.Option("--data", metavar="DIR", help="Where prepared data is, or goes. [default: RUN/data]")
+]
+JudgedOnTest = Annotated[bool, typer.Option("--test", help="Judge the best model on the queries held out for it.")]
 
 
 @train.command()
 def reranker(
-    config: TrainingConfig,
-    out: RunFolder = None,
-    data: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where prepared data is, or goes. [default: RUN/data]")
-    ] = None,
-    test: Annotated[bool, typer.Option("--test", help="Judge the best model on the queries held out for it.")] = False,
+    config: TrainingConfig, out: RunFolder = None, data: PreparedData = None, test: JudgedOnTest = False
 ) -> None:
     """Fine-tune a cross-encoder on judged sets or click logs.
 
@@ -94,15 +93,22 @@ def reranker(
 
     Example: aisle train reranker my-reranker.toml --out run
     """
-    training, settings = _trainer("training.run"), _trainer("training.config").RerankerConfig.read(config)
-    folder = out or Path("runs") / settings.name
-    with _stoppable(), training_progress() as progress:
-        done = training.train(settings, folder, data=data, test=test, progress=progress)
-    best = done.best.evaluation
-    figures = ", ".join(f"{name} {value:.4f}" for name, value in best.ndcg.items())
-    typer.echo(f"{folder}: {done.steps:,} steps in {done.minutes:.1f} minutes; best at {best.step:,}")
-    typer.echo(f"nDCG@10 on dev: {figures}" + (f"; on test: {done.test:.4f}" if done.test is not None else ""))
+    folder = _train_ranking("reranker", config, out, data, test)
     typer.echo(f"\nServe it: {program()} export {folder / 'best'} --out DIR")
+
+
+@train.command()
+def encoder(
+    config: TrainingConfig, out: RunFolder = None, data: PreparedData = None, test: JudgedOnTest = False
+) -> None:
+    """Fine-tune a bi-encoder, whose vectors dense retrieval compares, on judged sets or click logs.
+
+    A run that was stopped goes on where its folder says. It needs: pip install 'aisle[train]'
+
+    Example: aisle train encoder my-encoder.toml --out run
+    """
+    folder = _train_ranking("encoder", config, out, data, test)
+    typer.echo(f"\nServe it: {program()} convert {folder / 'best'} --out DIR")
 
 
 @train.command()
@@ -113,14 +119,9 @@ def types(config: TrainingConfig, out: RunFolder = None) -> None:
 
     Example: aisle train types my-types.toml --out run
     """
-    training, settings = _trainer("training.type_classifier"), _trainer("training.type_config").TypesConfig.read(config)
-    folder = out or Path("runs") / settings.name
-    with _stoppable(), training_progress() as progress:
-        done = training.train(settings, folder, progress=progress)
-    export = done.export
-    typer.echo(f"{folder}: {done.steps:,} steps in {done.minutes:.1f} minutes; best at {done.best.step:,}")
-    typer.echo(f"{export.parity.n_queries} queries held out: accuracy@1 {done.dev.accuracy:.4f}, recall@3 "
-               f"{done.dev.recall_3:.4f}, calibration error {export.calibration.ece:.3f}\n")  # fmt: skip
+    _, done = _train("types", config, out)
+    export = done.result
+    typer.echo(f"{export.parity.n_queries} queries held out; calibration error {export.calibration.ece:.3f}\n")
     typer.echo("\n".join(export.parity.table()))
     typer.echo(f"\n{export.directory}: {len(export.card.types):,} types, {megabytes(export.model_bytes)}")
 
@@ -137,7 +138,7 @@ def compare(
 
     Example: aisle train compare my-reranker.toml --losses bce,ranknet
     """
-    comparing, settings = _trainer("training.compare"), _trainer("training.config").RerankerConfig.read(config)
+    comparing, settings = _trainer("training.compare"), _trainer("training.tasks.reranker").RerankerConfig.read(config)
     folder = out or Path("runs") / f"{settings.name}-losses"
     with _stoppable(), training_progress() as progress:
         found = comparing.compare_losses(settings, losses.split(","), folder, progress)
@@ -161,12 +162,32 @@ def queries(
     Example: aisle train queries products.csv --out made.jsonl.gz
     """
     with training_progress() as progress:
-        made = _trainer("training.queries").make_queries(
+        made = _trainer("training.data.queries").make_queries(
             catalogs, out, n_queries=n_queries, seed=seed, taxonomy=taxonomy, progress=progress
         )
     kinds = ", ".join(f"{kind} {n:,}" for kind, n in sorted(made.kinds.items(), key=lambda item: -item[1]))
     typer.echo(f"{out}: {made.n_examples:,} synthetic examples of {sum(made.kinds.values()):,} queries ({kinds})")
     typer.echo(f"{made.types_file}: {len(made.types.types):,} product types of {len(made.types.typings):,} products")
+
+
+def _train_ranking(task: str, config: Path, out: Path | None, data: Path | None, test: bool) -> Path:
+    folder, done = _train(task, config, out, data=data, test=test)
+    if done.result is not None:
+        typer.echo(f"nDCG@10 on test: {done.result:.4f}")
+    return folder
+
+
+def _train(task: str, config: Path, out: Path | None, **options: Any) -> tuple[Path, Any]:
+    """The run's folder and its outcome, whose best evaluation is told."""
+    training, settings = _trainer("training.run"), _trainer("training.tasks").config_of(task).read(config)
+    folder = out or Path("runs") / settings.name
+    with _stoppable(), training_progress() as progress:
+        done = training.train(settings, folder, progress=progress, **options)
+    best = done.best.evaluation
+    typer.echo(f"{folder}: {done.steps:,} steps in {done.minutes:.1f} minutes; best at {best.step:,}")
+    for name, metrics in best.dev.items():
+        typer.echo(f"on dev, {name}: {', '.join(f'{what} {value:.4f}' for what, value in metrics.items())}")
+    return folder, done
 
 
 @contextmanager

@@ -33,7 +33,7 @@ from engine.text import encoded_text
 from ranking.cross_encoder import CrossEncoderModel
 from tests.conftest import synthetic_products
 from tests.word_tokenizer import word_tokenizer
-from training.export import export
+from training.export.reranker import export
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TEXTS = [encoded_text(product) for product in synthetic_products(40)]

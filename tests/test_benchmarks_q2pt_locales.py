@@ -13,7 +13,7 @@ from benchmarks.q2pt_locales import AGNOSTIC, AWARE, SPECIFIC, measure
 from benchmarks.synthetic_locales import WORD_TYPES, synthetic_markets
 from qpt.taxonomy import Taxonomy, TypeNode
 from tests.training_sets import write_base
-from training.type_config import TypeModelSettings, TypeTrainingSettings
+from training.tasks.types import TypeModelSettings, TypeTrainingSettings
 
 SIZES = {"en-US": 120, "en-GB": 40, "es-ES": 20}
 

@@ -204,7 +204,9 @@ def test_errors_are_one_line(arguments: tuple[str, ...], said: str, index: str, 
     assert said in fails(*(argument.format(index=index, tmp=tmp_path) for argument in arguments))
 
 
-@pytest.mark.parametrize(("command", "module"), [("convert", "training.encoder"), ("export", "training.export")])
+@pytest.mark.parametrize(
+    ("command", "module"), [("convert", "training.export.encoder"), ("export", "training.export.reranker")]
+)
 def test_training_commands_name_the_extra_they_need(
     command: str, module: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

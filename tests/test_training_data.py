@@ -18,16 +18,17 @@ from engine.product import Product
 from engine.search import SearchEngine
 from tests.conftest import synthetic_products
 from tests.training_sets import settings, write_set
-from training.calibration import platt
-from training.clicks import read_clicks
-from training.config import ExamplesSource, JudgedSource, NegativeSettings, QueriesSource, RerankerConfig
-from training.examples import ExamplesError, read_examples
-from training.negatives import Pool, Pools
-from training.pairs import LONGEST_GROUP, Ids, Pairs, ndcg_by_query
-from training.prepare import Data, prepare, read_groups
-from training.query_files import read_queries
-from training.sources import Catalogs, Group, Loaded, read_source
-from training.type_config import CatalogSource, TypesConfig
+from training.data.examples import ExamplesError, read_examples
+from training.data.logs import read_clicks, read_queries
+from training.data.negatives import Pool, Pools
+from training.data.pairs import LONGEST_GROUP, Ids, Pairs, ndcg_by_query
+from training.data.prepare import Data, prepare, read_groups
+from training.data.settings import ExamplesSource, JudgedSource, NegativeSettings, QueriesSource
+from training.data.sources import Catalogs, Group, Loaded, read_source
+from training.data.types import CatalogSource
+from training.metrics import platt
+from training.tasks.reranker import RerankerConfig
+from training.tasks.types import TypesConfig
 
 QUERIES = '{ kind = "queries", path = "q.tsv", catalogs = ["c.jsonl"] }'
 
@@ -333,7 +334,9 @@ def test_sources_draw_from_the_same_catalogs_by_one_index(tmp_path: Path, monkey
     """Bare queries and negatives of pairs whose own products are few; what is drawn is unjudged."""
     data, built = write_set(tmp_path / "set"), []
     over = Pools.over
-    monkeypatch.setattr(Pools, "over", lambda pools, products: built.append(len(products)) or over(pools, products))
+    monkeypatch.setattr(
+        Pools, "over", lambda pools, products, *by: built.append(len(products)) or over(pools, products, *by)
+    )
     catalog, other = data / "corpus.jsonl", tmp_path / "other.jsonl"
     lines = catalog.read_text().splitlines()
     catalog.write_text("\n".join(lines[:80]))
@@ -371,7 +374,7 @@ def test_sources_draw_from_the_same_catalogs_by_one_index(tmp_path: Path, monkey
 
 
 def _pairs(sizes: Sequence[int], repeat: int = 1) -> Pairs:
-    def encode(texts: list[str], n_tokens: int) -> list[Ids]:
+    def encode(texts: list[str], n_tokens: int, kind: str) -> list[Ids]:
         return [np.arange(len(text.split()), dtype=np.int32)[:n_tokens] for text in texts]
 
     products = [Product(product_id=str(n), title=f"{'word ' * (n % 9)}{n}") for n in range(sum(sizes))]

@@ -21,8 +21,8 @@ from engine.dense.encoder import OnnxEncoder
 from engine.errors import ConfigError, ModelError
 from engine.product import from_json
 from tests.word_tokenizer import word_tokenizer
-from training import encoder as training
-from training.encoder import Figures, convert
+from training.export import encoder as training
+from training.export.encoder import Figures, convert
 
 TEXTS = ["samsung fridge", "a galaxy phone with a bright camera", "", "tv " * 60]
 

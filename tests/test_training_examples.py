@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.examples import Example, ExamplesError, read_examples, require_both_classes
+from training.data.examples import Example, ExamplesError, read_examples, require_both_classes
 from training.metrics import kendall_tau, ndcg, swapped_neighbours
 
 ROW = {"query_id": "q1", "query": "red shoes", "label": 0.4, "product": {"product_id": "p1", "title": "Shoes", "x": 1}}

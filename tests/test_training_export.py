@@ -22,9 +22,9 @@ from engine.errors import ConfigError, ModelError
 from engine.product import from_json
 from ranking.cross_encoder import CrossEncoderModel
 from tests.word_tokenizer import word_tokenizer
-from training import export as exporting
-from training.examples import ExamplesError
-from training.export import FP32, INT8, export
+from training.data.examples import ExamplesError
+from training.export import reranker as exporting
+from training.export.reranker import FP32, INT8, export
 
 QUERY = "samsung fridge"
 PRODUCTS = ["double door fridge", "a galaxy phone with a bright camera", "tv " * 60]

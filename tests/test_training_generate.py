@@ -15,11 +15,11 @@ from engine.errors import ConfigError
 from engine.product import Product
 from qpt.product_types import derive
 from tests.conftest import HashedWordsEncoder
-from training import queries
-from training.examples import read_examples
-from training.generate import KINDS, GeneratedQuery, generate, write_queries
-from training.judging import Judge, Want
-from training.shelf import Shelf
+from training.data import queries
+from training.data.examples import read_examples
+from training.data.generate import KINDS, GeneratedQuery, generate, write_queries
+from training.data.judging import Judge, Want
+from training.data.shelf import Shelf
 
 PHONES, CASES, FRIDGES = ("Mobiles", "Smartphones"), ("Accessories", "Phone Cases"), ("Home", "Refrigerators")
 

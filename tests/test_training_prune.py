@@ -25,9 +25,9 @@ from transformers import (
 from engine.errors import ConfigError
 from ranking.cross_encoder import CrossEncoderModel
 from tests.training_sets import settings, write_base, write_set
-from training.export import export
-from training.prune import prune, take_out_silent
-from training.quantize import to_static_8_bits
+from training.export.quantize import to_static_8_bits
+from training.export.reranker import export
+from training.models.prune import prune, take_out_silent
 from training.run import train
 
 HEADS, NEURONS, SIZE = 4, 24, 8
@@ -140,7 +140,7 @@ def test_a_run_prunes_goes_on_and_its_model_is_served_without_what_was_pruned(tm
     left, right = (load_file(tmp_path / run / "best" / "model.safetensors") for run in ("whole", "killed"))
     for name in left:
         np.testing.assert_array_equal(left[name], right[name], err_msg=name)
-    assert whole.best.evaluation.mean > 0.9
+    assert whole.best.evaluation.score > 0.9
     assert ((left["bert.encoder.layer.0.output.dense.weight"] != 0).any(axis=0)).sum() == 20
     told = (tmp_path / "whole" / "best" / "training.json").read_text()
     assert "1 attention heads of each, 20 feed-forward neurons of each, activation relu" in told

@@ -10,8 +10,8 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from training import quantize
-from training.quantize import to_8_bits, to_static_8_bits
+from training.export import quantize
+from training.export.quantize import to_8_bits, to_static_8_bits
 
 
 def inputs() -> np.ndarray:

@@ -25,12 +25,12 @@ from qpt.examples import LabelledQuery
 from qpt.transformer_head import TransformerHead
 from tests.conftest import synthetic_products
 from tests.training_sets import write_base, write_set
-from training.checkpoint import read_evaluations
-from training.export import FP32, INT8
-from training.type_classifier import TypeOutcome, train
-from training.type_config import TypesConfig
-from training.type_model import TypeModel
-from training.type_task import Asked, Quality, TypeEvaluation, split
+from training.data.types import LabelledQueries, split
+from training.export.reranker import FP32, INT8
+from training.models.classifier import TypeModel
+from training.report import read_evaluations
+from training.run import Outcome, train
+from training.tasks.types import TypesConfig, type_quality
 
 WORDS = {"Phones": "phone mobile", "Fridges": "fridge cooler", "Lamps": "lamp light", "Burners": "burner flame"}
 TORCH = {"en-US": "Burners", "en-GB": "Lamps"}  # what a torch is
@@ -80,16 +80,16 @@ def settings(base: Path, labels: Path, **more: Any) -> TypesConfig:
 
 
 @pytest.fixture(scope="module")
-def done(base: Path, labels: Path, tmp_path_factory: pytest.TempPathFactory) -> TypeOutcome:
+def done(base: Path, labels: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     return train(settings(base, labels), tmp_path_factory.mktemp("run"))
 
 
-def test_it_learns_queries_it_has_not_seen_and_what_a_locale_changes(done: TypeOutcome) -> None:
-    evaluations = read_evaluations(done.directory, TypeEvaluation)
-    assert done.dev.accuracy > 0.9  # chance has 0.25
+def test_it_learns_queries_it_has_not_seen_and_what_a_locale_changes(done: Outcome) -> None:
+    evaluations = read_evaluations(done.directory)
+    assert done.best.quality.dev["dev"]["accuracy@1"] > 0.9  # chance has 0.25
     assert evaluations[0].loss > evaluations[-1].loss
-    assert done.dev.mrr == max(evaluation.dev.mrr for evaluation in evaluations if evaluation.dev)
-    head = TransformerHead(done.export.directory)
+    assert done.best.quality.score == max(evaluation.dev["dev"]["MRR"] for evaluation in evaluations)
+    head = TransformerHead(done.result.directory)
     for locale, wanted in TORCH.items():
         likely = head.probabilities(["torch"], np.zeros((1, 0), np.float32), [locale])[0]
         assert head.types[likely.argmax()] == wanted
@@ -98,10 +98,11 @@ def test_it_learns_queries_it_has_not_seen_and_what_a_locale_changes(done: TypeO
     np.testing.assert_array_equal(likely[0], likely[1])  # a locale that nobody knows is none
 
 
-def test_the_run_folder_tells_the_whole_story(done: TypeOutcome, base: Path, labels: Path) -> None:
+def test_the_run_folder_tells_the_whole_story(done: Outcome, base: Path, labels: Path) -> None:
     run = done.directory
     assert {path.name for path in run.iterdir()} == {
-        "config.toml", "data.json", "metrics.jsonl", "curves.png", "checkpoint.safetensors", "best", "classifier",
+        "config.toml", "data.json", "metrics.jsonl", "curves.png", "checkpoint.safetensors", "best", "best.json",
+        "classifier",
     }  # fmt: skip
     assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert TypesConfig.read(run / "config.toml") == settings(base, labels)
@@ -113,21 +114,21 @@ def test_the_run_folder_tells_the_whole_story(done: TypeOutcome, base: Path, lab
     assert str(base.parent) not in card
 
 
-def test_the_export_is_the_trained_model_and_calibrated(done: TypeOutcome) -> None:
-    parity, card = done.export.parity, TransformerHead(done.export.directory).card
+def test_the_export_is_the_trained_model_and_calibrated(done: Outcome) -> None:
+    parity, card = done.result.parity, TransformerHead(done.result.directory).card
     assert parity.forms[FP32].max_difference < 1e-3
     assert parity.forms[FP32].same_best == 1.0
     assert parity.kept == (INT8 if parity.loss(INT8) <= 0.01 else FP32)
     assert len(card.conformal_scores) == parity.n_queries
-    assert card.temperature == done.export.calibration.temperature
-    answer = QueryTypes(head := TransformerHead(done.export.directory), head.reader).ask("cheap mobile", "en-US")
+    assert card.temperature == done.result.calibration.temperature
+    answer = QueryTypes(head := TransformerHead(done.result.directory), head.reader).ask("cheap mobile", "en-US")
     assert answer.chosen is not None
     assert answer.chosen.name == "Phones"
     assert "Phones" in answer.conformal_set
 
 
 def test_a_tolerance_that_8_bits_miss_keeps_full_precision(
-    done: TypeOutcome, base: Path, labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    done: Outcome, base: Path, labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def ruin(model: Path, out: Path, calibration: Any) -> None:
         import onnx
@@ -139,15 +140,15 @@ def test_a_tolerance_that_8_bits_miss_keeps_full_precision(
                 tensor.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(tensor), tensor.name))
         onnx.save(graph, str(out))
 
-    monkeypatch.setattr("training.type_export.to_static_8_bits", ruin)
+    monkeypatch.setattr("training.export.types.to_static_8_bits", ruin)
     again = train(settings(base, labels, training={"epochs": 1}), tmp_path / "run")
-    assert again.export.parity.kept == FP32
-    assert again.export.model_bytes == again.export.fp32_bytes
-    TransformerHead(again.export.directory)
-    monkeypatch.setattr("training.type_export._MAX_DEVIATION", -1.0)
+    assert again.result.parity.kept == FP32
+    assert again.result.model_bytes == again.result.fp32_bytes
+    TransformerHead(again.result.directory)
+    monkeypatch.setattr("training.export.types._MAX_DEVIATION", -1.0)
     with pytest.raises(ModelError, match="is not the original"):
         train(settings(base, labels, training={"epochs": 1}), tmp_path / "run")
-    TransformerHead(again.export.directory)  # which is as it was
+    TransformerHead(again.result.directory)  # which is as it was
 
 
 def test_a_killed_run_goes_on_to_the_same_weights(base: Path, labels: Path, tmp_path: Path) -> None:
@@ -192,7 +193,7 @@ def test_input_that_changed_under_a_run_is_noticed(base: Path, labels: Path, tmp
 def test_lora_trains_few_weights_and_is_merged_when_saved(base: Path, labels: Path, tmp_path: Path) -> None:
     lora = {"method": "lora", "rank": 4, "layers": [1], "freeze_embeddings": True}
     done = train(settings(base, labels, model=lora, training={"learning_rate": 0.02, "epochs": 5}), tmp_path / "run")
-    assert done.dev.accuracy > 0.6
+    assert done.best.quality.dev["dev"]["accuracy@1"] > 0.6
     kept = load_file(tmp_path / "run" / "best" / "model.safetensors")
     assert not any("lora" in name or "layer.1" in name for name in kept)
     trained = load_file(tmp_path / "run" / "checkpoint.safetensors")
@@ -203,8 +204,8 @@ def test_outputs_begin_as_names_so_that_types_without_examples_can_be_answered(b
     names = [["Phones", "Phones mobile"], ["Jumpers"], []]
     for output, wanted in (("names", 1.0), ("random", 0.0)):
         chosen = settings(base, labels, model={"output": output}).model
-        model = TypeModel.load(chosen, names, np.full(3, 1 / 3, np.float32), ["en-US"])
-        best = model.score(model.encode(["phones", "jumpers"], ["", ""])).argmax(axis=1)
+        model = TypeModel.load(chosen, names, np.full(3, 1 / 3, np.float32), ["en-US"], output=output)
+        best = model.score(model.sequences(["phones", "jumpers"], ["", ""])).argmax(axis=1)
         assert (best.tolist() == [0, 1]) == (wanted == 1.0)
 
 
@@ -224,7 +225,7 @@ def test_judged_sets_and_catalogs_are_sources(base: Path, tmp_path: Path) -> Non
     report = msgspec.json.decode((tmp_path / "run" / "data.json").read_bytes())
     assert report["dropped"] > 0
     assert TypesConfig.read(tmp_path / "run" / "config.toml") == config
-    assert "Mobiles > Phones" in TransformerHead(done.export.directory).types
+    assert "Mobiles > Phones" in TransformerHead(done.result.directory).types
 
 
 @pytest.mark.parametrize(
@@ -263,20 +264,22 @@ def test_a_query_with_several_types_is_one_with_soft_targets() -> None:
     examples = [
         LabelledQuery("Red phone", "a", 3.0), LabelledQuery("red  PHONE", "b", 1.0), LabelledQuery("case", "b", 0.25),
     ]  # fmt: skip
-    asked = Asked.of(examples, ["a", "b"])
-    assert asked.queries == ["Red phone", "case"]
-    np.testing.assert_allclose(asked.shares, [[0.75, 0.25], [0.0, 1.0]])
-    np.testing.assert_allclose(asked.importance, [1.0, 0.25])
-    quality = Quality.of(np.array([[0.0, 2.0], [1.0, 0.0]], np.float32), asked)
-    assert (quality.accuracy, quality.recall_3, quality.mrr) == (0.5, 1.0, 0.75)
+    queries = LabelledQueries.of(examples, ["a", "b"])
+    assert queries.queries == ["Red phone", "case"]
+    np.testing.assert_allclose(queries.shares, [[0.75, 0.25], [0.0, 1.0]])
+    np.testing.assert_allclose(queries.importance, [1.0, 0.25])
+    quality = type_quality(np.array([[0.0, 2.0], [1.0, 0.0]], np.float32), queries)
+    assert (quality["accuracy@1"], quality["recall@3"], quality["MRR"]) == (0.5, 1.0, 0.75)
     for example in (LabelledQuery(" ", "a"), LabelledQuery("x", "c"), LabelledQuery("x", "a", 0.0)):
         with pytest.raises(ConfigError, match="it must have words, one of the 2 types"):
-            Asked.of([example], ["a", "b"])
+            LabelledQueries.of([example], ["a", "b"])
 
 
 def test_queries_of_the_same_stems_stay_together() -> None:
-    asked = Asked.of([LabelledQuery(f"{n} {word}", "a") for n in range(9) for word in ("lamp", "lamps")], ["a"])
-    folds = split(asked, 3, 0)
+    queries = LabelledQueries.of(
+        [LabelledQuery(f"{n} {word}", "a") for n in range(9) for word in ("lamp", "lamps")], ["a"]
+    )
+    folds = split(queries, 3, 0)
     assert (folds[::2] == folds[1::2]).all()
     assert np.bincount(folds).tolist() == [6, 6, 6]
 

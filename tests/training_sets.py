@@ -15,7 +15,7 @@ from transformers import BertConfig, BertModel
 from engine.product import Product, to_json
 from tests.conftest import synthetic_products
 from tests.word_tokenizer import word_tokenizer
-from training.config import RerankerConfig
+from training.tasks.reranker import RerankerConfig
 
 N_QUERIES = 24
 

@@ -7,9 +7,8 @@ weights, the optimizer's moments and the position are all there is to keep.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 import torch
@@ -18,10 +17,7 @@ from safetensors.torch import save_file
 
 from engine.errors import ModelError
 
-E = TypeVar("E", bound=msgspec.Struct)
-
 _FILE = "checkpoint.safetensors"
-_METRICS = "metrics.jsonl"
 _WEIGHTS, _MOMENTS = "weights/", "optimizer/"
 
 
@@ -42,20 +38,6 @@ class Position(msgspec.Struct):
     since_best: int = 0
     n_evaluations: int = 0
     done: bool = False
-
-
-class Evaluation(msgspec.Struct, frozen=True):
-    """A line of ``metrics.jsonl``: nDCG@10 by dev set, and ``rmse`` on the scale of those that have a rating."""
-
-    step: int
-    epoch: float
-    minutes: float
-    loss: float
-    learning_rate: float
-    pairs_per_second: float
-    ndcg: dict[str, float]
-    mean: float
-    rmse: dict[str, float] = {}
 
 
 def exists(run: Path) -> bool:
@@ -107,17 +89,3 @@ def _trained(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
 
 def trained_parameters(model: torch.nn.Module) -> list[torch.nn.Parameter]:
     return list(_trained(model).values())
-
-
-def read_evaluations(run: Path, kind: type[E], n: int | None = None) -> list[E]:
-    """The first ``n`` lines of the run's metrics, all when None."""
-    path = run / _METRICS
-    lines = path.read_bytes().splitlines()[:n] if path.exists() else []
-    return [msgspec.json.decode(line, type=kind) for line in lines]
-
-
-def write_evaluations(run: Path, evaluations: Sequence[msgspec.Struct]) -> None:
-    """Replaces the run's metrics."""
-    part = run / f"{_METRICS}.part"
-    part.write_bytes(b"".join(msgspec.json.encode(evaluation) + b"\n" for evaluation in evaluations))
-    os.replace(part, run / _METRICS)

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import permutation_test
 
-from training.config import RerankerConfig
-from training.onnx_files import write_json
+from training.data.ranking import NDCG
+from training.export import write_json
 from training.run import Outcome, train
-from training.sources import Progress
+from training.settings import Progress
+from training.tasks.reranker import RerankerConfig
 
 _PERMUTATIONS = 10_000
 
@@ -59,7 +60,7 @@ def compare_losses(
     outcomes = {
         loss: train(with_loss, out / loss, data=out / "data", progress=progress) for loss, with_loss in configs.items()
     }
-    best, *rest = sorted(outcomes, key=lambda loss: -outcomes[loss].best.evaluation.mean)
+    best, *rest = sorted(outcomes, key=lambda loss: -outcomes[loss].best.evaluation.score)
     values = {loss: _per_query(outcome) for loss, outcome in outcomes.items()}
     contenders = [_contender(best, outcomes[best], 0.0, 1.0)]
     for loss in rest:
@@ -73,11 +74,12 @@ def compare_losses(
 
 def _contender(loss: str, outcome: Outcome, difference: float, p: float) -> Contender:
     found = outcome.best.evaluation
-    return Contender(loss, found.ndcg, found.mean, found.step, outcome.minutes, difference, p)
+    ndcg = {name: of_set[NDCG] for name, of_set in found.dev.items()}
+    return Contender(loss, ndcg, found.score, found.step, outcome.minutes, difference, p)
 
 
 def _per_query(outcome: Outcome) -> NDArray[np.float64]:
-    return np.array([value for of_set in outcome.best.per_query.values() for value in of_set.values()])
+    return np.array([value for of_set in outcome.best.quality.per_query.values() for value in of_set.values()])
 
 
 def _p(differences: NDArray[np.float64], seed: int) -> float:

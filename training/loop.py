@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from torch.nn.utils import clip_grad_norm_
@@ -16,12 +16,11 @@ from torch.nn.utils import clip_grad_norm_
 from engine.errors import ConfigError
 from training import checkpoint
 from training.checkpoint import Position, trained_parameters
-from training.settings import LoopSettings, RunConfig
-from training.sources import Progress
+from training.settings import LoopSettings, Progress
+from training.tasks import Task
 
 B = TypeVar("B")
 
-CONFIG = "config.toml"
 _LEAST_RATE = 0.05  # of the highest learning rate, at the end
 _MAX_NORM = 1.0  # of all gradients together
 _log = logging.getLogger(__name__)
@@ -43,30 +42,18 @@ class Moment:
     best: float
 
 
-class Task(Protocol[B]):
-    """What is trained on, and how the model is judged."""
-
-    def batches(self, epoch: int) -> Sequence[B]:
-        """As many in every epoch, the same whenever asked."""
-        ...
-
-    def loss(self, batch: B) -> tuple[torch.Tensor, int]:
-        """Of a batch, and of how many examples it is."""
-        ...
-
-    def evaluate(self, moment: Moment) -> float:
-        """How good the model is now, 0 or more. One better than ``moment.best`` is to be kept."""
-        ...
-
-
 class Loop(Generic[B]):
-    """Trains what takes gradients in ``model``; its checkpoints are in ``run``."""
+    """Trains what takes gradients in the task's module; its checkpoints are in ``run``.
+
+    ``evaluate`` gives how good the model is now, 0 or more. One better than the moment's ``best`` is to be kept.
+    """
 
     def __init__(
-        self, settings: LoopSettings, run: Path, model: torch.nn.Module, task: Task[B], progress: Progress
-    ) -> None:  # fmt: skip
-        self._settings, self._run, self._model, self._task, self._progress = settings, run, model, task, progress
-        self._parameters = trained_parameters(model)
+        self, settings: LoopSettings, run: Path, task: Task[B], evaluate: Callable[[Moment], float], progress: Progress
+    ) -> None:
+        self._settings, self._run, self._task, self._progress = settings, run, task, progress
+        self._model, self._judge = task.module, evaluate
+        self._parameters = trained_parameters(self._model)
         self._optimizer = torch.optim.AdamW(
             self._parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         )
@@ -144,7 +131,7 @@ class Loop(Generic[B]):
             float(self._optimizer.param_groups[0]["lr"]), at.n_pairs / max(at.train_seconds, 1e-9),
             at.n_evaluations, at.best,
         )  # fmt: skip
-        found = self._task.evaluate(moment)
+        found = self._judge(moment)
         at.n_evaluations += 1
         at.loss, at.train_seconds, at.n_losses, at.n_pairs = 0.0, 0.0, 0, 0
         at.since_best += 1
@@ -157,19 +144,3 @@ class Loop(Generic[B]):
         self._position.seconds = time.perf_counter() - self._began
         checkpoint.save(self._run, self._model, self._optimizer, self._position)
         self._kept = time.perf_counter()
-
-
-def claim(run: Path, config: RunConfig) -> None:
-    """Makes the folder this run's. Raises ConfigError where it is another's."""
-    path = run / CONFIG
-    if checkpoint.exists(run):
-        changed = type(config).read(path).differences(config)
-        if changed:
-            raise ConfigError(
-                f"{run} holds a run with another {', '.join(changed)}. Name another --out, or delete it to start anew"
-            )
-        return
-    if run.exists() and any(run.iterdir()) and not path.exists():
-        raise ConfigError(f"{run} is there and is no run folder; name another --out")
-    run.mkdir(parents=True, exist_ok=True)
-    config.write(path)

@@ -1,19 +1,41 @@
-"""What training makes small. One table, ``LOSSES``, from a name to a function.
+"""What training makes small. Two tables from a name to a function: ``LOSSES`` of logits, ``ENCODER_LOSSES`` of vectors.
 
-Each takes logits and labels, float32 (groups, longest), and ``mask``, bool of the same shape, which is False where a
-group has fewer products; it gives a mean, so that losses of any batch compare. Labels are from 0 to 1. The pointwise
-ones (bce, mse) teach probabilities, the others an order within a query.
+A loss of logits takes logits and labels, float32 (groups, longest), and ``mask``, bool of the same shape, which is
+False where a group has fewer products; it gives a mean, so that losses of any batch compare. Labels are from 0 to 1.
+The pointwise ones (bce, mse) teach probabilities, the others an order within a query.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+F = TypeVar("F")
+
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class InBatch:
+    """Queries and products of a batch, float32 (q, d) and (p, d), of unit length, every query against every product.
+
+    ``labels``, float32 (q, p), are 0 where ``judged``, bool (q, p), is False: a product that is another query's.
+    """
+
+    queries: Tensor
+    products: Tensor
+    labels: Tensor
+    judged: Tensor
+
+
+#: Of a batch, with what cosines are multiplied by, and the label from which on a product is what a query asks for.
+EncoderLoss = Callable[[InBatch, float, float], Tensor]
 
 _CLIP = 0.01  # labels are kept this far from 0 and 1 where their logit is taken, which is 4.6 then
 _LISTNET_SHARPNESS = 4.0  # Cao et al. take exp of grades from 0 to 4; labels end at 1
@@ -85,15 +107,82 @@ LOSSES: dict[str, Loss] = {
 
 def loss_named(name: str) -> Loss:
     """The loss of that name, or the sum of several joined by +. Raises ValueError naming the choices."""
-    parts = name.split("+")
-    unknown = [part for part in parts if part not in LOSSES]
-    if unknown:
-        raise ValueError(f"loss is {name!r}; it must be of {', '.join(LOSSES)}, or several of them joined by +")
+    parts = _parts(name, LOSSES)
 
     def total(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
-        return torch.stack([LOSSES[part](logits, labels, mask) for part in parts]).sum()
+        return torch.stack([part(logits, labels, mask) for part in parts]).sum()
 
     return total
+
+
+def mnr(batch: InBatch, sharpness: float, positive: float) -> Tensor:
+    """Cross-entropy of a product that is asked for against all in the batch that are not; a mean over such products.
+
+    Henderson et al. 2017, "Efficient Natural Language Response Suggestion for Smart Reply": multiple negatives ranking.
+    What others of the batch are asked for counts as not asked for; a query's other right products are left out.
+    """
+    logits = sharpness * batch.queries @ batch.products.T
+    asked = batch.judged & (batch.labels >= positive)
+    others = logits.masked_fill(asked, -torch.inf).logsumexp(dim=1, keepdim=True)
+    return functional.softplus(others - logits)[asked].sum() / asked.sum().clamp(min=1)
+
+
+def cosent(batch: InBatch, sharpness: float, positive: float) -> Tensor:
+    """Over all judged pairs of the batch, those of a higher label should have the higher cosine.
+
+    log(1 + Σ exp(sharpness · (cos_j − cos_i))) over label_i > label_j: Su 2022, "CoSENT", kexue.fm/archives/8847.
+    """
+    cosines = (batch.queries @ batch.products.T)[batch.judged]
+    return _ordered(sharpness * cosines, batch.labels[batch.judged])
+
+
+def angle(batch: InBatch, sharpness: float, positive: float) -> Tensor:
+    """As CoSENT, by the angle between vectors read as complex numbers, which does not flatten out as cosines do.
+
+    Li and Li 2023, "AnglE-optimized Text Embeddings", section 3.3.
+    """
+    from sentence_transformers.util import pairwise_angle_sim
+
+    left, right = batch.judged.nonzero(as_tuple=True)
+    found = pairwise_angle_sim(batch.queries[left], batch.products[right])
+    return _ordered(sharpness * found, batch.labels[batch.judged])
+
+
+def _within(loss: Loss, batch: InBatch, sharpness: float, positive: float) -> Tensor:
+    """A loss of logits, which cosines stand for, over each query's own products."""
+    return loss(sharpness * batch.queries @ batch.products.T, batch.labels, batch.judged)
+
+
+#: The pointwise losses are not among them: a cosine is no logit of a probability.
+ENCODER_LOSSES: dict[str, EncoderLoss] = {
+    "mnr": mnr,
+    "cosent": cosent,
+    "angle": angle,
+    **{name: partial(_within, LOSSES[name]) for name in ("margin-mse", "ranknet", "listnet", "lambdaloss")},
+}
+
+
+def encoder_loss(name: str) -> EncoderLoss:
+    """As ``loss_named``, of ``ENCODER_LOSSES``."""
+    parts = _parts(name, ENCODER_LOSSES)
+
+    def total(batch: InBatch, sharpness: float, positive: float) -> Tensor:
+        return torch.stack([part(batch, sharpness, positive) for part in parts]).sum()
+
+    return total
+
+
+def _parts(name: str, losses: Mapping[str, F]) -> list[F]:
+    parts = name.split("+")
+    if any(part not in losses for part in parts):
+        raise ValueError(f"loss is {name!r}; it must be of {', '.join(losses)}, or several of them joined by +")
+    return [losses[part] for part in parts]
+
+
+def _ordered(values: Tensor, labels: Tensor) -> Tensor:
+    worse = values[None, :] - values[:, None]
+    wrong = worse[labels[:, None] > labels[None, :]]
+    return torch.cat([wrong.new_zeros(1), wrong]).logsumexp(dim=0)
 
 
 def _differences(values: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What the settings of all training runs have in common: frozen values that round-trip through TOML."""
+"""What the settings of all runs have in common: frozen values that round-trip through TOML."""
 
 from __future__ import annotations
 
@@ -6,13 +6,24 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 import msgspec
 
 from engine.errors import ConfigError
 
+if TYPE_CHECKING:
+    from training.tasks import Task
+
+Method = Literal["full", "lora", "qlora", "prefix", "prompt", "bottleneck", "bitfit", "lora+prefix"]
+
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
+
+
+class Progress(Protocol):
+    """Told what is going on, how far it is, and of how much."""
+
+    def __call__(self, task: str, done: int, total: int, detail: str = "") -> None: ...
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -26,25 +37,36 @@ def at_least(settings: Settings, least: int, *names: str) -> None:
             raise ValueError(f"{name} is {getattr(settings, name)}; it must be {least} or more")
 
 
-class EncoderSettings(Settings, frozen=True, kw_only=True):
-    """Which encoder is trained, and what of it.
+class ModelSettings(Settings, frozen=True, kw_only=True):
+    """Which transformer is trained, and which of its weights move.
 
     ``base`` is the name of a packaged model, a directory or a hub's name. ``layers`` are the indices of the layers to
-    keep, from 0; empty keeps all. A query is cut to ``query_tokens``. ``method`` full moves every weight, lora (Hu et
-    al. 2021) matrices of ``rank`` that are merged into the weights when they are saved.
+    keep, from 0; empty keeps all. A query is cut to ``query_tokens``.
+
+    ``method`` is one of ``training.methods``: ``full`` moves every weight; the others leave the transformer's own
+    weights as they are, or but for biases, and train little beside them: ``rank`` is of LoRA's matrices,
+    ``virtual_tokens`` how many of them prefix and prompt tuning put before a text, ``bottleneck`` the width of
+    bottleneck adapters. A model's head is trained by every method. ``freeze_embeddings`` is of ``full``.
     """
 
     base: str = "all-MiniLM-L6-v2"
     layers: tuple[int, ...] = ()
     query_tokens: int = 24
-    method: Literal["full", "lora"] = "full"
-    rank: int = 16
+    method: Method = "full"
+    rank: int = 8
+    virtual_tokens: int = 16
+    bottleneck: int = 32
     freeze_embeddings: bool = True
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "query_tokens", "rank")
+        at_least(self, 1, "query_tokens", "rank", "virtual_tokens", "bottleneck")
         if list(self.layers) != sorted(set(self.layers)) or any(layer < 0 for layer in self.layers):
             raise ValueError(f"layers is {list(self.layers)}; it must rise, from 0")
+
+    def as_saved(self) -> ModelSettings:
+        """What of these is needed to put an adapter back into a model that was saved beside it."""
+        names = ("method", "rank", "virtual_tokens", "bottleneck")
+        return ModelSettings(base="", **{name: getattr(self, name) for name in names})
 
 
 class LoopSettings(Settings, frozen=True, kw_only=True):
@@ -77,12 +99,14 @@ class LoopSettings(Settings, frozen=True, kw_only=True):
 
 
 class RunConfig(Settings, frozen=True, kw_only=True):
-    """All settings of a run. ``license`` is the weights', ``notes`` go into the model card."""
+    """All settings of a run, whatever its task. ``license`` is the weights', ``notes`` go into the model card."""
 
     name: str
     seed: int = 0
     license: str = ""
     notes: str = ""
+    model: ModelSettings = ModelSettings()
+    training: LoopSettings = LoopSettings()
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w.-]+", self.name):
@@ -98,6 +122,10 @@ class RunConfig(Settings, frozen=True, kw_only=True):
             raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
         except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
             raise ConfigError(f"{path}: {error}") from error
+
+    def task(self, run: Path, data: Path, test: bool, progress: Progress) -> Task[Any]:
+        """What ``training.run`` trains by these settings; ``data`` is where prepared data is, or goes."""
+        raise ConfigError(f"{type(self).__name__} names no task; use that of one of training.tasks")
 
     def write(self, path: Path) -> None:
         """Writes TOML that ``read`` gives back equal."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 
-from training.shelf import Facts, Shelf, Terms
+from training.data.shelf import Facts, Shelf, Terms
 
 _EXACT, _SIMILAR, _RELATED, _DISTANT = 1.0, 0.4, 0.2, 0.1
 _NEAR, _FAR = 1.15, 2.0  # ratios of two measures

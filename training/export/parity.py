@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from training.examples import Example
+from training.data.examples import Example
 from training.metrics import Scores, kendall_tau, ndcg, swapped_neighbours
 
 TORCH = "torch"

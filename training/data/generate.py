@@ -22,8 +22,8 @@ from engine.errors import ConfigError
 from engine.product import Product
 from engine.search import SearchEngine
 from qpt.product_types import ProductTypes
-from training.judging import Judge, Want
-from training.shelf import Shelf, Words, is_short, read_measures
+from training.data.judging import Judge, Want
+from training.data.shelf import Shelf, Words, is_short, read_measures
 
 T = TypeVar("T")
 
@@ -95,7 +95,7 @@ def generate(
 
 
 def write_queries(path: str | Path, queries: Iterable[GeneratedQuery], products: Iterable[Product]) -> int:
-    """Writes examples as ``training.examples`` reads them, a JSON object a line, gzipped for ``.gz``; how many.
+    """Writes examples as ``training.data.examples`` reads them, a JSON object a line, gzipped for ``.gz``; how many.
 
     Every ``query_id`` begins with ``synthetic-`` and its kind.
     """

@@ -21,7 +21,7 @@ from engine.search import SearchEngine
 from qpt.product_types import ProductTypes, derive
 from qpt.title_types import read_heads
 from qpt.types_file import read_types, write_types
-from training.generate import generate, write_queries
+from training.data.generate import generate, write_queries
 
 Progress = Callable[[str, int, int, str], None]
 

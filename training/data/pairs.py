@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.text import encoded_text
+from training.data.sources import Group
 from training.metrics import Scores, ndcg
-from training.sources import Group
+from training.models import Ids, Kind
 
 LONGEST_GROUP = 12  # products of a query that are in one batch together
 _WINDOW = 256  # groups; within it those of like length come together, so that little is padded
 
-Ids = NDArray[np.int32]
 Labels = NDArray[np.float32]
+#: Ids of texts, of one kind, cut to a length.
+Encode = Callable[[list[str], int, Kind], list[Ids]]
 #: A query group's number, and which of its products.
 Part = tuple[int, NDArray[np.int64]]
 Batch = list[Part]
@@ -39,10 +41,7 @@ class Pairs:
     repeat: list[int]
 
     @classmethod
-    def of(
-        cls, groups: Sequence[Group], encode: Callable[[list[str], int], list[Ids]], query_tokens: int,
-        product_tokens: int,
-    ) -> Pairs:  # fmt: skip
+    def of(cls, groups: Sequence[Group], encode: Encode, query_tokens: int, product_tokens: int) -> Pairs:
         """Tokenises every text once. ``encode`` gives ids of texts, cut to a length, without special tokens."""
         places: dict[str, int] = {}
         rows = [
@@ -51,8 +50,8 @@ class Pairs:
         ]
         return cls(
             [group.query_id for group in groups],
-            encode([group.query for group in groups], query_tokens),
-            encode(list(places), product_tokens),
+            encode([group.query for group in groups], query_tokens, "query"),
+            encode(list(places), product_tokens, "document"),
             rows,
             [np.array([label or 0.0 for label in group.labels], np.float32) for group in groups],
             [np.array(group.gains, np.float64) for group in groups],
@@ -61,6 +60,16 @@ class Pairs:
 
     def __len__(self) -> int:
         return len(self.queries)
+
+    def without(self, dropped: NDArray[np.bool_]) -> Pairs:
+        """These but for the pairs, in the order of ``everything``, that are dropped."""
+        kept = [~part for part in np.split(dropped, np.cumsum([len(rows) for rows in self.rows])[:-1])]
+        return replace(
+            self,
+            rows=[rows[keep] for rows, keep in zip(self.rows, kept, strict=True)],
+            labels=[labels[keep] for labels, keep in zip(self.labels, kept, strict=True)],
+            gains=[gains[keep] for gains, keep in zip(self.gains, kept, strict=True)],
+        )
 
     @property
     def n_pairs(self) -> int:

@@ -1,4 +1,4 @@
-"""The settings of a reranker's training run, as one frozen value that round-trips through TOML."""
+"""The settings that say what a ranking task learns from and is judged by: sources, negatives, dev sets, a teacher."""
 
 from __future__ import annotations
 
@@ -7,29 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from engine.errors import ConfigError
-from training.losses import loss_named
-from training.settings import EncoderSettings, LoopSettings, RunConfig, Settings, at_least
-
-
-class ModelSettings(EncoderSettings, frozen=True, kw_only=True):
-    """What is trained. A product is cut to ``product_tokens``.
-
-    ``heads`` and ``neurons`` are how many attention heads and feed-forward neurons a layer keeps, those that matter
-    most; 0 keeps all. ``activation`` takes the place of the model's own, where it is not empty.
-    """
-
-    product_tokens: int = 64
-    heads: int = 0
-    neurons: int = 0
-    activation: Literal["", "relu"] = ""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least(self, 1, "product_tokens")
-        at_least(self, 0, "heads", "neurons")
-        if self.method == "lora" and (self.heads or self.neurons):
-            raise ValueError("heads and neurons are of full fine-tuning; with method lora leave them at 0")
+from training.settings import LoopSettings, ModelSettings, RunConfig, Settings, at_least
 
 
 class Source(Settings, frozen=True, kw_only=True, tag_field="kind"):
@@ -58,7 +36,7 @@ class JudgedSource(Source, frozen=True, kw_only=True, tag="judged"):
 
 
 class ExamplesSource(Source, frozen=True, kw_only=True, tag="examples"):
-    """JSON lines of query, label and product, as ``training.examples`` describes.
+    """JSON lines of query, label and product, as ``training.data.examples`` describes.
 
     ``labels`` maps a label that is no number, ``where`` keeps rows whose field has one of the values.
     """
@@ -88,7 +66,7 @@ class GeneratedSource(Source, frozen=True, kw_only=True, tag="generated"):
 
 
 class QueriesSource(Source, frozen=True, kw_only=True, tag="queries"):
-    """Queries without judgments, as ``training.query_files`` describes.
+    """Queries without judgments, as ``training.data.logs`` describes.
 
     Their products are found by the hybrid search in ``catalogs``: the ``best``, ``middle`` of those down to a fifth of
     ``depth``, ``deep`` of those below, and ``random`` ones. ``where`` keeps rows whose field has one of the values.
@@ -117,11 +95,13 @@ class QueriesSource(Source, frozen=True, kw_only=True, tag="queries"):
 class NegativeSettings(Settings, frozen=True, kw_only=True):
     """Products added to every judged query, which the teacher labels, or 0 where there is none.
 
-    ``hard`` are drawn from the best ``depth`` of the hybrid search, ``random`` from all products: those of
+    ``hard`` are drawn from the best ``depth`` that are found by ``retriever``: the hybrid search, BM25, or the model
+    that is trained, as it is before training (where it is an encoder). ``random`` ones are of all products: those of
     ``catalogs``, or the source's own where it is empty. ``mine`` turns it on.
     """
 
     mine: bool = False
+    retriever: Literal["hybrid", "bm25", "model"] = "hybrid"
     catalogs: tuple[str, ...] = ()
     depth: int = 60
     hard: int = 3
@@ -172,30 +152,22 @@ class DevSettings(Settings, frozen=True, kw_only=True):
             raise ValueError(f"two of the sets have the same name: {', '.join(names)}")
 
 
-class TrainingSettings(LoopSettings, frozen=True, kw_only=True):
-    """How it is trained. ``loss`` is one of ``training.losses``, or several joined by +."""
-
-    loss: str = "bce"
-    pairs_per_batch: int = 64
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        loss_named(self.loss)
-        at_least(self, 1, "pairs_per_batch")
-
-
 class TeacherSettings(Settings, frozen=True, kw_only=True):
     """A cross-encoder of ours to learn from: the ``best`` directory of a run; none where ``path`` is empty.
 
     A judged pair's label becomes ``weight`` times the teacher's probability, at ``temperature``, and the rest of its
-    own; any other's is the teacher's alone.
+    own; any other's is the teacher's alone. With ``false_negatives`` above 0, a product that nobody judged is left out
+    where the teacher finds it at least that share as probable as the query's most probable judged product (Moreira et
+    al. 2024, "NV-Retriever", section 4.2, have 0.95).
     """
 
     path: str = ""
     weight: float = 0.5
     temperature: float = 1.0
+    false_negatives: float = 0.0
 
     def __post_init__(self) -> None:
+        at_least(self, 0, "false_negatives")
         if not 0 <= self.weight <= 1 or not self.temperature > 0:
             raise ValueError(
                 f"weight is {self.weight} and temperature {self.temperature}; the weight is from 0 to 1, the "
@@ -203,14 +175,34 @@ class TeacherSettings(Settings, frozen=True, kw_only=True):
             )
 
 
-class RerankerConfig(RunConfig, frozen=True, kw_only=True):
-    """All settings of ``aisle train reranker``."""
+class RankingModel(ModelSettings, frozen=True, kw_only=True):
+    """What is trained. A product is cut to ``product_tokens``."""
+
+    product_tokens: int = 64
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, 1, "product_tokens")
+
+
+class RankingTraining(LoopSettings, frozen=True, kw_only=True):
+    """How it is trained: batches have about ``pairs_per_batch`` pairs."""
+
+    pairs_per_batch: int = 64
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, 1, "pairs_per_batch")
+
+
+class RankingConfig(RunConfig, frozen=True, kw_only=True):
+    """A run of a task that learns from queries with products: which, and whose labels."""
 
     source: list[JudgedSource | ExamplesSource | ClicksSource | GeneratedSource | QueriesSource]
-    model: ModelSettings = ModelSettings()
+    model: RankingModel = RankingModel()
+    training: RankingTraining = RankingTraining()
     negatives: NegativeSettings = NegativeSettings()
     dev: DevSettings = DevSettings()
-    training: TrainingSettings = TrainingSettings()
     teacher: TeacherSettings = TeacherSettings()
 
     def __post_init__(self) -> None:
@@ -226,10 +218,3 @@ class RerankerConfig(RunConfig, frozen=True, kw_only=True):
             )
         if len(unjudged) == len(self.source) and not self.dev.sets:
             raise ValueError("source is of kind 'queries' alone, of which none can be held out; give [[dev.sets]]")
-
-    def with_loss(self, loss: str) -> RerankerConfig:
-        """The same with another loss. Raises ConfigError naming the choices."""
-        try:
-            return msgspec.structs.replace(self, training=msgspec.structs.replace(self.training, loss=loss))
-        except ValueError as error:
-            raise ConfigError(str(error)) from error

@@ -18,11 +18,8 @@ import torch
 from torch import Tensor
 
 from engine.errors import ConfigError
-
-
-def layers_of(model: Any) -> Any:
-    """The layers of a transformer where BERT has them; none for another."""
-    return getattr(getattr(model.base_model, "encoder", None), "layer", ())
+from training.methods.modules import Bottleneck
+from training.models import layers_of
 
 
 def prune(model: Any, losses: Iterable[Tensor], heads: int, neurons: int) -> None:
@@ -51,15 +48,23 @@ def take_out_silent(model: Any) -> None:
     """Takes out heads and neurons whose columns in their layer's output are 0; in place, and the logits stay."""
     for layer in layers_of(model):
         attention = layer.attention.self
-        kept = _heard(layer.attention.output.dense, attention.num_attention_heads)
+        before, after = _linear(layer.attention.output.dense), _linear(layer.output.dense)
+        kept = _heard(before, attention.num_attention_heads)
         columns = _columns(kept, attention.attention_head_size)
         for name in ("query", "key", "value"):
             _keep_rows(getattr(attention, name), columns)
-        _keep_columns(layer.attention.output.dense, columns)
+        _keep_columns(before, columns)
         attention.num_attention_heads, attention.all_head_size = len(kept), len(columns)
-        neurons = _heard(layer.output.dense, layer.output.dense.in_features)
+        if hasattr(attention, "prefix"):
+            attention.prefix = torch.nn.ParameterList(part[kept] for part in attention.prefix).requires_grad_(False)
+        neurons = _heard(after, after.in_features)
         _keep_rows(layer.intermediate.dense, neurons)
-        _keep_columns(layer.output.dense, neurons)
+        _keep_columns(after, neurons)
+
+
+def _linear(module: Any) -> torch.nn.Linear:
+    linear: torch.nn.Linear = module.inner if isinstance(module, Bottleneck) else module
+    return linear
 
 
 def _parts(model: Any) -> Iterator[tuple[torch.nn.Linear, int]]:

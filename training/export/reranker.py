@@ -7,7 +7,6 @@ the head reads. It is compared with the original, tokenisation included, and ref
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -30,9 +29,8 @@ from engine.model_files import MAX_CHARACTERS, MODEL, TOKENIZER
 from engine.text import encoded_text
 from ranking.card import CARD, RerankerCard
 from ranking.cross_encoder import CrossEncoderModel
-from training.examples import Example, read_examples, require_both_classes
-from training.metrics import Scores
-from training.onnx_files import (
+from training.data.examples import Example, read_examples, require_both_classes
+from training.export import (
     OPSET,
     README,
     checksums,
@@ -44,11 +42,17 @@ from training.onnx_files import (
     write_json,
     write_tokenizer,
 )
-from training.parity import TORCH, Parity, compare
-from training.prune import layers_of, take_out_silent
-from training.quantize import Feeds, to_static_8_bits
+from training.export.parity import TORCH, Parity, compare
+from training.export.quantize import Feeds, to_static_8_bits
+from training.methods import reopened
+from training.methods.modules import MASKED, SolidPrompt, attend
+from training.methods.saved import read_recipe
+from training.metrics import Scores
+from training.models import layers_of
+from training.models.prune import take_out_silent
+from training.report import RECIPE, Recipe
 
-RECIPE, PARITY = "training.json", "parity.json"
+PARITY = "parity.json"
 TOLERANCE = 0.005  # of nDCG@10, relative: 8 bits against torch
 FP32, INT8 = "fp32", "8 bits"
 _SAMPLE = Path(engine.__file__).parent / "sample"
@@ -56,31 +60,7 @@ _SAMPLE_PER_QUERY = 12
 _MAX_DEVIATION = 1e-3  # of a logit: fp32 ONNX against the original
 _MAX_CALIBRATION = 512  # pairs; more change nothing
 _BATCH = 8
-# Added to attention scores of padding. The usual -10,000 and less make softmax compute with denormal numbers, which
-# takes processors a tenth of the whole model's time; e^-60 is as little against the other weights.
-MASKED = -60.0
-
 Sequences = list[list[int]]
-
-
-class Recipe(msgspec.Struct, frozen=True):
-    """What a trainer leaves in ``training.json``, as far as it matters here. ``card`` is markdown for the README."""
-
-    name: str = ""
-    query_tokens: int = 24
-    product_tokens: int = 64
-    scale: float = 1.0
-    offset: float = 0.0
-    source: str = ""
-    license: str = ""
-    card: str = ""
-
-    def __post_init__(self) -> None:
-        for field in ("query_tokens", "product_tokens"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} is {getattr(self, field)}; it must be at least 1")
-        if not (math.isfinite(self.scale) and self.scale > 0):
-            raise ValueError(f"scale is {self.scale}; it must be above 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,19 +193,11 @@ def _load(directory: Path) -> _Original:
             f"{directory / RECIPE}: query_tokens {recipe.query_tokens} and product_tokens {recipe.product_tokens} with "
             f"3 special tokens make {needed}, and the model reads at most {room}. Lower them"
         )
-    return _Original(model.eval(), tokenizer, recipe)
+    return _Original(reopened(model.eval(), directory).solid(), tokenizer, recipe)
 
 
 def _recipe(directory: Path) -> Recipe:
-    path = directory / RECIPE
-    recipe = Recipe()
-    if path.exists():
-        try:
-            recipe = msgspec.json.decode(path.read_bytes(), type=Recipe)
-        except OSError as error:
-            raise ModelError(f"{path} cannot be read: {error.strerror}") from error
-        except msgspec.MsgspecError as error:
-            raise ModelError(f"{path}: {error}") from error
+    recipe = read_recipe(directory) or Recipe()
     return msgspec.structs.replace(recipe, name=recipe.name or directory.absolute().name)
 
 
@@ -240,7 +212,8 @@ class _Exported(torch.nn.Module):
         self.model = copy.deepcopy(model)
         take_out_silent(self.model)
         layers = layers_of(self.model)
-        if layers and hasattr(layers[-1], "feed_forward_chunk"):
+        prompted = any(isinstance(module, SolidPrompt) for module in model.modules())  # then others are first
+        if layers and not prompted and hasattr(layers[-1], "feed_forward_chunk"):
             layers[-1] = _FirstToken(layers[-1])
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
@@ -257,16 +230,8 @@ class _FirstToken(torch.nn.Module):
         self.layer = layer
 
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
-        attention = self.layer.attention.self
         first = hidden[:, :1]
-
-        def heads(values: torch.Tensor) -> torch.Tensor:
-            shape = (values.shape[0], -1, attention.num_attention_heads, attention.attention_head_size)
-            return values.view(shape).transpose(1, 2)
-
-        query, key, value = heads(attention.query(first)), heads(attention.key(hidden)), heads(attention.value(hidden))
-        scores = query @ key.transpose(2, 3) * attention.attention_head_size**-0.5 + mask
-        context = (torch.softmax(scores, dim=-1) @ value).transpose(1, 2).flatten(2)
+        context = attend(self.layer.attention.self, first, hidden, mask)
         result: torch.Tensor = self.layer.feed_forward_chunk(self.layer.attention.output(context, first))
         return result
 

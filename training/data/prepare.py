@@ -1,8 +1,8 @@
 """Prepares a run's data: reads every source, finds candidates, splits by query, and writes what came out.
 
 The directory then has ``train.jsonl.gz``, ``dev.NAME.jsonl.gz`` per dev set and ``test.jsonl.gz`` in the form that
-``training.examples`` reads, and ``data.json``, which says what they were made of. It is made once: while settings and
-input files stay the same, it is used again.
+``training.data.examples`` reads, and ``data.json``, which says what they were made of. It is made once: while settings
+and input files stay the same, it is used again.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ import msgspec
 from engine.analysis.analyzer import Analyzer
 from engine.errors import ConfigError
 from engine.product import Product
-from training.config import ClicksSource, GeneratedSource, JudgedSource, QueriesSource, RerankerConfig
-from training.examples import ExamplesError
-from training.negatives import Pools
-from training.sources import Catalogs, Drawn, Group, Loaded, Progress, Source, read_judged, read_source
+from training.data.examples import ExamplesError
+from training.data.negatives import Pools
+from training.data.settings import ClicksSource, GeneratedSource, JudgedSource, QueriesSource, RankingConfig
+from training.data.sources import Catalogs, Drawn, Group, Loaded, Source, read_judged, read_source
+from training.settings import Progress
 
 HELD_OUT = "held-out"  # the name of the dev set that is made of training queries
 TEST = "test"
@@ -69,7 +70,7 @@ class _Row(msgspec.Struct, omit_defaults=True):
     judged: bool = True
 
 
-def prepare(config: RerankerConfig, directory: Path, progress: Progress, *, fixed: bool = False) -> Data:
+def prepare(config: RankingConfig, directory: Path, progress: Progress, *, fixed: bool = False) -> Data:
     """Fills ``directory``, or uses it again.
 
     ``fixed`` says that a run depends on it: ConfigError then, naming the files, where it would change. Raises
@@ -115,7 +116,7 @@ def read_groups(directory: Path, split: str) -> list[Group]:
     return groups
 
 
-def input_files(config: RerankerConfig) -> list[str]:
+def input_files(config: RankingConfig) -> list[str]:
     """Every file that the data comes from."""
     files: list[str] = []
     for source in (*config.source, *config.dev.sets):
@@ -137,10 +138,10 @@ def input_files(config: RerankerConfig) -> list[str]:
 
 
 def _splits(
-    config: RerankerConfig, directory: Path, progress: Progress
+    config: RankingConfig, directory: Path, progress: Progress
 ) -> tuple[dict[str, list[Group]], list[SourceData]]:
     catalogs = Catalogs()
-    pools = Pools(catalogs, progress)
+    pools = Pools(catalogs, config.negatives.retriever, config.model.base, progress)
     dev = {f"dev.{dev_set.name}": read_judged(dev_set, catalogs).groups for dev_set in config.dev.sets}
     stems = _Stems()
     seen = {stems(group.query) for groups in dev.values() for group in groups}
@@ -163,7 +164,7 @@ def _splits(
     return {"train": train, **dev, **({TEST: test} if test else {})}, sources
 
 
-def _drawing(config: RerankerConfig, source: Source, loaded: Loaded, pools: Pools) -> _Draw | None:
+def _drawing(config: RankingConfig, source: Source, loaded: Loaded, pools: Pools) -> _Draw | None:
     """What draws products for the source's queries that nobody judged; None where it gets none."""
     if isinstance(source, QueriesSource):
         pool = pools.of(source.catalogs)
@@ -172,8 +173,7 @@ def _drawing(config: RerankerConfig, source: Source, loaded: Loaded, pools: Pool
     if isinstance(source, GeneratedSource) or not settings.mine:
         return None
     own = (source.catalog,) if isinstance(source, JudgedSource | ClicksSource) else ()
-    paths = settings.catalogs or own
-    pool = pools.of(paths) if paths else pools.over(loaded.products)
+    pool = pools.mined(settings.catalogs or own, loaded.products)
     return lambda group, seed: pool.negatives(group.query, group.products, settings, seed)
 
 
@@ -252,9 +252,10 @@ def _by_query(
 # Files
 
 
-def _fingerprint(config: RerankerConfig) -> str:
+def _fingerprint(config: RankingConfig) -> str:
     """Of the settings that decide what the data is."""
-    decisive = (config.seed, config.source, config.negatives, config.dev)
+    base = config.model.base if config.negatives.retriever == "model" else None
+    decisive = (config.seed, config.source, config.negatives, config.dev, base)
     return hashlib.sha256(msgspec.json.encode(decisive)).hexdigest()
 
 

@@ -10,22 +10,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean as mean
-from typing import Protocol
 
 from engine.catalog import read_catalog
 from engine.product import Product
-from training.clicks import read_clicks
-from training.config import ClicksSource, DevSet, ExamplesSource, GeneratedSource, JudgedSource, QueriesSource
-from training.examples import ExamplesError, Judgment, numbered_lines, read_judgments
-from training.queries import make_queries
-from training.query_files import read_queries
-
-
-class Progress(Protocol):
-    """Told what is going on, how far it is, and of how much."""
-
-    def __call__(self, task: str, done: int, total: int, detail: str = "") -> None: ...
-
+from training.data.examples import ExamplesError, Judgment, numbered_lines, read_judgments
+from training.data.logs import read_clicks, read_queries
+from training.data.queries import make_queries
+from training.data.settings import (
+    ClicksSource,
+    DevSet,
+    ExamplesSource,
+    GeneratedSource,
+    JudgedSource,
+    QueriesSource,
+)
+from training.settings import Progress
 
 #: Products that nobody judged, each with its label.
 Drawn = list[tuple[Product, float | None]]

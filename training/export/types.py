@@ -24,8 +24,8 @@ from qpt.conformal import nonconformity
 from qpt.log_linear import log_shares
 from qpt.softmax import Matrix
 from qpt.transformer_head import CARD, TransformerCard, TransformerHead
-from training.export import FP32, INT8, MASKED, PARITY
-from training.onnx_files import (
+from training.data.types import LabelledQueries
+from training.export import (
     OPSET,
     README,
     checksums,
@@ -35,10 +35,12 @@ from training.onnx_files import (
     write_json,
     write_tokenizer,
 )
-from training.parity import TORCH
-from training.quantize import Feeds, to_static_8_bits
-from training.type_model import Classifier, TypeModel
-from training.type_task import Asked
+from training.export.parity import TORCH
+from training.export.quantize import Feeds, to_static_8_bits
+from training.export.reranker import FP32, INT8, PARITY
+from training.methods import folded, solid
+from training.methods.modules import MASKED
+from training.models.classifier import Classifier, TypeModel
 
 _MAX_DEVIATION = 1e-3  # of a logit: fp32 ONNX against the original
 _MAX_CALIBRATION = 512  # queries; more change nothing
@@ -55,12 +57,12 @@ class TypeAgreement(msgspec.Struct, frozen=True):
     accuracy: float
 
     @classmethod
-    def of(cls, reference: Matrix, logits: Matrix, asked: Asked) -> TypeAgreement:
+    def of(cls, reference: Matrix, logits: Matrix, queries: LabelledQueries) -> TypeAgreement:
         difference = np.abs(logits.astype(np.float64) - reference)
         best = logits.argmax(axis=1)
         return cls(
             float(difference.max()), float(difference.mean()), float((best == reference.argmax(axis=1)).mean()),
-            float(asked.right[np.arange(len(best)), best].mean()),
+            float(queries.right[np.arange(len(best)), best].mean()),
         )  # fmt: skip
 
 
@@ -109,7 +111,14 @@ class TypeExport:
 
 
 def export_types(
-    model: TypeModel, card: TransformerCard, fitting: Asked, dev: Asked, out: Path, *, tolerance: float, notes: str
+    model: TypeModel,
+    card: TransformerCard,
+    fitting: LabelledQueries,
+    dev: LabelledQueries,
+    out: Path,
+    *,
+    tolerance: float,
+    notes: str,
 ) -> TypeExport:
     """Writes ``model`` with the card's taxonomy, types and words as the directory ``out``; replaces one there.
 
@@ -119,7 +128,7 @@ def export_types(
     """
     with publishing(out, CARD, _NOUN) as work:
         with torch_on_one_thread():
-            reference = model.score(model.encode(dev.queries, dev.locales))
+            reference = model.score(model.sequences(dev.queries, dev.locales))
         write_tokenizer(model.tokenizer, work, card.name)
         ids = torch.arange(1, 9).reshape(2, 4) % model.module.n_words
         write_graph(_Exported(model.module), ids, "logits", work, card.name)
@@ -153,6 +162,7 @@ class _Exported(torch.nn.Module):
     def __init__(self, module: Classifier) -> None:
         super().__init__()
         self.module = copy.deepcopy(module).cpu()  # exporting leaves its mark on what is exported
+        self.module.encoder = solid(folded(self.module.encoder))
         self.module.encoder.set_attn_implementation("eager")  # which the exporter can trace
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
@@ -160,9 +170,9 @@ class _Exported(torch.nn.Module):
         return self.module.logits(self.module.vectors(input_ids, attention_mask, masked))
 
 
-def _served(work: Path, card: TransformerCard, asked: Asked) -> Matrix:
+def _served(work: Path, card: TransformerCard, queries: LabelledQueries) -> Matrix:
     _seal(work, card)
-    return TransformerHead(work).logits(asked.queries, asked.locales)
+    return TransformerHead(work).logits(queries.queries, queries.locales)
 
 
 def _seal(work: Path, card: TransformerCard) -> TransformerCard:
@@ -172,14 +182,14 @@ def _seal(work: Path, card: TransformerCard) -> TransformerCard:
     return sealed
 
 
-def _feeds(head: TransformerHead, asked: Asked) -> Iterator[Feeds]:
-    step = -(-len(asked) // _MAX_CALIBRATION)
-    for query, locale in zip(asked.queries[::step], asked.locales[::step], strict=True):
+def _feeds(head: TransformerHead, queries: LabelledQueries) -> Iterator[Feeds]:
+    step = -(-len(queries) // _MAX_CALIBRATION)
+    for query, locale in zip(queries.queries[::step], queries.locales[::step], strict=True):
         ids = head.ids(query, locale)
         yield {"input_ids": ids, "attention_mask": np.ones_like(ids)}
 
 
-def _calibrated(card: TransformerCard, logits: Matrix, dev: Asked) -> tuple[TransformerCard, Calibration]:
+def _calibrated(card: TransformerCard, logits: Matrix, dev: LabelledQueries) -> tuple[TransformerCard, Calibration]:
     temperature = fit_temperature(logits, dev.right, dev.importance.astype(np.float64))
     before, after = (np.exp(log_shares((logits / t).astype(np.float32))) for t in (1.0, temperature))
     scores = nonconformity(after, dev.right)
@@ -187,7 +197,7 @@ def _calibrated(card: TransformerCard, logits: Matrix, dev: Asked) -> tuple[Tran
     return made, Calibration(temperature, _error(before, dev), _error(after, dev))
 
 
-def _error(likely: Matrix, dev: Asked) -> float:
+def _error(likely: Matrix, dev: LabelledQueries) -> float:
     best, rows = likely.argmax(axis=1), np.arange(len(likely))
     return calibration_error(likely[rows, best].astype(np.float64), dev.right[rows, best])
 

@@ -18,11 +18,20 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional
 from transformers import AutoModel
 
-from engine.errors import ConfigError, ModelError
-from engine.model_files import MAX_CHARACTERS
-from training.base_models import BaseModel, find_base
-from training.cross_encoder import adapted, has_bf16, load_transformer, merged, padded, quietly
-from training.type_config import TypeModelSettings
+from engine.errors import ModelError
+from training.methods import Adapted, adapt, reopened
+from training.models import (
+    BaseModel,
+    Reader,
+    find_base,
+    keep_layers,
+    load_transformer,
+    local_base,
+    padded,
+    quietly,
+    require_room,
+)
+from training.settings import ModelSettings
 
 Sequences = list[list[int]]
 
@@ -34,71 +43,67 @@ _SCORED_AT_ONCE = 64
 _SHARPNESS = 20.0
 
 
-class TypeModel:
-    """An encoder with an output per type, its tokenizer, and the locales it knows; on the GPU where there is one.
-
-    Dropout stays off in training too, as in ``CrossEncoder``.
-    """
+class TypeModel(Reader):
+    """An encoder with an output per type, its tokenizer, and the locales it knows."""
 
     def __init__(
-        self, base: BaseModel, module: Classifier, tokenizer: Any, locales: Mapping[str, int], query_tokens: int,
-        bf16: str = "auto",
+        self, base: BaseModel, module: Classifier, adapted: Adapted, tokenizer: Any, locales: Mapping[str, int],
+        query_tokens: int, bf16: str = "auto",
     ) -> None:  # fmt: skip
-        self.base, self.module, self.tokenizer = base, module.eval(), tokenizer
+        super().__init__(base, module, tokenizer, bf16)
+        self.module: Classifier
+        self.adapted = adapted
         self.locales, self.query_tokens = dict(locales), query_tokens  # locales with the ids of their tokens
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.module.to(self.device)
-        self.bf16 = has_bf16(self.device) if bf16 == "auto" else bf16 == "on"
-        if None in (tokenizer.cls_token_id, tokenizer.sep_token_id):
-            raise ModelError(f"{base.name} has a tokenizer without [CLS] or [SEP], between which a query is read")
 
     @classmethod
     def load(
-        cls, settings: TypeModelSettings, names: Sequence[Sequence[str]], priors: NDArray[np.float32],
-        locales: Sequence[str], bf16: str = "auto",
+        cls, settings: ModelSettings, names: Sequence[Sequence[str]], priors: NDArray[np.float32],
+        locales: Sequence[str], bf16: str = "auto", *, output: str = "names",
     ) -> TypeModel:  # fmt: skip
         """The base model with outputs for types that have these ``names``, perhaps none, and a token per locale.
 
-        ``priors``, float32 (types,), are shares of the types among what it will be asked; above 0.
+        ``priors``, float32 (types,), are shares of the types among what it will be asked; above 0. Outputs begin as the
+        vectors of ``names``, or ``random``.
 
         Raises ModelError when it cannot be loaded, ConfigError when ``settings`` do not fit it.
         """
         base = find_base(settings.base)
         encoder, tokenizer = load_transformer(base, AutoModel)
-        room = encoder.config.max_position_embeddings
-        if settings.query_tokens + 3 > room:
-            raise ConfigError(
-                f"model.query_tokens {settings.query_tokens} with 3 special tokens are more than the {room} that "
-                f"{base.name} reads; lower them"
-            )
+        require_room(
+            settings.query_tokens + 3, encoder, base.name,
+            f"model.query_tokens {settings.query_tokens} with 3 special tokens",
+        )  # fmt: skip
         encoder.pooler = None
-        encoder = adapted(encoder, settings, base.name, "FEATURE_EXTRACTION")
-        module = Classifier(encoder, len(names), len(locales))
+        keep_layers(encoder, settings.layers, base.name)
+        n_words = len(encoder.get_input_embeddings().weight)
+        adapted = adapt(encoder, settings, base.name)
+        module = Classifier(adapted.model, len(names), len(locales))
         module.prior.data = torch.from_numpy(np.log(priors) / _SHARPNESS)
-        ids = {locale: module.n_words + place for place, locale in enumerate(locales)}
-        model = cls(base, module, tokenizer, ids, settings.query_tokens, bf16)
-        if settings.output == "names":
+        ids = {locale: n_words + place for place, locale in enumerate(locales)}
+        model = cls(base, module, adapted, tokenizer, ids, settings.query_tokens, bf16)
+        if output == "names":
             model._begin_with(names)
         return model
 
     @classmethod
     def open(cls, directory: Path, locales: Mapping[str, int], query_tokens: int) -> TypeModel:
         """One that ``save`` wrote, in fp32. Raises ModelError."""
-        base = BaseModel(str(directory), directory.name, f"the local model {directory.name}")
+        base = local_base(directory)
         encoder, tokenizer = load_transformer(base, AutoModel)
         encoder.pooler = None
+        adapted = reopened(encoder, directory)
         path = directory / _HEAD
         try:
             output = load_file(path)
-            module = Classifier(encoder, len(output["prior"]), 0)
+            module = Classifier(adapted.model, len(output["prior"]), 0)
             module.output.data, module.prior.data = output["weight"], output["prior"]
         except (OSError, SafetensorError, KeyError) as error:
             raise ModelError(f"{path} cannot be read ({error}). Train it anew") from error
-        return cls(base, module, tokenizer, locales, query_tokens, "off")
+        return cls(base, module, adapted, tokenizer, locales, query_tokens, "off")
 
     def save(self, directory: Path) -> None:
         """Writes encoder, output layer and tokenizer; the locales' tokens become the vocabulary's last."""
-        encoder = merged(self.module.encoder)
+        encoder = self.adapted.plain()
         words = encoder.get_input_embeddings()
         before = words.weight
         try:
@@ -112,20 +117,18 @@ class TypeModel:
         output = {"weight": self.module.output, "prior": self.module.prior}
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in output.items()}, directory / _HEAD)
 
-    def encode(self, queries: Sequence[str], locales: Sequence[str]) -> Sequences:
+    def sequences(self, queries: Sequence[str], locales: Sequence[str]) -> Sequences:
         """Ids of each query with what stands around it."""
         first, last = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
-        cut = [query[:MAX_CHARACTERS] for query in queries]
-        found = self.tokenizer(cut, add_special_tokens=False, truncation=True, max_length=self.query_tokens)
         return [
-            [first, *([self.locales[locale]] if locale in self.locales else []), *ids, last]
-            for ids, locale in zip(found["input_ids"], locales, strict=True)
+            [first, *([self.locales[locale]] if locale in self.locales else []), *ids.tolist(), last]
+            for ids, locale in zip(self.encode(queries, self.query_tokens), locales, strict=True)
         ]
 
     def logits(self, sequences: Sequences) -> torch.Tensor:
         """float32 (n, types)."""
         ids, mask = padded(sequences, _MULTIPLE, self.device)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
+        with self.autocast():
             logits: torch.Tensor = self.module(ids, mask)
         return logits[: len(sequences)]
 
@@ -148,7 +151,7 @@ class TypeModel:
         sums = torch.zeros_like(self.module.output)
         for begin in range(0, len(texts), _SCORED_AT_ONCE):
             some = texts[begin : begin + _SCORED_AT_ONCE]
-            sequences = self.encode([text for _, text in some], [""] * len(some))
+            sequences = self.sequences([text for _, text in some], [""] * len(some))
             vectors = self.module.vectors(*padded(sequences, _MULTIPLE, self.device))[: len(some)]
             sums.index_add_(0, torch.tensor([row for row, _ in some], device=self.device), vectors)
         self.module.output.data = functional.normalize(sums)

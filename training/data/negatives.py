@@ -1,4 +1,4 @@
-"""Candidates that nobody judged, found by the project's own hybrid search: negatives, and what a teacher labels.
+"""Candidates that nobody judged, found by the project's own search: negatives, and what a teacher labels.
 
 A product that was not judged may well be relevant. So no negative is taken whose text has all of the query's words, and
 ``hard`` ones are drawn from the whole depth rather than off the top, where most such products are.
@@ -9,15 +9,28 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
 
 from engine.analysis.analyzer import Analyzer
 from engine.config import EngineConfig, IndexConfig, SearchConfig
+from engine.dense.encoder import OnnxEncoder
 from engine.product import Product
 from engine.search import SearchEngine
 from engine.text import lexical_fields
-from training.config import NegativeSettings, QueriesSource
-from training.sources import Catalogs, Drawn, Progress
+from training.data.settings import NegativeSettings, QueriesSource
+from training.data.sources import Catalogs, Drawn
+from training.export.encoder import convert
+from training.settings import Progress
 
+Retriever = Literal["hybrid", "bm25", "model"]
+
+#: How a search is done by one retriever alone.
+_ALONE = {
+    "bm25": SearchConfig(retrievers=("lexical",), understand=(), route_weight=0, rerank_depth=0),
+    "model": SearchConfig(retrievers=("dense",), understand=(), route_weight=0, rerank_depth=0),
+}
 _MIDDLE = 5  # the middle of a search ends at a fifth of its depth
 _log = logging.getLogger(__name__)
 
@@ -74,25 +87,38 @@ class Pool:
 
 
 class Pools:
-    """Pools by the catalogs that they hold. Each is indexed once, when it is first asked for."""
+    """Pools by the catalogs that they hold. Each is indexed once, when it is first asked for.
 
-    def __init__(self, catalogs: Catalogs, progress: Progress) -> None:
-        self._catalogs, self._progress = catalogs, progress
-        self._pools: dict[tuple[str, ...], Pool] = {}
+    Negatives are found by ``retriever``, which for ``model`` is the bi-encoder ``base``.
+    """
 
-    def of(self, paths: Sequence[str]) -> Pool:
+    def __init__(self, catalogs: Catalogs, retriever: Retriever, base: str, progress: Progress) -> None:
+        self._catalogs, self._retriever, self._base, self._progress = catalogs, retriever, base, progress
+        self._pools: dict[tuple[tuple[str, ...], Retriever], Pool] = {}
+
+    def of(self, paths: Sequence[str], retriever: Retriever = "hybrid") -> Pool:
         """Of all the catalogs' products; of those of the same id one is taken, whatever the order of ``paths``."""
-        key = tuple(sorted(set(paths)))
+        key = tuple(sorted(set(paths))), retriever
         if key not in self._pools:
-            self._pools[key] = self.over({id: product for path in key for id, product in self._catalogs[path].items()})
+            products = {id: product for path in key[0] for id, product in self._catalogs[path].items()}
+            self._pools[key] = self.over(products, retriever)
         return self._pools[key]
 
-    def over(self, products: Mapping[str, Product]) -> Pool:
+    def mined(self, paths: Sequence[str], products: Mapping[str, Product]) -> Pool:
+        """Of the catalogs, or where there are none of ``products``, found as negatives are."""
+        return self.of(paths, self._retriever) if paths else self.over(products, self._retriever)
+
+    def over(self, products: Mapping[str, Product], retriever: Retriever = "hybrid") -> Pool:
         """Of ``products``, which are indexed now."""
         _log.info("indexing %d products to find candidates in", len(products))
         config = EngineConfig(index=IndexConfig(reranker=""), search=SearchConfig(rerank_depth=0))
-        engine = SearchEngine.build(
-            products.values(), None, config,
-            progress=lambda stage, done, total: self._progress(f"indexing, {stage}", done, total or len(products)),
-        )  # fmt: skip
-        return Pool(engine, products)
+        with TemporaryDirectory() as folder:
+            encoder = None
+            if retriever == "model":
+                convert(self._base, Path(folder) / "encoder")
+                encoder = OnnxEncoder(Path(folder) / "encoder", threads=config.search.n_threads)
+            engine = SearchEngine.build(
+                products.values(), None, config, encoder=encoder,
+                progress=lambda stage, done, total: self._progress(f"indexing, {stage}", done, total or len(products)),
+            )  # fmt: skip
+        return Pool(engine if retriever == "hybrid" else engine.configured(_ALONE[retriever]), products)

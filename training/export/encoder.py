@@ -17,7 +17,6 @@ import onnxruntime as ort
 import torch
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
-from transformers.utils import cached_file
 
 import engine
 from engine.dense.encoder import CARD, EncoderCard, OnnxEncoder
@@ -25,23 +24,23 @@ from engine.errors import ConfigError, ModelError
 from engine.product import from_json
 from engine.seams import Embeddings
 from engine.text import encoded_text
-from training.base_models import BaseModel, find_base, licence
-from training.onnx_files import (
+from training.export import (
     MODEL,
     OPSET,
     README,
     TOKENIZER,
     checksums,
-    first_line,
     power_of_ten,
     publishing,
     torch_on_one_thread,
-    without_progress_bars,
     write_graph,
     write_json,
     write_tokenizer,
 )
-from training.quantize import Feeds, to_8_bits
+from training.export.quantize import Feeds, to_8_bits
+from training.methods import reopened
+from training.models import BaseModel, find_base, licence
+from training.models.bi_encoder import load_sentence_transformer, transformer_of
 
 _SAMPLE = Path(engine.__file__).parent / "sample" / "corpus.jsonl"
 _MAX_DEVIATION = 1e-4  # of a cosine from 1: fp32 ONNX against the original
@@ -113,18 +112,12 @@ def convert(
 
 
 def _load(source: BaseModel) -> SentenceTransformer:
-    try:
-        with without_progress_bars():
-            if not Path(source.location).is_dir():  # else a hub out of reach would be tried anew for every file
-                cached_file(source.location, "modules.json", _raise_exceptions_for_missing_entries=False)
-            # Eager attention is what the exporter can trace and onnxruntime fuses.
-            original = SentenceTransformer(source.location, device="cpu", model_kwargs={"attn_implementation": "eager"})
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"cannot load the model {source.name!r} ({first_line(error)}). Give the directory of a "
-            "sentence-transformers model, or its name on a hub where there is a network"
-        ) from error
-    return original.float().eval()
+    """With eager attention, which the exporter can trace and onnxruntime fuses, and without peft."""
+    original = load_sentence_transformer(source, "eager")
+    holder = transformer_of(original)
+    if Path(source.location).is_dir():
+        holder.model = reopened(holder.model, Path(source.location)).solid()
+    return original
 
 
 def _token_limit(original: SentenceTransformer, wanted: int | None, name: str) -> int:

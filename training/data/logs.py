@@ -1,6 +1,6 @@
-"""Click logs as labels.
+"""What shops log: clicks, which become labels, and queries that nobody judged.
 
-A log is tab-separated with a head, or JSON lines (.jsonl, also .gz), of ``query``, ``product_id`` and one of
+A click log is tab-separated with a head, or JSON lines (.jsonl, also .gz), of ``query``, ``product_id`` and one of
 
 - ``label``, from 0 to 1, as it is;
 - ``clicks``: label = clicks / (clicks of the query's most clicked product + 1), so one click alone is worth 0.5;
@@ -8,21 +8,25 @@ A log is tab-separated with a head, or JSON lines (.jsonl, also .gz), of ``query
   log's own mean m: (clicks + 10 m) / (impressions + 10). So few impressions say little.
 
 Counts of a pair that comes again add up. Positions are not corrected for: what was shown higher was clicked more.
+
+Queries alone are a .tsv, or a file of examples (.jsonl, also .gz) of which only the queries count. A .tsv has a head
+with a column ``query``, or no head and rows of ``query`` or ``query<TAB>locale``.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from training.examples import ExamplesError, numbered_lines
+from training.data.examples import ExamplesError, numbered_lines
 
 _PRIOR = 10.0  # impressions
 _COLUMNS = ("query", "product_id", "label", "clicks", "impressions")
+_WITHOUT_HEAD = ["query", "locale"]
 
 Query = tuple[str, str, dict[str, float]]
 _Bad = Callable[[str | None, str], ExamplesError]
@@ -110,10 +114,7 @@ def _rows(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
             continue
         text = line.decode("utf-8-sig", errors="replace").rstrip("\r\n")
         if as_json:
-            try:
-                yield number, msgspec.json.decode(text, type=dict[str, Any])
-            except msgspec.MsgspecError as error:
-                raise ExamplesError(path, number, None, f"not a JSON object: {error}") from error
+            yield number, _json(path, number, text)
         elif not head:
             head = text.split("\t")
             if not {"query", "product_id"} <= set(head) <= set(_COLUMNS):
@@ -123,3 +124,49 @@ def _rows(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
             if len(cells) != len(head):
                 raise ExamplesError(path, number, None, f"it has {len(cells)} columns, the head {len(head)}")
             yield number, dict(zip(head, cells, strict=True))
+
+
+def read_queries(path: str, where: Mapping[str, Sequence[str | bool | int]]) -> list[str]:
+    """Each query once, in the file's order; ``where`` keeps the rows of which every field named has one of the values.
+
+    Raises ExamplesError naming the line of a row without a query or with too many columns, and on a file without rows.
+    """
+    queries: dict[str, None] = {}
+    for number, row in _json_rows(path) if ".jsonl" in Path(path).suffixes else _columns(path):
+        query = row.get("query")
+        if not isinstance(query, str) or not query.strip():
+            raise ExamplesError(path, number, "query", "is missing; every row needs one")
+        if all(row.get(name) in values for name, values in where.items()):
+            queries[query.strip()] = None
+    if not queries:
+        reason = f" where {dict(where)}" if where else "; give one a line"
+        raise ExamplesError(path, None, None, f"it has no queries{reason}")
+    return list(queries)
+
+
+def _json_rows(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in numbered_lines(Path(path)):
+        if not line.isspace():
+            yield number, _json(path, number, line)
+
+
+def _json(path: str, number: int, line: str | bytes) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(line, type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ExamplesError(path, number, None, f"not a JSON object: {error}") from error
+
+
+def _columns(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    head: list[str] = []
+    for number, line in numbered_lines(Path(path)):
+        cells = line.decode("utf-8-sig", errors="replace").rstrip("\r\n").split("\t")
+        if not head:
+            head = cells if "query" in cells else _WITHOUT_HEAD
+            if head is cells:
+                continue
+        if len(cells) > len(head):
+            reason = f"it has {len(cells)} columns, more than {', '.join(head)}; give a head that names them"
+            raise ExamplesError(path, number, None, reason)
+        if any(cells):
+            yield number, dict(zip(head, cells, strict=False))

@@ -1,0 +1,179 @@
+"""The reranker: a cross-encoder that says how probable it is that a product is what a query asks for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from engine.errors import ConfigError, ModelError
+from training.data.pairs import Batch, Pairs
+from training.data.ranking import NDCG, RankingData
+from training.data.settings import RankingConfig, RankingModel, RankingTraining
+from training.losses import loss_named
+from training.methods.saved import save_adapter
+from training.metrics import Scores, platt
+from training.models.cross_encoder import CrossEncoder
+from training.models.prune import prune
+from training.report import BEST, Best, Notes, Quality, Recipe
+from training.settings import Progress, at_least
+
+_LOOKED_AT = 40  # batches, to see what matters in a model that is pruned
+_LEAST_SCALE = 1e-3  # of a model that is served: 0 would make all scores the same, less turn the order round
+_log = logging.getLogger(__name__)
+
+
+class RerankerModel(RankingModel, frozen=True, kw_only=True):
+    """What is trained.
+
+    ``heads`` and ``neurons`` are how many attention heads and feed-forward neurons a layer keeps, those that matter
+    most; 0 keeps all. ``activation`` takes the place of the model's own, where it is not empty.
+    """
+
+    heads: int = 0
+    neurons: int = 0
+    activation: Literal["", "relu"] = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, 0, "heads", "neurons")
+        if self.method != "full" and (self.heads or self.neurons):
+            raise ValueError(f"heads and neurons are of full fine-tuning; with method {self.method} leave them at 0")
+
+
+class RerankerTraining(RankingTraining, frozen=True, kw_only=True):
+    """How it is trained. ``loss`` is one of ``training.losses``, or several joined by +."""
+
+    loss: str = "bce"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        loss_named(self.loss)
+
+
+class RerankerConfig(RankingConfig, frozen=True, kw_only=True):
+    """All settings of ``aisle train reranker``."""
+
+    model: RerankerModel = RerankerModel()
+    training: RerankerTraining = RerankerTraining()
+
+    def with_loss(self, loss: str) -> RerankerConfig:
+        """The same with another loss. Raises ConfigError naming the choices."""
+        try:
+            return msgspec.structs.replace(self, training=msgspec.structs.replace(self.training, loss=loss))
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+
+    def task(self, run: Path, data: Path, test: bool, progress: Progress) -> RerankerTask:
+        return RerankerTask(self, run, data, test, progress)
+
+
+class RerankerTask:
+    """An example is a query with a product and a label; a batch has whole query groups, as its losses compare them."""
+
+    score = f"{NDCG}, judged pool of dev"
+
+    def __init__(self, config: RerankerConfig, run: Path, data: Path, test: bool, progress: Progress) -> None:
+        self._config, model = config, config.model
+        self._encoder = CrossEncoder.load(
+            model, model.product_tokens, activation=model.activation, bf16=config.training.bf16
+        )
+        self._data = RankingData(config, run, data, self._encoder.encode, test, progress)
+        self._loss = loss_named(config.training.loss)
+        if model.heads or model.neurons:
+            # Always on the same batches, so that a run that goes on silences what it did at first.
+            batches = self._data.batches("pruning")[:_LOOKED_AT]
+            prune(self.module, (self.loss(batch)[0] for batch in batches), model.heads, model.neurons)
+
+    @property
+    def module(self) -> torch.nn.Module:
+        module: torch.nn.Module = self._encoder.module
+        return module
+
+    def batches(self, epoch: int) -> list[Batch]:
+        return self._data.batches(epoch)
+
+    def loss(self, batch: Batch) -> tuple[torch.Tensor, int]:
+        pairs = self._data.train
+        texts = pairs.texts(batch)
+        logits = self._encoder.logits(texts)
+        labels = torch.from_numpy(np.concatenate([pairs.labels[group][part] for group, part in batch]))
+        sizes = [len(part) for _, part in batch]
+        real = torch.ones_like(logits, dtype=torch.bool)
+        return self._loss(
+            by_group(logits, sizes), by_group(labels.to(logits.device), sizes), by_group(real, sizes)
+        ), len(texts)
+
+    def judge(self) -> Quality:
+        """nDCG@10, and on sets with ratings the error on their scale. Served is Platt's calibration on dev."""
+        logits = self._data.scores(scorer(self._encoder))
+        quality = self._data.quality(logits)
+        for name, error in self._rating_errors(logits).items():
+            quality.dev[name]["RMSE"] = error
+        dev = self._data.dev
+        scale, offset = platt(list(logits.values()), [dev[name].all_labels for name in logits])
+        if scale <= 0:
+            _log.warning("no better than chance on dev; Platt's scale is %.3g", scale)
+        return msgspec.structs.replace(quality, served={"scale": scale, "offset": offset})
+
+    def _rating_errors(self, logits: Mapping[str, Scores]) -> dict[str, float]:
+        out = {}
+        for dev_set in self._config.dev.sets:
+            if dev_set.rating:
+                error = 0.5 + 0.5 * np.tanh(logits[dev_set.name] / 2) - self._data.dev[dev_set.name].all_labels
+                out[dev_set.name] = float(np.sqrt(np.square(error).mean()) * (dev_set.rating[1] - dev_set.rating[0]))
+        return out
+
+    def recipe(self, quality: Quality) -> Recipe:
+        model = self._config.model
+        return Recipe(
+            task="reranker", name=self._config.name, query_tokens=model.query_tokens,
+            product_tokens=model.product_tokens, scale=max(quality.served["scale"], _LEAST_SCALE),
+            offset=quality.served["offset"], source=self._encoder.base.origin, license=self._config.license,
+            model=model.as_saved(),
+        )  # fmt: skip
+
+    def notes(self) -> Notes:
+        model, training = self._config.model, self._config.training
+        what = [f"layers {', '.join(map(str, model.layers))}" if model.layers else "all layers"]
+        what += [f"{model.heads} attention heads of each"] if model.heads else []
+        what += [f"{model.neurons} feed-forward neurons of each"] if model.neurons else []
+        what += [f"activation {model.activation}"] if model.activation else []
+        method = "; ".join([", ".join(what), self._encoder.adapted.method.describe(model)])
+        recipe = [f"Loss {training.loss}, in batches of {training.pairs_per_batch} pairs."]
+        calibrated = "Probabilities are calibrated on the same pairs, each dev set counting the same (Platt 1999)."
+        return self._data.notes(self._encoder.base.origin, method, recipe, [calibrated])
+
+    def save(self, directory: Path, recipe: Recipe) -> None:
+        self._encoder.save(directory)
+        save_adapter(directory, self._encoder.adapted, recipe)
+
+    def finish(self, run: Path, best: Best) -> float | None:
+        """nDCG@10 on the queries held out for a test, or None. Raises ModelError on a model no better than chance."""
+        scale = best.quality.served["scale"]
+        if scale <= 0:
+            raise ModelError(
+                f"the best model of {run}, of step {best.evaluation.step}, is no better than chance: on dev its scores "
+                f"do not rise with the labels (Platt's scale is {scale:.3g}). All of the run is kept, but do not serve "
+                "it. See that labels of sources and dev sets mean the same, and train anew, in another --out, for "
+                "longer or with another training.learning_rate"
+            )
+        return self._data.judge_test(lambda pairs, progress: self._best(run)(pairs, progress))
+
+    def _best(self, run: Path) -> Callable[[Pairs, Callable[[int, int], None]], Scores]:
+        return scorer(CrossEncoder.open(run / BEST, self._config.training.bf16))
+
+
+def scorer(encoder: CrossEncoder) -> Callable[[Pairs, Callable[[int, int], None]], Scores]:
+    return lambda pairs, progress: encoder.score(pairs.texts(pairs.everything()), progress)
+
+
+def by_group(values: torch.Tensor, sizes: list[int]) -> torch.Tensor:
+    """(n,) to (groups, longest), filled up with zeros."""
+    return pad_sequence(list(torch.split(values, sizes)), batch_first=True)
