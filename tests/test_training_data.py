@@ -18,8 +18,7 @@ from engine.product import Product
 from engine.search import SearchEngine
 from tests.conftest import synthetic_products
 from tests.training_sets import settings, write_set
-from training.data.examples import ExamplesError, read_examples
-from training.data.logs import read_clicks, read_queries
+from training.data.examples import ExamplesError, read_clicks, read_examples, read_queries
 from training.data.negatives import Pool, Pools
 from training.data.pairs import LONGEST_GROUP, Ids, Pairs, ndcg_by_query
 from training.data.prepare import Data, prepare, read_groups

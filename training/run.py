@@ -17,9 +17,8 @@ import torch
 
 from engine.config import available_cores
 from engine.errors import ConfigError
-from training import checkpoint
 from training.export import publishing, write_json
-from training.loop import Loop, Moment
+from training.loop import Loop, Moment, has_checkpoint
 from training.report import BEST, RECIPE, Best, Evaluation, card, read_evaluations, write_evaluations
 from training.settings import Progress, RunConfig
 from training.tasks import Task
@@ -93,7 +92,7 @@ class _Judge:
 def claim(run: Path, config: RunConfig) -> None:
     """Makes the folder this run's. Raises ConfigError where it is another's."""
     path = run / CONFIG
-    if checkpoint.exists(run):
+    if has_checkpoint(run):
         changed = type(config).read(path).differences(config)
         if changed:
             raise ConfigError(

@@ -21,11 +21,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from engine.errors import ConfigError
-from training import checkpoint
 from training.data.pairs import Batch, Encode, Pairs, ndcg_by_query
 from training.data.prepare import TEST, Data, prepare, read_groups
 from training.data.settings import QueriesSource, RankingConfig, TeacherSettings
 from training.data.sources import Group
+from training.loop import has_checkpoint
 from training.metrics import Scores
 from training.models.cross_encoder import CrossEncoder
 from training.report import RECIPE, Notes, Quality, Recipe, checksum_table
@@ -52,7 +52,7 @@ class RankingData:
         Raises ConfigError, ExamplesError.
         """
         self._config, self._run, self._progress = config, run, progress
-        self.report = prepare(config, directory, progress, fixed=checkpoint.exists(run))
+        self.report = prepare(config, directory, progress, fixed=has_checkpoint(run))
         if test and TEST not in self.report.splits:
             raise ConfigError("no queries are held out for a test; set dev.test_share above 0 and start a new run")
 

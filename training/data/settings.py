@@ -66,7 +66,7 @@ class GeneratedSource(Source, frozen=True, kw_only=True, tag="generated"):
 
 
 class QueriesSource(Source, frozen=True, kw_only=True, tag="queries"):
-    """Queries without judgments, as ``training.data.logs`` describes.
+    """Queries without judgments, as ``training.data.examples`` describes.
 
     Their products are found by the hybrid search in ``catalogs``: the ``best``, ``middle`` of those down to a fifth of
     ``depth``, ``deep`` of those below, and ``random`` ones. ``where`` keeps rows whose field has one of the values.

@@ -13,8 +13,7 @@ from statistics import fmean as mean
 
 from engine.catalog import read_catalog
 from engine.product import Product
-from training.data.examples import ExamplesError, Judgment, numbered_lines, read_judgments
-from training.data.logs import read_clicks, read_queries
+from training.data.examples import ExamplesError, Judgment, numbered_lines, read_clicks, read_judgments, read_queries
 from training.data.queries import make_queries
 from training.data.settings import (
     ClicksSource,

@@ -42,12 +42,11 @@ from training.export import (
     write_json,
     write_tokenizer,
 )
-from training.export.parity import TORCH, Parity, compare
 from training.export.quantize import Feeds, to_static_8_bits
 from training.methods import reopened
 from training.methods.modules import MASKED, SolidPrompt, attend
 from training.methods.saved import read_recipe
-from training.metrics import Scores
+from training.metrics import TORCH, Parity, Scores, compare
 from training.models import layers_of
 from training.models.prune import take_out_silent
 from training.report import RECIPE, Recipe

@@ -35,11 +35,11 @@ from training.export import (
     write_json,
     write_tokenizer,
 )
-from training.export.parity import TORCH
 from training.export.quantize import Feeds, to_static_8_bits
 from training.export.reranker import FP32, INT8, PARITY
 from training.methods import folded, solid
 from training.methods.modules import MASKED
+from training.metrics import TORCH
 from training.models.classifier import Classifier, TypeModel
 
 _MAX_DEVIATION = 1e-3  # of a logit: fp32 ONNX against the original

@@ -24,8 +24,6 @@ from qpt.log_linear import log_shares
 from qpt.softmax import Matrix
 from qpt.taxonomy import Taxonomy
 from qpt.transformer_head import TransformerCard
-from training import checkpoint
-from training.checkpoint import trained_parameters
 from training.data.types import (
     AnyTaxonomy,
     LabelledQueries,
@@ -38,7 +36,7 @@ from training.data.types import (
 )
 from training.export import write_json
 from training.export.types import TypeExport, export_types
-from training.loop import Loop
+from training.loop import Loop, has_checkpoint, trained_parameters
 from training.methods.saved import read_recipe, save_adapter
 from training.models import licence
 from training.models.classifier import TypeModel
@@ -316,7 +314,7 @@ def with_names(
 def _note_data(run: Path, report: TypeDataReport) -> None:
     """Writes ``data.json``. Raises ConfigError where the run that is to go on had other input."""
     path = run / _DATA
-    if checkpoint.exists(run) and path.exists():
+    if has_checkpoint(run) and path.exists():
         before = msgspec.json.decode(path.read_bytes(), type=TypeDataReport).sha256
         changed = sorted(name for name in before | report.sha256 if before.get(name) != report.sha256.get(name))
         if changed:
