@@ -87,6 +87,9 @@ class Loop(Generic[B]):
         )
         self._position = Position()
         self._per_epoch = len(task.batches(0))
+        self._steps = settings.epochs * self._per_epoch
+        if settings.max_steps:
+            self._steps = min(self._steps, settings.max_steps)
 
     def train(self) -> Position:
         """From where the checkpoint is to the end, and where that was."""
@@ -108,7 +111,7 @@ class Loop(Generic[B]):
             out_of_time = 0 < self._settings.max_minutes <= self._minutes()
             if at.batch == len(batches):
                 at.epoch, at.batch = at.epoch + 1, 0
-            at.done = out_of_time or at.epoch == self._settings.epochs
+            at.done = out_of_time or at.step == self._steps
             every = self._settings.evaluate_every
             if at.done or (at.step % every == 0 if every else at.batch == 0):
                 self._evaluate()
@@ -135,15 +138,14 @@ class Loop(Generic[B]):
         at.step, at.n_losses, at.n_pairs = at.step + 1, at.n_losses + 1, at.n_pairs + n
         at.loss += loss.item()
         at.train_seconds += time.perf_counter() - began
-        total = self._settings.epochs * self._per_epoch
-        self._progress("training", at.step, max(total, at.step), f"loss {at.loss / at.n_losses:.4f}")
+        self._progress("training", at.step, self._steps, f"loss {at.loss / at.n_losses:.4f}")
 
     def _rate(self) -> float:
         """Up in a line, then down in a cosine to a twentieth: over all steps, or all minutes if those end first."""
-        done = self._position.step / (self._settings.epochs * self._per_epoch)
+        done = self._position.step / self._steps
         if self._settings.max_minutes:
             done = max(done, self._minutes() / self._settings.max_minutes)
-        done = min(done + 1 / (self._settings.epochs * self._per_epoch), 1.0)
+        done = min(done + 1 / self._steps, 1.0)
         if done < self._settings.warmup:
             return self._settings.learning_rate * done / self._settings.warmup
         fall = (1 + math.cos(math.pi * (done - self._settings.warmup) / (1 - self._settings.warmup))) / 2

@@ -63,6 +63,11 @@ class ModelSettings(Settings, frozen=True, kw_only=True):
         if list(self.layers) != sorted(set(self.layers)) or any(layer < 0 for layer in self.layers):
             raise ValueError(f"layers is {list(self.layers)}; it must rise, from 0")
 
+    @property
+    def n_before(self) -> int:
+        """Positions that virtual tokens take before a text."""
+        return self.virtual_tokens if self.method in ("prefix", "prompt", "lora+prefix") else 0
+
     def as_saved(self) -> ModelSettings:
         """What of these is needed to put an adapter back into a model that was saved beside it."""
         names = ("method", "rank", "virtual_tokens", "bottleneck")
@@ -73,8 +78,8 @@ class LoopSettings(Settings, frozen=True, kw_only=True):
     """How long and how fast is trained.
 
     An evaluation comes every ``evaluate_every`` steps (0: after every epoch); ``patience`` of them without a better one
-    end the run (0: never). ``max_minutes`` ends it too, and the learning rate falls in step (0: no limit). ``threads``
-    of 0 are all cores.
+    end the run (0: never). ``max_steps`` and ``max_minutes`` end it too, and the learning rate falls in step (0: no
+    limit). ``threads`` of 0 are all cores.
     """
 
     epochs: int = 3
@@ -84,13 +89,15 @@ class LoopSettings(Settings, frozen=True, kw_only=True):
     evaluate_every: int = 0
     patience: int = 3
     checkpoint_minutes: float = 5.0
+    max_steps: int = 0
     max_minutes: float = 0.0
     threads: int = 0
     bf16: Literal["auto", "on", "off"] = "auto"
 
     def __post_init__(self) -> None:
         at_least(self, 1, "epochs")
-        at_least(self, 0, "weight_decay", "evaluate_every", "patience", "checkpoint_minutes", "max_minutes", "threads")
+        at_least(self, 0, "weight_decay", "evaluate_every", "patience", "checkpoint_minutes")
+        at_least(self, 0, "max_steps", "max_minutes", "threads")
         if not 0 <= self.warmup < 1 or not 0 < self.learning_rate < 1:
             raise ValueError(
                 f"warmup is {self.warmup} and learning_rate {self.learning_rate}; both must be under 1, and the rate "

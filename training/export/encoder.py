@@ -39,6 +39,7 @@ from training.export import (
 )
 from training.export.quantize import Feeds, to_8_bits
 from training.methods import reopened
+from training.methods.modules import SolidPrefix, SolidPrompt
 from training.models import BaseModel, find_base, licence
 from training.models.bi_encoder import load_sentence_transformer, transformer_of
 
@@ -121,7 +122,11 @@ def _load(source: BaseModel) -> SentenceTransformer:
 
 
 def _token_limit(original: SentenceTransformer, wanted: int | None, name: str) -> int:
-    own = min(original.max_seq_length or _DEFAULT_TOKENS, 1_000_000)
+    transformer = transformer_of(original).model
+    room = getattr(transformer.config, "max_position_embeddings", _DEFAULT_TOKENS)
+    if isinstance(transformer, SolidPrefix | SolidPrompt):
+        room -= transformer.n_tokens
+    own = min(original.max_seq_length or _DEFAULT_TOKENS, room)
     if wanted is not None and not 8 <= wanted <= own:
         raise ConfigError(f"max_tokens is {wanted}; {name} takes from 8 to {own}")
     return wanted or own

@@ -55,7 +55,8 @@ class Adapted:
         """The model as transformers knows it: with what folds folded in, in a copy, and without what does not."""
         if self.settings.method in ("full", "bitfit"):
             return self.model
-        return without_prompts(without_bottlenecks(folded(copy.deepcopy(self.model))))
+        copied = copy.deepcopy(self.model)
+        return folded(copied) if self.method.folds else without_adapter(copied)
 
     def solid(self) -> Any:
         """A copy that computes the same without peft, in operations that can be traced and exported."""
@@ -223,16 +224,16 @@ def folded(model: Any) -> Any:
     return model
 
 
-def without_bottlenecks(model: Any) -> Any:
+def without_adapter(model: Any) -> Any:
+    """The model as it was before a method put something into it; in place."""
+    found = _prompted(model)
+    model = _replaced(model, found.inner.get_base_model()) if found else model
     for path, module in list(model.named_modules()):
         if isinstance(module, Bottleneck):
             model.set_submodule(path, module.inner)
+    for path, layer in _lora_layers(model).items():
+        model.set_submodule(path, layer.get_base_layer())
     return model
-
-
-def without_prompts(model: Any) -> Any:
-    found = _prompted(model)
-    return _replaced(model, found.inner.get_base_model()) if found else model
 
 
 def solid(model: Any) -> Any:
@@ -310,11 +311,11 @@ def _outputs(base: Any, name: str) -> list[str]:
 def _four_bits(linear: torch.nn.Linear) -> Any:
     bitsandbytes = _bitsandbytes()
     out = bitsandbytes.nn.Linear4bit(
-        linear.in_features, linear.out_features, bias=linear.bias is not None, compute_dtype=torch.bfloat16,
-        quant_type="nf4",
+        linear.in_features, linear.out_features, bias=linear.bias is not None, quant_type="nf4"
     )  # fmt: skip
     out.weight = bitsandbytes.nn.Params4bit(linear.weight.detach(), requires_grad=False, quant_type="nf4")
     out.bias = linear.bias
+    out.support_avx512bf16_for_cpu = False  # it would pack weights for inference, from which no gradient comes back
     return out.to(linear.weight.device)  # which quantises
 
 
@@ -345,4 +346,5 @@ def _peft() -> Iterator[Any]:
         raise MissingExtraError("train", "peft") from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers for a property by its older name
+        warnings.filterwarnings("ignore", "You are trying to modify a model with PEFT for a second time")
         yield peft

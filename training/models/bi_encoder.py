@@ -58,7 +58,7 @@ class BiEncoder(Reader):
         model = load_sentence_transformer(base, attention())
         transformer = transformer_of(model).model
         require_room(
-            max(settings.query_tokens, product_tokens) + 2, transformer, base.name,
+            max(settings.query_tokens, product_tokens) + 2, settings, transformer, base.name,
             f"model.query_tokens {settings.query_tokens} or product_tokens {product_tokens} with 2 special tokens",
         )  # fmt: skip
         keep_layers(transformer, settings.layers, base.name)

@@ -70,7 +70,7 @@ class TypeModel(Reader):
         base = find_base(settings.base)
         encoder, tokenizer = load_transformer(base, AutoModel)
         require_room(
-            settings.query_tokens + 3, encoder, base.name,
+            settings.query_tokens + 3, settings, encoder, base.name,
             f"model.query_tokens {settings.query_tokens} with 3 special tokens",
         )  # fmt: skip
         encoder.pooler = None

@@ -58,7 +58,7 @@ class CrossEncoder(Reader):
         base = find_base(settings.base)
         model, tokenizer = _load(base)
         require_room(
-            settings.query_tokens + product_tokens + 3, model, base.name,
+            settings.query_tokens + product_tokens + 3, settings, model, base.name,
             f"model.query_tokens {settings.query_tokens} and product_tokens {product_tokens} with 3 special tokens",
         )  # fmt: skip
         if activation:
