@@ -87,3 +87,29 @@ def _differences(panel: Any, first: Mapping[str, Any], last: Mapping[str, Any]) 
     panel.bar(range(len(values)), values, 1.0, color=["tab:green" if value > 0 else "tab:red" for value in values])
     panel.axhline(0, color="black", linewidth=0.8)
     panel.set_xlabel("queries, by difference")
+
+
+def draw_methods(tasks: Mapping[str, Any], path: Path) -> None:
+    """Writes a PNG: a panel per task and training set, each method's quality against the weights it trains.
+
+    Bars are 95 % intervals; a number beside a point is the change on the set that was not trained on.
+    """
+    panels = [(task, name, found) for task, sets in tasks.items() for name, found in sets.items()]
+    figure, axes = _pyplot().subplots(
+        1, len(panels), figsize=(4.2 * len(panels), 4), layout="constrained", squeeze=False
+    )
+    for panel, (task, name, found) in zip(axes[0], panels, strict=True):
+        for method, row in found.items():
+            low, high = row["interval"]
+            error = [[max(row["quality"] - low, 0)], [max(high - row["quality"], 0)]]
+            panel.errorbar(row["trained"], row["quality"], yerr=error, marker="o", capsize=2, linewidth=0.8)
+            said = f"{method} {row['forgotten']:+.3f}" if "forgotten" in row else method
+            panel.annotate(
+                said, (row["trained"], row["quality"]), xytext=(4, 4), textcoords="offset points", fontsize=7
+            )
+        if any("before" in row for row in found.values()):
+            panel.axhline(next(row["before"] for row in found.values()), color="tab:gray", linewidth=0.8, linestyle=":")
+        panel.set(xscale="log", xlabel="weights trained", title=f"{task}, trained on {name}")
+        panel.grid(alpha=0.3)
+    axes[0][0].set_ylabel("quality on dev (dotted: before)")
+    _save(figure, path)

@@ -16,6 +16,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional
 
 from engine.errors import ConfigError
@@ -208,8 +209,11 @@ class TypesTask:
         assert self._data is not None
         dev = self._data.dev
         with self._halfway():
-            found = type_quality(self._model.score(self._model.sequences(dev.queries, dev.locales)), dev)
-        return Quality({_DEV: found}, found["MRR"])
+            logits = self._model.score(self._model.sequences(dev.queries, dev.locales))
+        found = type_quality(logits, dev)
+        asked = (f"{query} {locale}".strip() for query, locale in zip(dev.queries, dev.locales, strict=True))
+        per_query = dict(zip(asked, (1 / _ranks(logits, dev)).tolist(), strict=True))
+        return Quality({_DEV: found}, found["MRR"], {_DEV: per_query})
 
     def recipe(self, quality: Quality) -> Recipe:
         config = self._config
@@ -273,13 +277,18 @@ def fit(
 def type_quality(logits: Matrix, queries: LabelledQueries) -> dict[str, float]:
     """Means over queries of logits, float32 (n, types), against right types. The rank is of the best right type, ties
     by column."""
-    order = np.argsort(-logits, axis=1, kind="stable")
-    ranks = np.take_along_axis(queries.right, order, axis=1).argmax(axis=1) + 1
+    ranks = _ranks(logits, queries)
     loss = -(queries.shares * log_shares(logits)).sum(axis=1)
     return {
         "accuracy@1": float((ranks == 1).mean()), "recall@3": float((ranks <= 3).mean()),
         "MRR": float((1 / ranks).mean()), "log loss": float(loss.mean()),
     }  # fmt: skip
+
+
+def _ranks(logits: Matrix, queries: LabelledQueries) -> NDArray[np.int64]:
+    order = np.argsort(-logits, axis=1, kind="stable")
+    ranks: NDArray[np.int64] = np.take_along_axis(queries.right, order, axis=1).argmax(axis=1) + 1
+    return ranks
 
 
 def type_names(taxonomy: Taxonomy, types: list[str]) -> list[list[str]]:
