@@ -44,7 +44,7 @@ from engine.guidance import guide, require_rows
 from engine.lexical.retriever import Also, LexicalRetriever
 from engine.pace import Pace
 from engine.product import Product
-from engine.ranker import Ranker, Ranking, Run
+from engine.ranker import Ranker, Ranking, Request
 from engine.routes import SKUS, tell
 from engine.seams import Encoder, RerankerModel, Router, RouterModel
 from engine.storage.manifest import Manifest, current_version, publishing, read_manifest, require_intact
@@ -205,16 +205,16 @@ class SearchEngine:
         """
         _check(query, k, offset, deadline_ms)
         started = time.perf_counter()
-        run = Run(_readable(query), None if deadline_ms is None else started + deadline_ms / 1e3)
-        run.reserve_ms = self._reserve_ms(k, explain, len(facets))
-        allowed = self._filter(run, filters)
-        ranking, understood = self._ranking(run, offset + k, allowed)
-        hits = self._hydrate(run, ranking, offset, k)
-        route = self._tell(run, understood, ranking, hits if not offset else ())
+        request = Request(_readable(query), None if deadline_ms is None else started + deadline_ms / 1e3)
+        request.reserve_ms = self._reserve_ms(k, explain, len(facets))
+        allowed = self._filter(request, filters)
+        ranking, understood = self._ranking(request, offset + k, allowed)
+        hits = self._hydrate(request, ranking, offset, k)
+        route = self._tell(request, understood, ranking, hits if not offset else ())
         if explain:
-            hits = self._explain(run, hits)
-        counts = self._facets(run, ranking, facets)
-        return SearchResult(query, hits, tuple(run.reports), len(ranking.final), route, counts)
+            hits = self._explain(request, hits)
+        counts = self._facets(request, ranking, facets)
+        return SearchResult(query, hits, tuple(request.reports), len(ranking.final), route, counts)
 
     def search_batch(
         self, queries: Sequence[str], k: int = 10, *, filters: Sequence[Filter] = (), facets: Sequence[str] = (),
@@ -240,16 +240,16 @@ class SearchEngine:
         rows = np.flatnonzero(mask) if mask is not None else np.empty(0, np.int64)
         if not len(rows):
             raise InvalidQueryError(f"the index has no product {product_id!r}")
-        run = Run(_readable(query), None)
-        ranking, _ = self._ranking(run, 1, None)
+        request = Request(_readable(query), None)
+        ranking, _ = self._ranking(request, 1, None)
         place = np.flatnonzero(ranking.final.rows == rows[0])
         rank, score = (int(place[0]) + 1, float(ranking.final.scores[place[0]])) if len(place) else (0, 0.0)
         product = self._products[int(rows[0])]
-        return Hit(product, rank, score, next(ranking.traces(rows[:1])), self._matches(run, product))
+        return Hit(product, rank, score, next(ranking.traces(rows[:1])), self._matches(request, product))
 
     # ------------------------------------------------------------------------------------------------------- stages
 
-    def _filter(self, run: Run, filters: Sequence[Filter]) -> Mask | None:
+    def _filter(self, request: Request, filters: Sequence[Filter]) -> Mask | None:
         started = time.perf_counter()
         if isinstance(filters, (Equal, In, Range, Exists, str)):
             raise InvalidFilterError(f"filters is {filters!r}; it must be a list of filters")
@@ -258,98 +258,102 @@ class SearchEngine:
                 raise InvalidFilterError(f"{filter!r} is no filter; use Equal, In, Range or Exists from engine")
         mask = self._columns.mask(filters)
         if mask is not None:
-            run.report("filter", started, len(self), int(np.count_nonzero(mask)), f"{len(filters)} filters")
+            request.report("filter", started, len(self), int(np.count_nonzero(mask)), f"{len(filters)} filters")
         return mask
 
-    def _ranking(self, run: Run, needed: int, allowed: Mask | None) -> tuple[Ranking, Understood]:
-        understood = self._understand(run)
+    def _ranking(self, request: Request, needed: int, allowed: Mask | None) -> tuple[Ranking, Understood]:
+        understood = self._understand(request)
         if understood is None:
-            return Ranking.empty(), Understood(run.query, run.query)
-        routed = self._route(run, understood)
+            return Ranking.empty(), Understood(request.query, request.query)
+        routed = self._route(request, understood)
         started = time.perf_counter()
-        run.guidance = guide(understood, routed, self._columns, self.config, self._products.get)
-        asks = [name for name in _ASKS if getattr(run.guidance, name) is not None]
+        request.guidance = guide(understood, routed, self._columns, self.config, self._products.get)
+        asks = [name for name in _ASKS if getattr(request.guidance, name) is not None]
         if asks:
-            run.report("guide", started, len(self), len(run.guidance.limits), ", ".join(asks))
-        return self._ranker.rank(run, needed, allowed), understood
+            request.report("guide", started, len(self), len(request.guidance.limits), ", ".join(asks))
+        return self._ranker.rank(request, needed, allowed), understood
 
-    def _understand(self, run: Run) -> Understood | None:
+    def _understand(self, request: Request) -> Understood | None:
         """What the query says; None where there is nothing to search for in it."""
         started = time.perf_counter()
-        understood = self._understanding.understand(run.query)
-        run.meant, run.also = understood.corrected, _also(understood)
+        understood = self._understanding.understand(request.query)
+        request.meant, request.also = understood.corrected, _also(understood)
         if self._ranker.lexical:
             terms = [
                 term.text if term.source == "typed" else f"{term.text} ({term.source}: {term.origin})"
-                for term in self._ranker.lexical.plan(run.query, run.also)
+                for term in self._ranker.lexical.plan(request.query, request.also)
             ]
         else:
-            terms = [word for word in run.query.split() if any(c.isalnum() for c in word)]
+            terms = [word for word in request.query.split() if any(c.isalnum() for c in word)]
         notes = [note.text for note in understood.notes]
         said = "; ".join([", ".join(terms) or "nothing to search for in this query", *notes])
-        run.report("understand", started, 1, len(terms), said)
+        request.report("understand", started, 1, len(terms), said)
         return understood if terms else None
 
-    def _route(self, run: Run, understood: Understood) -> Routed | None:
+    def _route(self, request: Request, understood: Understood) -> Routed | None:
         """What kind of product the query asks for; what it excludes says the contrary of that."""
         dense = self._ranker.dense
         if self._router is None or dense is None or not self.config.route_weight:
             return None
         started = time.perf_counter()
-        if run.remaining_ms < self._route_pace.cautious:
-            note = f"{max(run.remaining_ms, 0):.1f} ms left, it lately took up to {self._route_pace.cautious:.1f} ms"
+        if request.remaining_ms < self._route_pace.cautious:
+            note = (
+                f"{max(request.remaining_ms, 0):.1f} ms left, it lately took up to {self._route_pace.cautious:.1f} ms"
+            )
             self._route_pace.fade()
-            run.report("route", started, 1, 0, note, "degraded")
+            request.report("route", started, 1, 0, note, "degraded")
             return None
-        asked = _rest(run.meant, understood.excluded) or run.meant
+        asked = _rest(request.meant, understood.excluded) or request.meant
         # The words of a shop say more about its types than a shopper's own do.
-        asked = " ".join((asked, *(also.text for also in run.also if also.source == "synonym")))
+        asked = " ".join((asked, *(also.text for also in request.also if also.source == "synonym")))
         if not dense.encoder.understands(asked):
-            run.report("route", started, 1, 0, "the query holds no word that the encoder knows", "skipped")
+            request.report("route", started, 1, 0, "the query holds no word that the encoder knows", "skipped")
             return None
         try:
             routed = require_rows(self._router.route(asked, dense.vector(asked)), len(self))
         except Exception as error:
             logger.warning("routing failed", exc_info=True)
-            run.report("route", started, 1, 0, f"{type(error).__name__}: {error}", "degraded")
+            request.report("route", started, 1, 0, f"{type(error).__name__}: {error}", "degraded")
             return None
-        self._route_pace.add(run.report("route", started, 1, len(routed.chosen), f"{routed.action}: {routed.reason}"))
+        self._route_pace.add(
+            request.report("route", started, 1, len(routed.chosen), f"{routed.action}: {routed.reason}")
+        )
         return routed
 
-    def _tell(self, run: Run, understood: Understood, ranking: Ranking, first: Sequence[Hit]) -> Route | None:
+    def _tell(self, request: Request, understood: Understood, ranking: Ranking, first: Sequence[Hit]) -> Route | None:
         """The route of a result, with the products of its first page: later ones have the same.
 
         ``first`` are hits from rank 1 on, as many as there are at hand.
         """
         started = time.perf_counter()
-        nearest = any(report.stage == "nearest" for report in run.reports)
-        routed = run.guidance.routed
+        nearest = any(report.stage == "nearest" for report in request.reports)
+        routed = request.guidance.routed
         if not self.config.understand and routed is None and not nearest:
             return None
         depth = self.config.depth  # the first candidates, which no page changes
         found = Candidates(ranking.final.rows[:depth], ranking.final.scores[:depth])
-        lacking = [f"no product has {word!r}" for word in self._missing(run, understood)] if len(found) else []
+        lacking = [f"no product has {word!r}" for word in self._missing(request, understood)] if len(found) else []
         if nearest and not lacking:
-            lacking = [f"no product was found for {run.query!r}"]
+            lacking = [f"no product was found for {request.query!r}"]
         best = [hit.product for hit in first[: min(SKUS, len(found))]]
         best += self._products.get(found.rows[len(best) : SKUS])
         route = tell(
-            understood, routed, best, found, run.guidance.limits, self._columns.percentiles, self._analyzer, lacking
+            understood, routed, best, found, request.guidance.limits, self._columns.percentiles, self._analyzer, lacking
         )
-        self._timed("tell", run.report("tell", started, len(found), len(route.skus), route.nearest), 1)
+        self._timed("tell", request.report("tell", started, len(found), len(route.skus), route.nearest), 1)
         return route
 
-    def _missing(self, run: Run, understood: Understood) -> list[str]:
+    def _missing(self, request: Request, understood: Understood) -> list[str]:
         """Words that no product has, of those that ask for something: neither for a limit nor for what shall not be."""
         if self._ranker.lexical is None:
             return []
         asked = _rest(understood.corrected, (*understood.excluded, *understood.constraints))
         spelt = self._spelling is not None and "spelling" in self.config.understand
-        unknown = self._ranker.lexical.unknown(asked, run.also, spelt=spelt)
+        unknown = self._ranker.lexical.unknown(asked, request.also, spelt=spelt)
         before = dict(zip(understood.words[1:], understood.words, strict=False)) if unknown else {}
         return [word for word in unknown if word not in GRAMMAR and not is_everyday(word, before.get(word, ""))]
 
-    def _hydrate(self, run: Run, ranking: Ranking, offset: int, k: int) -> tuple[Hit, ...]:
+    def _hydrate(self, request: Request, ranking: Ranking, offset: int, k: int) -> tuple[Hit, ...]:
         started = time.perf_counter()
         rows, scores = ranking.final.rows[offset : offset + k], ranking.final.scores[offset : offset + k]
         hits = tuple(
@@ -358,23 +362,23 @@ class SearchEngine:
                 zip(self._products.get(rows), scores.tolist(), ranking.traces(rows), strict=True), offset + 1
             )
         )
-        self._timed("hydrate", run.report("hydrate", started, len(ranking.final), len(hits)), len(hits))
+        self._timed("hydrate", request.report("hydrate", started, len(ranking.final), len(hits)), len(hits))
         return hits
 
-    def _explain(self, run: Run, hits: tuple[Hit, ...]) -> tuple[Hit, ...]:
+    def _explain(self, request: Request, hits: tuple[Hit, ...]) -> tuple[Hit, ...]:
         started = time.perf_counter()
-        explained = tuple(replace(hit, matches=self._matches(run, hit.product)) for hit in hits)
-        self._timed("explain", run.report("explain", started, len(hits), len(hits)), len(hits))
+        explained = tuple(replace(hit, matches=self._matches(request, hit.product)) for hit in hits)
+        self._timed("explain", request.report("explain", started, len(hits), len(hits)), len(hits))
         return explained
 
-    def _matches(self, run: Run, product: Product) -> tuple[TermMatch, ...]:
-        return self._ranker.lexical.explain(run.query, product, run.also) if self._ranker.lexical else ()
+    def _matches(self, request: Request, product: Product) -> tuple[TermMatch, ...]:
+        return self._ranker.lexical.explain(request.query, product, request.also) if self._ranker.lexical else ()
 
-    def _facets(self, run: Run, ranking: Ranking, names: Sequence[str]) -> dict[str, tuple[FacetCount, ...]]:
+    def _facets(self, request: Request, ranking: Ranking, names: Sequence[str]) -> dict[str, tuple[FacetCount, ...]]:
         started = time.perf_counter()
         counts = {name: self._columns.facets(name, ranking.final.rows) for name in names}
         if names:
-            self._timed("facets", run.report("facets", started, len(ranking.final), len(counts)), len(counts))
+            self._timed("facets", request.report("facets", started, len(ranking.final), len(counts)), len(counts))
         return counts
 
     def _reserve_ms(self, k: int, explain: bool, n_facets: int) -> float:
