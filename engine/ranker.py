@@ -22,8 +22,8 @@ from engine.dense.retriever import DenseRetriever
 from engine.errors import ConfigError
 from engine.fusion import ReciprocalRankFusion, WeightedFusion, normalise, reranked, union
 from engine.guidance import Guidance, require_rows
+from engine.latency import LatencyEstimate
 from engine.lexical.retriever import Also, LexicalRetriever
-from engine.pace import Pace
 from engine.seams import Fusion, Reranker
 from engine.types import Candidates, Mask, Rows, StageReport, StageStatus, StageTrace
 
@@ -104,7 +104,7 @@ class Ranker:
         self._config, self._columns = config, columns
         self._fusion = _fusion(config)
         self._popularity = columns.percentiles if config.popularity_weight else None
-        self._dense_pace = Pace()  # in milliseconds a query
+        self._dense_latency = LatencyEstimate()  # in milliseconds a query
 
     def configured(self, config: SearchConfig) -> Ranker:
         """The same parts with other settings. Raises ConfigError when none of its retrievers is among the parts."""
@@ -166,11 +166,11 @@ class Ranker:
         if optional and all(term.text in STOP_WORDS for term in self.lexical.plan(request.query)):  # type: ignore[union-attr]
             request.report("dense", started, len(self._columns), 0, "only stop words", "skipped")
             return None
-        if optional and request.remaining_ms < self._dense_pace.cautious:
+        if optional and request.remaining_ms < self._dense_latency.upper:
             note = (
-                f"{max(request.remaining_ms, 0):.1f} ms left, it lately took up to {self._dense_pace.cautious:.1f} ms"
+                f"{max(request.remaining_ms, 0):.1f} ms left, it lately took up to {self._dense_latency.upper:.1f} ms"
             )
-            self._dense_pace.fade()
+            self._dense_latency.fade()
             request.report("dense", started, len(self._columns), 0, note, "degraded")
             return None
         try:
@@ -184,7 +184,7 @@ class Ranker:
             logger.warning("dense retrieval failed", exc_info=True)
             request.report("dense", started, len(self._columns), 0, f"{type(error).__name__}: {error}", "degraded")
             return None
-        self._dense_pace.add(request.report("dense", started, len(self._columns), len(found)))
+        self._dense_latency.add(request.report("dense", started, len(self._columns), len(found)))
         return found
 
     def _fuse(

@@ -41,8 +41,8 @@ from engine.dense.vectors import VectorIndex
 from engine.errors import ConfigError, IndexMismatchError, InvalidFilterError, InvalidQueryError
 from engine.filters import Equal, Exists, Filter, In, Range
 from engine.guidance import guide, require_rows
+from engine.latency import LatencyEstimate
 from engine.lexical.retriever import Also, LexicalRetriever
-from engine.pace import Pace
 from engine.product import Product
 from engine.ranker import Ranker, Ranking, Request
 from engine.routes import SKUS, tell
@@ -84,8 +84,8 @@ class SearchEngine:
         self._understanding = QueryUnderstanding(facts, spelling, synonyms, config.understand)
         self._analyzer = Analyzer(manifest.config.language)
         # What the stages after ranking lately took, in ms a hit, route or facet; deadlines are planned with it.
-        self._paces = {stage: Pace() for stage in ("hydrate", "tell", "explain", "facets")}
-        self._route_pace = Pace()  # in milliseconds a query
+        self._latencies = {stage: LatencyEstimate() for stage in ("hydrate", "tell", "explain", "facets")}
+        self._route_latency = LatencyEstimate()  # in milliseconds a query
 
     # ------------------------------------------------------------------------------------------- making and keeping
 
@@ -296,11 +296,11 @@ class SearchEngine:
         if self._router is None or dense is None or not self.config.route_weight:
             return None
         started = time.perf_counter()
-        if request.remaining_ms < self._route_pace.cautious:
+        if request.remaining_ms < self._route_latency.upper:
             note = (
-                f"{max(request.remaining_ms, 0):.1f} ms left, it lately took up to {self._route_pace.cautious:.1f} ms"
+                f"{max(request.remaining_ms, 0):.1f} ms left, it lately took up to {self._route_latency.upper:.1f} ms"
             )
-            self._route_pace.fade()
+            self._route_latency.fade()
             request.report("route", started, 1, 0, note, "degraded")
             return None
         asked = _rest(request.meant, understood.excluded) or request.meant
@@ -315,7 +315,7 @@ class SearchEngine:
             logger.warning("routing failed", exc_info=True)
             request.report("route", started, 1, 0, f"{type(error).__name__}: {error}", "degraded")
             return None
-        self._route_pace.add(
+        self._route_latency.add(
             request.report("route", started, 1, len(routed.chosen), f"{routed.action}: {routed.reason}")
         )
         return routed
@@ -385,11 +385,11 @@ class SearchEngine:
         """What of a deadline the stages after ranking will need."""
         n_hits = min(k, len(self))
         expected = {"hydrate": n_hits, "tell": 1, "explain": n_hits if explain else 0, "facets": n_facets}
-        return sum(self._paces[stage].cautious * n for stage, n in expected.items())
+        return sum(self._latencies[stage].upper * n for stage, n in expected.items())
 
     def _timed(self, stage: str, elapsed_ms: float, n: int) -> None:
         if n:
-            self._paces[stage].add(elapsed_ms / n)
+            self._latencies[stage].add(elapsed_ms / n)
 
 
 def _also(understood: Understood) -> tuple[Also, ...]:

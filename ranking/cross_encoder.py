@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
 from engine.errors import ModelError
+from engine.latency import LatencyEstimate
 from engine.model_files import MAX_CHARACTERS, MODEL, TOKENIZER, ModelFiles, ModelKind, understands
-from engine.pace import Pace
 from engine.product import Product
 from engine.text import encoded_text
 from engine.types import Rows, Scored, Scores
@@ -106,8 +106,8 @@ class CrossEncoder:
         self._special, self._tokens, self._threads = model.special, tokens, threads
         self._pool = FairPool[Scores](threads)
         self._cache = ScoreCache(_CACHED)
-        self._pace = Pace()  # seconds a token, on one thread
-        self._lateness = Pace()  # seconds: how much later than asked a busy machine wakes a thread
+        self._token_latency = LatencyEstimate()  # seconds a token, on one thread
+        self._lateness = LatencyEstimate()  # seconds: how much later than asked a busy machine wakes a thread
         self._warm_up()
 
     def understands(self, query: str) -> bool:
@@ -117,7 +117,7 @@ class CrossEncoder:
     def score(self, query: str, rows: Rows, deadline: float | None) -> Scored:
         """Probabilities, from the cache where they are known. Shapes, order and deadline as the seam has them."""
         if deadline is not None:
-            deadline -= self._lateness.cautious
+            deadline -= self._lateness.upper
         if not len(rows) or (deadline is not None and deadline <= time.perf_counter()):
             self._lateness.fade()
             return Scored(np.full(len(rows), np.nan, np.float32))
@@ -143,16 +143,16 @@ class CrossEncoder:
         """How many of the first candidates can be scored in time if no other search is under way."""
         if deadline is None or not len(lengths):
             return len(lengths)
-        affordable = (deadline - time.perf_counter()) / self._pace.cautious * self._threads
+        affordable = (deadline - time.perf_counter()) / self._token_latency.upper * self._threads
         if affordable < lengths[0]:
-            self._pace.fade()
+            self._token_latency.fade()
         return int(np.searchsorted(np.cumsum(lengths), affordable, side="right"))
 
     def _submit(
         self, start: NDArray[np.int64], rows: Rows, places: Rows, lengths: NDArray[np.int64], deadline: float | None
     ) -> dict[Future[Scores], Rows]:
         """Starts on the rows at ``places``; gives each batch's places by its future."""
-        now, cost = time.perf_counter(), self._pace.cautious / self._threads
+        now, cost = time.perf_counter(), self._token_latency.upper / self._threads
         before = np.cumsum(lengths) - lengths
         batches = {}
         for batch in batches_of(lengths, self._threads, UNHURRIED if deadline is None else _BATCH):
@@ -186,7 +186,7 @@ class CrossEncoder:
         """Float32 (n,): what the model makes of a batch."""
         began = time.perf_counter()
         logits = self._session.run(None, {"input_ids": ids, "attention_mask": mask})[0].astype(np.float64)
-        self._pace.add((time.perf_counter() - began) / ids.size)
+        self._token_latency.add((time.perf_counter() - began) / ids.size)
         # The logistic function, in a form that does not overflow.
         probabilities = 0.5 + 0.5 * np.tanh((self._card.scale * logits + self._card.offset) / 2)
         return np.asarray(probabilities, np.float32)
@@ -210,7 +210,7 @@ class CrossEncoder:
         start = np.full(self._card.query_tokens + 2, self._special[0], np.int64)
         try:
             for _ in range(_WARM_UPS):
-                self._pace = Pace()  # so that only the last one counts
+                self._token_latency = LatencyEstimate()  # so that only the last one counts
                 shape = self.probabilities(*self.inputs(start, rows)).shape
         except Exception as error:
             raise ModelError(f"the reranker {self._card.name} cannot score this index's products: {error}") from error
