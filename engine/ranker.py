@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.adapter_registry import NOT_ADAPTED, Adapted
 from engine.analysis.analyzer import STOP_WORDS
 from engine.columns import Columns
 from engine.config import SearchConfig
@@ -41,6 +42,7 @@ class Request:
     ``deadline`` is on ``time.perf_counter``'s clock; ``reserve_ms`` is what of the time before it the stages after
     ranking will need. ``meant`` is the query as it was probably meant, which models read, with what it excludes:
     products that say "without buckle" are near it. ``query``, as typed, and ``also`` are searched by words.
+    ``adapted`` has the encoder and the reranker of the adapter that was chosen.
     ``guided`` is whether the first tier, whose word holds for all, has been looked at for what ``guidance`` says.
     """
 
@@ -48,6 +50,7 @@ class Request:
     deadline: float | None
     reserve_ms: float = 0.0
     meant: str = ""
+    adapted: Adapted = NOT_ADAPTED
     guided: bool = False
     also: tuple[Also, ...] = ()
     guidance: Guidance = field(default_factory=Guidance)
@@ -162,6 +165,7 @@ class Ranker:
     def _retrieve_dense(self, request: Request, depth: int, allowed: Mask | None) -> Candidates | None:
         started = time.perf_counter()
         assert self.dense is not None
+        retriever = self.dense.adapted(request.adapted.encoder)
         optional = self.lexical is not None
         if optional and all(term.text in STOP_WORDS for term in self.lexical.plan(request.query)):  # type: ignore[union-attr]
             request.report("dense", started, len(self._columns), 0, "only stop words", "skipped")
@@ -174,17 +178,18 @@ class Ranker:
             request.report("dense", started, len(self._columns), 0, note, "degraded")
             return None
         try:
-            found = self.dense.retrieve(request.meant, depth, allowed=allowed)
+            found = retriever.retrieve(request.meant, depth, allowed=allowed)
             if len(found) and request.guidance.wanted is not None:
                 among = request.guidance.wanted if allowed is None else request.guidance.wanted & allowed
-                found = _merged(found, self.dense.retrieve(request.meant, depth // _WANTED_SHARE, allowed=among))
+                found = _merged(found, retriever.retrieve(request.meant, depth // _WANTED_SHARE, allowed=among))
         except Exception as error:
             if not optional:
                 raise
             logger.warning("dense retrieval failed", exc_info=True)
             request.report("dense", started, len(self._columns), 0, f"{type(error).__name__}: {error}", "degraded")
             return None
-        self._dense_latency.add(request.report("dense", started, len(self._columns), len(found)))
+        note = request.adapted.note if request.adapted.encoder else ""
+        self._dense_latency.add(request.report("dense", started, len(self._columns), len(found), note))
         return found
 
     def _fuse(
@@ -195,7 +200,7 @@ class Ranker:
         assert self.dense is not None
         started = time.perf_counter()
         rows = union([lexical, dense])
-        vectors, query = self.dense.vectors(rows), self.dense.vector(request.meant)
+        vectors, query = self.dense.vectors(rows), self.dense.adapted(request.adapted.encoder).vector(request.meant)
         others = self._signals(request.query, rows, allowed) if self._config.fusion == "weighted" else []
 
         def fuse(vector: NDArray[np.float32]) -> Candidates:
@@ -220,8 +225,9 @@ class Ranker:
         if not self._config.nearest:
             return Candidates.empty()
         failed = any(report.stage == "dense" and report.status == "degraded" for report in request.reports)
-        if self.dense and not failed and self.dense.encoder.understands(request.meant):
-            found, note = self.dense.index.search(self.dense.vector(request.meant), depth, allowed), "by meaning"
+        dense = self.dense and self.dense.adapted(request.adapted.encoder)
+        if dense and not failed and dense.encoder.understands(request.meant):
+            found, note = dense.index.search(dense.vector(request.meant), depth, allowed), "by meaning"
         else:
             rows = np.arange(len(self._columns)) if allowed is None else np.flatnonzero(allowed)
             liked = self._columns.percentiles
@@ -278,15 +284,16 @@ class Ranker:
     def _rerank(self, request: Request, fused: Candidates) -> tuple[Candidates, tuple[tuple[str, Candidates], ...]]:
         """The first ``rerank_depth`` candidates in a new order, and the stage's own: by probability."""
         best = fused.rows[: self._config.rerank_depth]
-        if self.reranker is None or not len(best):
+        reranker = request.adapted.reranker or self.reranker
+        if reranker is None or not len(best):
             return fused, ()
         started = time.perf_counter()
-        if not self.reranker.understands(request.meant):
+        if not reranker.understands(request.meant):
             request.report("rerank", started, len(best), 0, "the query holds no word that the model knows", "skipped")
             return fused, ()
         deadline = None if request.deadline is None else request.deadline - request.reserve_ms / 1e3
         try:
-            scored = self.reranker.score(request.meant, best, deadline)
+            scored = reranker.score(request.meant, best, deadline)
         except Exception as error:
             logger.warning("reranking failed", exc_info=True)
             request.report("rerank", started, len(best), 0, f"{type(error).__name__}: {error}", "degraded")
@@ -296,6 +303,8 @@ class Ranker:
         if n_known < len(best):
             left = [] if request.deadline is None else [f"{max(request.remaining_ms, 0):.1f} ms left"]
             notes = [f"{n_known} of {len(best)} scored", *left, *notes]
+        if request.adapted.reranker:
+            notes = [request.adapted.note, *notes]
         request.report(
             "rerank", started, len(best), n_known, "; ".join(notes), "ran" if n_known == len(best) else "degraded"
         )

@@ -19,6 +19,8 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
+from engine.adapter_registry import AdapterRegistry
+from engine.adapters import Adapter, AdapterInfo
 from engine.analysis.analyzer import Analyzer
 from engine.builder import (
     DENSE,
@@ -47,6 +49,7 @@ from engine.product import Product
 from engine.ranker import Ranker, Ranking, Request
 from engine.routes import SKUS, tell
 from engine.seams import Encoder, RerankerModel, Router, RouterModel
+from engine.storage.adapter_store import AdapterStore
 from engine.storage.manifest import Manifest, current_version, publishing, read_manifest, require_intact
 from engine.storage.products import ProductStore
 from engine.text import fingerprints
@@ -76,10 +79,11 @@ class SearchEngine:
     def __init__(
         self, version: Path, manifest: Manifest, config: SearchConfig, products: ProductStore, columns: Columns,
         ranker: Ranker, facts: CatalogFacts, spelling: SpellingModel | None, router: Router | None,
+        adapters: AdapterRegistry,
     ) -> None:  # fmt: skip
         self.version, self.manifest, self.config = version, manifest, config
         self._products, self._columns, self._ranker = products, columns, ranker
-        self._facts, self._spelling, self._router = facts, spelling, router
+        self._facts, self._spelling, self._router, self._adapters = facts, spelling, router, adapters
         synonyms = Synonyms.named(config.synonyms) if config.synonyms and "synonyms" in config.understand else None
         self._understanding = QueryUnderstanding(facts, spelling, synonyms, config.understand)
         self._analyzer = Analyzer(manifest.config.language)
@@ -158,27 +162,32 @@ class SearchEngine:
         if config.route_weight and (manifest.router or router):
             router = _matching("router", manifest.router, router or open_router("catalog"))
             guide = router.open(version / ROUTE)
-        engine = cls(version, manifest, config, ProductStore(version), columns, ranker, facts, spelling, guide)
+        adapters = AdapterRegistry(dense.encoder if dense else None, opened)
+        adapters.load(AdapterStore(Path(directory)))
+        engine = cls(
+            version, manifest, config, ProductStore(version), columns, ranker, facts, spelling, guide, adapters
+        )  # fmt: skip
         # The first search of a process pays for what libraries set up lazily; it should not be a shopper's.
         engine.search(engine._products[0].title, 1)
         return engine
 
     def save(self, directory: str | Path) -> None:
-        """Publishes a copy of this index in ``directory``."""
+        """Publishes a copy of this index in ``directory``, with the adapters that its directory keeps."""
         with publishing(Path(directory), lambda: self.manifest) as target:
             for name in self.manifest.files:
                 (target / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(self.version / name, target / name)
+        AdapterStore(self.version.parent.parent).copy(AdapterStore(Path(directory)))
 
     def configured(self, config: SearchConfig) -> SearchEngine:
         """This index, searched another way.
 
-        Shares all data, and the reranker's threads; retrievers and a reranker that were not loaded stay out.
+        Shares all data, adapters, and the reranker's threads; retrievers and a reranker that were not loaded stay out.
         """
         ranker = self._ranker.configured(config)
         return SearchEngine(
             self.version, self.manifest, config, self._products, self._columns, ranker, self._facts, self._spelling,
-            self._router,
+            self._router, self._adapters,
         )  # fmt: skip
 
     def __len__(self) -> int:
@@ -189,23 +198,47 @@ class SearchEngine:
         """The fields that filters and facets can name."""
         return self._columns.fields
 
+    # ----------------------------------------------------------------------------------------------------- adapters
+
+    def add_adapter(self, adapter: Adapter | str | Path, *, name: str | None = None) -> AdapterInfo:
+        """Adds an adapter, or the one in a file, to what searches can choose, under ``name`` or its own.
+
+        It takes the place of one of the same name and kind. Searches under way keep what they began with. The index's
+        files stay as they are: for engines that are loaded later there is ``aisle adapter add``. Raises AdapterError
+        when it cannot be used or is for another model, and ModelError when that cannot take any.
+        """
+        adapter = adapter if isinstance(adapter, Adapter) else Adapter.read(adapter)
+        return self._adapters.add(adapter if name is None else adapter.named(name))
+
+    def remove_adapter(self, name: str) -> None:
+        """Removes the adapters of that name from what searches can choose. Raises AdapterError when there is none."""
+        self._adapters.remove(name)
+
+    @property
+    def adapters(self) -> tuple[AdapterInfo, ...]:
+        """What can be chosen, and what was kept aside, with the reason; by name, then kind."""
+        return self._adapters.infos
+
     # ---------------------------------------------------------------------------------------------------- searching
 
     def search(
         self, query: str, k: int = 10, *, filters: Sequence[Filter] = (), offset: int = 0,
         deadline_ms: float | None = None, facets: Sequence[str] = (), explain: bool = False,
+        adapter: str | None = None,
     ) -> SearchResult:  # fmt: skip
         """The ``k`` best products for ``query`` after the first ``offset``.
 
         Pages are stable: hits 11 to 20 are the same whether asked for as k=20 or as k=10, offset=10. A query without
         letters or digits has no hits. With ``deadline_ms`` optional stages are left out where they would not fit, and
         reranking stops when the time is up; how far it came can then differ from page to page.
-        ``facets`` names fields to count over the candidates; ``explain`` fills in every hit's ``matches``.
-        Raises InvalidQueryError and InvalidFilterError.
+        ``facets`` names fields to count over the candidates; ``explain`` fills in every hit's ``matches``. ``adapter``
+        names what the encoder, the reranker or both answer with, as the reports of their stages say.
+        Raises InvalidQueryError, InvalidFilterError and AdapterError.
         """
         _check(query, k, offset, deadline_ms)
         started = time.perf_counter()
-        request = Request(_readable(query), None if deadline_ms is None else started + deadline_ms / 1e3)
+        deadline = None if deadline_ms is None else started + deadline_ms / 1e3
+        request = Request(_readable(query), deadline, adapted=self._adapters.chosen(adapter))
         request.reserve_ms = self._reserve_ms(k, explain, len(facets))
         allowed = self._filter(request, filters)
         ranking, understood = self._ranking(request, offset + k, allowed)
@@ -218,29 +251,29 @@ class SearchEngine:
 
     def search_batch(
         self, queries: Sequence[str], k: int = 10, *, filters: Sequence[Filter] = (), facets: Sequence[str] = (),
-        explain: bool = False,
+        explain: bool = False, adapter: str | None = None,
     ) -> list[SearchResult]:  # fmt: skip
         """``search`` for each query, in order, on ``threads`` cores."""
 
         def one(query: str) -> SearchResult:
-            return self.search(query, k, filters=filters, facets=facets, explain=explain)
+            return self.search(query, k, filters=filters, facets=facets, explain=explain, adapter=adapter)
 
         if self.config.n_threads == 1 or len(queries) < 2:
             return [one(query) for query in queries]
         with ThreadPoolExecutor(min(self.config.n_threads, len(queries))) as pool:
             return list(pool.map(one, queries))
 
-    def explain(self, query: str, product_id: str) -> Hit:
+    def explain(self, query: str, product_id: str, *, adapter: str | None = None) -> Hit:
         """Why a product is where it is for a query, found or not: rank 0 says that it is not among the candidates.
 
-        Raises InvalidQueryError when the index has no such product.
+        Raises InvalidQueryError when the index has no such product, and AdapterError.
         """
         _check(query, 1, 0, None)
         mask = self._columns.mask([Equal("product_id", product_id)])
         rows = np.flatnonzero(mask) if mask is not None else np.empty(0, np.int64)
         if not len(rows):
             raise InvalidQueryError(f"the index has no product {product_id!r}")
-        request = Request(_readable(query), None)
+        request = Request(_readable(query), None, adapted=self._adapters.chosen(adapter))
         ranking, _ = self._ranking(request, 1, None)
         place = np.flatnonzero(ranking.final.rows == rows[0])
         rank, score = (int(place[0]) + 1, float(ranking.final.scores[place[0]])) if len(place) else (0, 0.0)
@@ -310,6 +343,7 @@ class SearchEngine:
             request.report("route", started, 1, 0, "the query holds no word that the encoder knows", "skipped")
             return None
         try:
+            # The encoder's own vector, whatever adapter was chosen: by such the router has learnt.
             routed = require_rows(self._router.route(asked, dense.vector(asked)), len(self))
         except Exception as error:
             logger.warning("routing failed", exc_info=True)
