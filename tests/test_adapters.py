@@ -34,6 +34,7 @@ from tests.conftest import HashedWordsEncoder, synthetic_products
 from tests.encoders import write_encoder
 from tests.reranker_contract import N, PointwiseContract
 from tests.rerankers import ADAPTERS, DIM, directions, write_model
+from tests.test_dense import EncoderContract
 
 QUERY = "acme phone with a bright camera"
 ROWS = np.arange(0, N, 3)
@@ -196,6 +197,13 @@ class TestAdaptedReranker(PointwiseContract):
     @pytest.fixture
     def subject(self, reopen: Callable[[], CrossEncoder]) -> CrossEncoder:
         return reopen()
+
+
+class TestAdaptedEncoder(EncoderContract):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def subject(cls, encoder: Path) -> OnnxEncoder:
+        return OnnxEncoder(encoder, threads=2).adapted(made("diwali", "encoder"))
 
 
 class TestModels:
