@@ -37,7 +37,6 @@ from engine.dense.encoder import OnnxEncoder
 from engine.errors import AisleError, ConfigError, MissingExtraError
 from ranking.cross_encoder import CrossEncoder, CrossEncoderModel
 
-_WARM_UPS = 3
 _ADDED = 10  # times
 
 
@@ -114,15 +113,15 @@ def measure(model: Any, kind: AdapterKind, rank: int, cases: Sequence[_Case], ro
 def _compared(
     watch: _Stopwatch, case: _Case, plain: Any, views: Sequence[Any], rounds: int, seed: int
 ) -> dict[str, Any]:  # fmt: skip
-    """Plain twice, then one adapter, then the other, which is a change, then that again, which is none.
+    """Plain three times, then one adapter, then the other, which is a change, then that again, which is none.
 
-    What is compared was asked the same just before: two graphs that take turns turn each other's weights out of the
-    processor's caches.
+    The third of each is compared: two graphs that take turns turn each other's weights out of the processor's caches.
     """
-    for model in (plain, *views) * _WARM_UPS:
+    models = (plain, plain, plain, *views, views[1])
+    for model in models:
         watch.ms(case, model)
-    times = np.array([[watch.ms(case, model) for model in (plain, plain, *views, views[1])] for _ in range(rounds)])
-    _, without, _, changed, same = times.T
+    times = np.array([[watch.ms(case, model) for model in models] for _ in range(rounds)])
+    _, _, without, _, changed, same = times.T
     logs, changes = np.log(same / without), changed - same
     low, high = bootstrap_interval(logs, seed)
     return {

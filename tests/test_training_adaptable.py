@@ -88,12 +88,12 @@ class Pooled(torch.nn.Module):
         return torch.nn.functional.normalize((hidden * weights).sum(1) / weights.sum(1), dim=-1)
 
 
-def adapted(model: Any, seed: int, targets: str, size: float = 0.3) -> Any:
+def adapted(model: Any, seed: int, targets: str, size: float = 0.3, **more: Any) -> Any:
     """A LoRA of random matrices over the model, of unlike ranks. With a ``size`` of 0.3 it changes weights by as much
     as they are, with 0.1 by a tenth.
     """
     config = LoraConfig(
-        r=4, lora_alpha=6, target_modules=LORA[targets], lora_dropout=0.0, rank_pattern={"layer.0.*query": 3}
+        r=4, lora_alpha=6, target_modules=LORA[targets], lora_dropout=0.0, rank_pattern={"layer.0.*query": 3}, **more
     )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning)  # peft asks transformers by an old name
@@ -338,6 +338,11 @@ def test_targets_have_the_names_that_training_knows(base: Path) -> None:
         targets_of(torch.nn.ReLU())
     with pytest.raises(ConfigError, match="no LoRA 'default'"):
         lora_matrices(model)
+
+
+def test_dora_is_no_pair_of_matrices(base: Path) -> None:
+    with pytest.raises(ConfigError, match="merge it instead"):
+        lora_matrices(adapted(reranker_model(base), 1, "query+value", use_dora=True))
 
 
 def test_a_fingerprint_names_the_weights(base: Path) -> None:

@@ -54,7 +54,7 @@ def fingerprint(weights: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def targets_of(model: torch.nn.Module, targets: Targets = "all") -> dict[str, torch.nn.Linear]:
+def targets_of(model: torch.nn.Module, targets: Targets = "query+value") -> dict[str, torch.nn.Linear]:
     """Linear layers of a transformer, by the names that ``named_modules`` gives them where it is trained.
 
     A head (pooler, classifier) is among them whatever the choice: it reads one token and costs nothing.
@@ -133,12 +133,14 @@ def quantise_adaptable(
 def lora_matrices(model: torch.nn.Module, adapter: str = "default") -> dict[str, tuple[Matrix, Matrix]]:
     """What peft has trained, as an ``Adapter`` takes it: by target A (in, rank) and B (rank, out) with the scaling.
 
-    Raises ConfigError where ``model`` has no LoRA of that name.
+    Raises ConfigError where ``model`` has no LoRA of that name, or DoRA's.
     """
     found = {}
     layers: list[tuple[str, Any]] = [pair for pair in model.named_modules() if hasattr(pair[1], "lora_A")]
     for name, layer in layers:
         if adapter in layer.lora_A:
+            if getattr(layer, "use_dora", {}).get(adapter):
+                raise ConfigError(f"{name} has a DoRA {adapter!r}, which is more than two matrices; merge it instead")
             first, second = layer.lora_A[adapter].weight, layer.lora_B[adapter].weight * layer.scaling[adapter]
             a, b = (weight.detach().float().cpu().numpy().T.copy() for weight in (first, second))
             found[name.removeprefix(_PEFT)] = (a, b)
