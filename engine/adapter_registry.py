@@ -75,8 +75,8 @@ class AdapterRegistry:
         card = adapter.card
         model = self._encoder if card.kind == "encoder" else self._reranker
         if not isinstance(model, Adaptable):
-            has = f"an {card.kind} that takes none" if model else f"no {card.kind}"
-            raise AdapterError(f"the adapter {card.name} is for the {card.kind}, and this engine was loaded with {has}")
+            why = f"this index's {card.kind} takes none" if model else "this engine was loaded without one"
+            raise AdapterError(f"the adapter {card.name} is for the {card.kind}, and {why}")
         held = _Held(adapter.info, **{card.kind: model.adapted(adapter)})
         self._put(held)
         return held.info

@@ -173,7 +173,8 @@ class Adapter:
         inputs = {}
         for target, (n_in, n_out) in base.targets.items():
             pair = self.matrices.get(target) or (np.zeros((n_in, 1), np.float32), np.zeros((1, n_out), np.float32))
-            inputs.update({f"{target}.{name}": matrix for name, matrix in zip(MATRICES, pair, strict=True)})
+            for name, matrix in zip(MATRICES, pair, strict=True):
+                inputs[f"{target}.{name}"] = np.ascontiguousarray(matrix)  # or every call would copy it
         return inputs
 
 
@@ -200,7 +201,7 @@ def _bytes(path: Path) -> bytes:
 def _card(data: bytes) -> AdapterCard:
     """Of the header's metadata, which safetensors' reader, that has accepted ``data``, does not give."""
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    text = header.get("__metadata__", {}).get(_METADATA)
+    text = (header.get("__metadata__") or {}).get(_METADATA)
     if text is None:
         raise AdapterError(f"its metadata has no entry {_METADATA!r}, so it is no adapter of Aisle's. Export it as one")
     try:
@@ -252,6 +253,8 @@ def _require_usable(card: AdapterCard, matrices: Mapping[str, tuple[Matrix, Matr
                 f"{target} has A {a.shape} and B {b.shape}; they must be (in, rank) and (rank, out), rank from 1 to "
                 f"{_MAX_RANK}. Export it again"
             )
+        if a.dtype != np.float32 or b.dtype != np.float32:
+            raise AdapterError(f"{target} holds {a.dtype} and {b.dtype}; matrices are float32")
         if not (np.isfinite(a).all() and np.isfinite(b).all()):
             raise AdapterError(f"{target} holds numbers that are not finite: its training failed. Train it again")
 

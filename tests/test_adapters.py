@@ -128,6 +128,12 @@ class TestFile:
         (tmp_path / "long").write_bytes(struct.pack("<Q", 1 << 60) + b"{}")
         with pytest.raises(AdapterError, match="cut short"):
             Adapter.read(tmp_path / "long")
+        header = b'{"__metadata__":null,"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+        (tmp_path / "null").write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+        with pytest.raises(AdapterError, match="no entry 'aisle'"):
+            Adapter.read(tmp_path / "null")
+        with pytest.raises(AdapterError, match="words holds float64 and float64; matrices are float32"):
+            Adapter(made("x").card, {"words": (np.ones((4, 2)), np.ones((2, 4)))})
         monkeypatch.setattr("engine.adapters._MAX_BYTES", 100)
         with pytest.raises(AdapterError, match="MB; an adapter of a low rank has a few"):
             Adapter.read(raw(tmp_path / "large"))
@@ -377,9 +383,9 @@ class TestChoosing:
             engine.add_adapter(made("diwali", base="ffff"))
         assert engine.adapters == before
         other = SearchEngine.load(small_directory, encoder=HashedWordsEncoder())
-        with pytest.raises(AdapterError, match="loaded with no reranker"):
+        with pytest.raises(AdapterError, match="for the reranker, and this engine was loaded without one"):
             other.add_adapter(made("diwali"))
-        with pytest.raises(AdapterError, match="an encoder that takes none"):
+        with pytest.raises(AdapterError, match="this index's encoder takes none"):
             other.add_adapter(made("diwali", "encoder"))
 
     def test_configured_engines_share_adapters(self, engine: SearchEngine) -> None:
@@ -586,7 +592,7 @@ class TestOnDisk:
     def test_without_reranking_its_adapters_are_kept_aside(self, own: Path, file: Path) -> None:
         self.run("adapter", "add", own, file)
         engine = SearchEngine.load(own, SearchConfig(rerank_depth=0))
-        assert "loaded with no reranker" in engine.adapters[0].problem
+        assert "for the reranker, and this engine was loaded without one" in engine.adapters[0].problem
 
     def test_help_teaches(self) -> None:
         for name in ("add", "list", "remove"):
