@@ -1,7 +1,9 @@
 """Aisle: product search as a library."""
 
+from engine.adapters import AdapterInfo
 from engine.config import EngineConfig, IndexConfig, SearchConfig
 from engine.errors import (
+    AdapterError,
     AisleError,
     CatalogError,
     ConfigError,
@@ -19,6 +21,8 @@ from engine.search import SearchEngine
 from engine.types import Candidates, FacetCount, Hit, SearchResult, StageReport, StageTrace, TermMatch
 
 __all__ = [
+    "AdapterError",
+    "AdapterInfo",
     "AisleError",
     "Candidates",
     "CatalogError",

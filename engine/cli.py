@@ -1,4 +1,4 @@
-"""The ``aisle`` command: build an index, search it, explain a result, route a query, check an index, make models."""
+"""The ``aisle`` command: build an index, search it, explain results, route queries, check indexes, make models."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import msgspec
 import typer
 from typer.core import TyperGroup
 
+from engine import adapter_commands, model_commands, route_commands
 from engine import explain as explaining
-from engine import model_commands, route_commands
+from engine.adapter_commands import AdapterName
 from engine.arguments import AsJson, Catalog, ConfigFile, Index, Query, print_json, search_config
 from engine.builder import build_index
 from engine.catalog import read_catalog
@@ -62,6 +63,7 @@ app.command()(route_commands.types)
 app.command()(model_commands.convert)
 app.command()(model_commands.export)
 app.add_typer(model_commands.train, name="train")
+app.add_typer(adapter_commands.adapter, name="adapter")
 
 
 @app.callback()
@@ -170,6 +172,7 @@ def search(
     deadline_ms: Annotated[
         float | None, typer.Option(min=0, help="Leave out optional stages that take longer.")
     ] = None,
+    adapter: AdapterName = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show for every hit how it got there.")] = False,
     as_json: AsJson = False,
     config: ConfigFile = None,
@@ -184,7 +187,7 @@ def search(
     engine = SearchEngine.load(index, search_config(config))
     result = engine.search(
         query, k, filters=wanted, facets=facets or (), offset=offset, deadline_ms=deadline_ms,
-        explain=explain or not as_json,
+        explain=explain or not as_json, adapter=adapter,
     )  # fmt: skip
     if as_json:
         print_json(explaining.result_as_dict(result))
@@ -201,6 +204,7 @@ def explain(
     index: Index,
     query: Query,
     product_id: Annotated[str, typer.Argument(metavar="PRODUCT_ID", help="The product to explain.")],
+    adapter: AdapterName = None,
     as_json: AsJson = False,
     config: ConfigFile = None,
 ) -> None:
@@ -210,7 +214,7 @@ def explain(
 
     Example: aisle explain demo-index "samzung fridge" SKU-0278
     """
-    hit = SearchEngine.load(index, search_config(config)).explain(query, product_id)
+    hit = SearchEngine.load(index, search_config(config)).explain(query, product_id, adapter=adapter)
     if as_json:
         print_json({"query": query, **explaining.as_dict(hit)})
     else:

@@ -50,3 +50,7 @@ class MissingExtraError(AisleError, ImportError):
     def __init__(self, extra: str, package: str) -> None:
         self.extra, self.package = extra, package
         super().__init__(f"{package} is not installed. Install it with: pip install 'aisle[{extra}]'")
+
+
+class AdapterError(AisleError):
+    """An adapter's file cannot be used, does not fit the model it is for, or there is none of the name."""

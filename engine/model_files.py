@@ -1,18 +1,25 @@
-"""Model directories: a card in JSON, ``model.onnx`` and ``tokenizer.json``, used only when their checksums match."""
+"""Model directories: a card in JSON, ``model.onnx`` and ``tokenizer.json``, used only when their checksums match.
+
+A model that takes adapters has the same once more as ``adaptable.onnx``, with the adapters' matrices as inputs.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
+import numpy as np
 import onnxruntime as ort
+from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
-from engine.errors import ModelError
+from engine.adapters import ADAPTABLE, MATRICES, Adapter, AdapterBase, Matrix
+from engine.errors import AdapterError, ModelError
 
 MODEL, TOKENIZER = "model.onnx", "tokenizer.json"
 MAX_CHARACTERS = 4_000  # of one text; more cannot fit into any window and would only cost tokenisation
@@ -32,6 +39,23 @@ class Card(Protocol):
 
 
 C = TypeVar("C", bound=Card)
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """A session, and the matrices of an adapter where it takes some, by input.
+
+    They are NumPy arrays, which onnxruntime reads where they are: no call converts or copies them.
+    """
+
+    session: ort.InferenceSession
+    matrices: Mapping[str, Matrix]
+
+    def run(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The model's one output."""
+        feeds = {"input_ids": ids, "attention_mask": mask, **self.matrices}
+        output: NDArray[np.float32] = self.session.run(None, feeds)[0]
+        return output
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,29 +101,36 @@ class ModelFiles(Generic[C]):
     """A model directory with its card read. Every method raises ModelError naming the file."""
 
     def __init__(self, kind: ModelKind[C], directory: Path) -> None:
-        self.directory, self._kind = directory, kind
+        self.directory, self.kind = directory, kind
         self.card = kind.read_card(directory)
 
-    def session(self, gives: str, fits: Callable[[Any], bool]) -> ort.InferenceSession:
+    def session(
+        self, gives: str, fits: Callable[[Any], bool], adapters: AdapterBase | None = None
+    ) -> ort.InferenceSession:  # fmt: skip
         """The model on one thread. It must take ids and mask, both int64, and give one output that ``fits``.
 
-        ``gives`` describes that output.
+        ``gives`` describes that output. With ``adapters``, the graph that takes their targets' matrices as well.
         """
-        path = self.directory / MODEL
+        name = ADAPTABLE if adapters else MODEL
+        path = self.directory / name
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 4
-        model = self._checked(MODEL)
+        model = self._checked(name)
         try:
             # From bytes: a model loaded so cannot name other files to be read.
             session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise ModelError(f"{path} is not a model onnxruntime can run: {error}") from error
         inputs, outputs = {i.name: i.type for i in session.get_inputs()}, session.get_outputs()
-        if inputs != dict.fromkeys(_INPUTS, "tensor(int64)") or len(outputs) != 1 or not fits(outputs[0]):
+        expected = dict.fromkeys(_INPUTS, "tensor(int64)")
+        if adapters:
+            expected |= {f"{target}.{matrix}": "tensor(float)" for target in adapters.targets for matrix in MATRICES}
+        if inputs != expected or len(outputs) != 1 or not fits(outputs[0]):
+            matrices = " and the matrices that the card names, in float32," if adapters else ""
             raise ModelError(
                 f"{path} takes {inputs} and gives {[(o.name, o.type, o.shape) for o in outputs]}; "
-                f"the model of a {self._kind.noun} takes {' and '.join(_INPUTS)} in int64 and gives {gives}"
+                f"the model of a {self.kind.noun} takes {' and '.join(_INPUTS)} in int64{matrices} and gives {gives}"
             )
         return session
 
@@ -120,12 +151,38 @@ class ModelFiles(Generic[C]):
             data = path.read_bytes()
         except OSError as error:
             raise ModelError(f"{path} cannot be read: {error.strerror}") from error
-        if hashlib.sha256(data).hexdigest() != self.card.sha256[name]:
+        if hashlib.sha256(data).hexdigest() != self.card.sha256.get(name):
             raise ModelError(
-                f"{path} does not match its checksum in {self._kind.card_file}: it was changed or cut short. "
+                f"{path} does not match its checksum in {self.kind.card_file}: it was changed or cut short. "
                 "Get it again."
             )
         return data
+
+
+class AdaptableGraph(Generic[C]):
+    """A model's graph that takes an adapter's matrices. It is opened when the first adapter comes: a model that has
+    none needs neither the time nor the memory. Thread-safe.
+    """
+
+    def __init__(
+        self, files: ModelFiles[C], name: str, base: AdapterBase | None, gives: str, fits: Callable[[Any], bool]
+    ) -> None:
+        self._files, self._name, self._base, self._gives, self._fits = files, name, base, gives, fits
+        self._session: ort.InferenceSession | None = None
+        self._lock = Lock()
+
+    def graph(self, adapter: Adapter) -> Graph:
+        """Raises AdapterError where the adapter is for another model, ModelError where the graph cannot be used."""
+        noun = self._files.kind.noun
+        if adapter.card.kind != noun:
+            raise AdapterError(
+                f"the adapter {adapter.card.name} is of kind {adapter.card.kind}, and {self._name} of kind {noun}"
+            )
+        inputs = adapter.inputs(self._base, self._name)
+        with self._lock:
+            if self._session is None:
+                self._session = self._files.session(self._gives, self._fits, self._base)
+        return Graph(self._session, inputs)
 
 
 def understands(query: Encoding) -> bool:

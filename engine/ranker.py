@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.adapter_registry import NOT_ADAPTED, Adapted
 from engine.analysis.analyzer import STOP_WORDS
 from engine.columns import Columns
 from engine.config import SearchConfig
@@ -22,8 +23,8 @@ from engine.dense.retriever import DenseRetriever
 from engine.errors import ConfigError
 from engine.fusion import ReciprocalRankFusion, WeightedFusion, normalise, reranked, union
 from engine.guidance import Guidance, require_rows
+from engine.latency import LatencyEstimate
 from engine.lexical.retriever import Also, LexicalRetriever
-from engine.pace import Pace
 from engine.seams import Fusion, Reranker
 from engine.types import Candidates, Mask, Rows, StageReport, StageStatus, StageTrace
 
@@ -35,12 +36,13 @@ _EXAMINED = 100  # products that are read for what a query excludes and for mode
 
 
 @dataclass(slots=True)
-class Run:
+class Request:
     """One search under way: its clock and the reports so far.
 
     ``deadline`` is on ``time.perf_counter``'s clock; ``reserve_ms`` is what of the time before it the stages after
     ranking will need. ``meant`` is the query as it was probably meant, which models read, with what it excludes:
     products that say "without buckle" are near it. ``query``, as typed, and ``also`` are searched by words.
+    ``adapted`` has the encoder and the reranker of the adapter that was chosen.
     ``guided`` is whether the first tier, whose word holds for all, has been looked at for what ``guidance`` says.
     """
 
@@ -48,6 +50,7 @@ class Run:
     deadline: float | None
     reserve_ms: float = 0.0
     meant: str = ""
+    adapted: Adapted = NOT_ADAPTED
     guided: bool = False
     also: tuple[Also, ...] = ()
     guidance: Guidance = field(default_factory=Guidance)
@@ -104,7 +107,7 @@ class Ranker:
         self._config, self._columns = config, columns
         self._fusion = _fusion(config)
         self._popularity = columns.percentiles if config.popularity_weight else None
-        self._dense_pace = Pace()  # in milliseconds a query
+        self._dense_latency = LatencyEstimate()  # in milliseconds a query
 
     def configured(self, config: SearchConfig) -> Ranker:
         """The same parts with other settings. Raises ConfigError when none of its retrievers is among the parts."""
@@ -116,7 +119,7 @@ class Ranker:
             raise ConfigError(f"none of {config.retrievers} was loaded with this engine")
         return Ranker(config, self._columns, lexical, dense, self.reranker)
 
-    def rank(self, run: Run, needed: int, allowed: Mask | None) -> Ranking:
+    def rank(self, request: Request, needed: int, allowed: Mask | None) -> Ranking:
         """Ranks at least ``needed`` products, if that many match.
 
         Candidates come in tiers of growing depth, and a tier never changes the order of the ones before it, so that
@@ -124,12 +127,12 @@ class Ranker:
         tier's best are reranked.
         """
         depth = self._config.depth
-        ranking = self._rank_tier(run, depth, allowed)
-        final, own = self._rerank(run, ranking.final)
+        ranking = self._rank_tier(request, depth, allowed)
+        final, own = self._rerank(request, ranking.final)
         ranking = Ranking(final, ranking.stages + own, ranking.exhausted)
         while len(ranking.final) < needed and not ranking.exhausted:
             depth *= _DEPTH_GROWTH
-            deeper = self._rank_tier(run, depth, allowed)
+            deeper = self._rank_tier(request, depth, allowed)
             new = ~np.isin(deeper.final.rows, ranking.final.rows)
             final = Candidates(
                 np.concatenate([ranking.final.rows, deeper.final.rows[new]]),
@@ -138,70 +141,74 @@ class Ranker:
             ranking = Ranking(final, deeper.stages + own, deeper.exhausted)
         return ranking
 
-    def _rank_tier(self, run: Run, depth: int, allowed: Mask | None) -> Ranking:
+    def _rank_tier(self, request: Request, depth: int, allowed: Mask | None) -> Ranking:
         stages: list[tuple[str, Candidates]] = []
         lexical = dense = None
         if self.lexical:
             started = time.perf_counter()
-            lexical = self.lexical.retrieve(run.query, depth, allowed=allowed, also=run.also)
-            run.report("lexical", started, len(self._columns), len(lexical))
+            lexical = self.lexical.retrieve(request.query, depth, allowed=allowed, also=request.also)
+            request.report("lexical", started, len(self._columns), len(lexical))
             stages.append(("lexical", lexical))
         if self.dense:
-            dense = self._retrieve_dense(run, depth, allowed)
+            dense = self._retrieve_dense(request, depth, allowed)
             if dense is not None:
                 stages.append(("dense", dense))
         exhausted = all(len(found) < depth for _, found in stages)
         if lexical is None or dense is None:
             final = stages[0][1] if stages else Candidates.empty()
         else:
-            final = self._fuse(run, lexical, dense, allowed, stages)
+            final = self._fuse(request, lexical, dense, allowed, stages)
         if not len(final):
-            final = self._nearest(run, depth, allowed)
-        return Ranking(self._guide(run, final, stages), tuple(stages), exhausted)
+            final = self._nearest(request, depth, allowed)
+        return Ranking(self._guide(request, final, stages), tuple(stages), exhausted)
 
-    def _retrieve_dense(self, run: Run, depth: int, allowed: Mask | None) -> Candidates | None:
+    def _retrieve_dense(self, request: Request, depth: int, allowed: Mask | None) -> Candidates | None:
         started = time.perf_counter()
         assert self.dense is not None
+        retriever = self.dense.adapted(request.adapted.encoder)
         optional = self.lexical is not None
-        if optional and all(term.text in STOP_WORDS for term in self.lexical.plan(run.query)):  # type: ignore[union-attr]
-            run.report("dense", started, len(self._columns), 0, "only stop words", "skipped")
+        if optional and all(term.text in STOP_WORDS for term in self.lexical.plan(request.query)):  # type: ignore[union-attr]
+            request.report("dense", started, len(self._columns), 0, "only stop words", "skipped")
             return None
-        if optional and run.remaining_ms < self._dense_pace.cautious:
-            note = f"{max(run.remaining_ms, 0):.1f} ms left, it lately took up to {self._dense_pace.cautious:.1f} ms"
-            self._dense_pace.fade()
-            run.report("dense", started, len(self._columns), 0, note, "degraded")
+        if optional and request.remaining_ms < self._dense_latency.upper:
+            note = (
+                f"{max(request.remaining_ms, 0):.1f} ms left, it lately took up to {self._dense_latency.upper:.1f} ms"
+            )
+            self._dense_latency.fade()
+            request.report("dense", started, len(self._columns), 0, note, "degraded")
             return None
         try:
-            found = self.dense.retrieve(run.meant, depth, allowed=allowed)
-            if len(found) and run.guidance.wanted is not None:
-                among = run.guidance.wanted if allowed is None else run.guidance.wanted & allowed
-                found = _merged(found, self.dense.retrieve(run.meant, depth // _WANTED_SHARE, allowed=among))
+            found = retriever.retrieve(request.meant, depth, allowed=allowed)
+            if len(found) and request.guidance.wanted is not None:
+                among = request.guidance.wanted if allowed is None else request.guidance.wanted & allowed
+                found = _merged(found, retriever.retrieve(request.meant, depth // _WANTED_SHARE, allowed=among))
         except Exception as error:
             if not optional:
                 raise
             logger.warning("dense retrieval failed", exc_info=True)
-            run.report("dense", started, len(self._columns), 0, f"{type(error).__name__}: {error}", "degraded")
+            request.report("dense", started, len(self._columns), 0, f"{type(error).__name__}: {error}", "degraded")
             return None
-        self._dense_pace.add(run.report("dense", started, len(self._columns), len(found)))
+        note = request.adapted.note if request.adapted.encoder else ""
+        self._dense_latency.add(request.report("dense", started, len(self._columns), len(found), note))
         return found
 
     def _fuse(
-        self, run: Run, lexical: Candidates, dense: Candidates, allowed: Mask | None,
+        self, request: Request, lexical: Candidates, dense: Candidates, allowed: Mask | None,
         stages: list[tuple[str, Candidates]],
     ) -> Candidates:  # fmt: skip
         """Fuses on cosines of all candidates, then once more after the best of them have moved the query's vector."""
         assert self.dense is not None
         started = time.perf_counter()
         rows = union([lexical, dense])
-        vectors, query = self.dense.vectors(rows), self.dense.vector(run.meant)
-        others = self._signals(run.query, rows, allowed) if self._config.fusion == "weighted" else []
+        vectors, query = self.dense.vectors(rows), self.dense.adapted(request.adapted.encoder).vector(request.meant)
+        others = self._signals(request.query, rows, allowed) if self._config.fusion == "weighted" else []
 
         def fuse(vector: NDArray[np.float32]) -> Candidates:
             return self._fusion([lexical, Candidates.ranked(rows, _cosines(vectors, vector)), *others], len(rows))
 
         fused = fuse(query)
         stages.append(("fusion", fused))
-        run.report("fusion", started, len(lexical) + len(dense), len(fused), self._config.fusion)
+        request.report("fusion", started, len(lexical) + len(dense), len(fused), self._config.fusion)
         weight, top = self._config.feedback_weight, self._config.feedback_products
         if not weight or not top or not len(fused):
             return fused
@@ -209,28 +216,29 @@ class Ranker:
         best = vectors[np.searchsorted(rows, fused.rows[:top])]
         fused = fuse(_moved(query, best, weight))
         stages.append(("feedback", fused))
-        run.report("feedback", started, len(rows), len(fused), f"from the best {len(best)}")
+        request.report("feedback", started, len(rows), len(fused), f"from the best {len(best)}")
         return fused
 
-    def _nearest(self, run: Run, depth: int, allowed: Mask | None) -> Candidates:
+    def _nearest(self, request: Request, depth: int, allowed: Mask | None) -> Candidates:
         """For a query that finds nothing: what is nearest to it, however far; else what is most popular."""
         started = time.perf_counter()
         if not self._config.nearest:
             return Candidates.empty()
-        failed = any(report.stage == "dense" and report.status == "degraded" for report in run.reports)
-        if self.dense and not failed and self.dense.encoder.understands(run.meant):
-            found, note = self.dense.index.search(self.dense.vector(run.meant), depth, allowed), "by meaning"
+        failed = any(report.stage == "dense" and report.status == "degraded" for report in request.reports)
+        dense = self.dense and self.dense.adapted(request.adapted.encoder)
+        if dense and not failed and dense.encoder.understands(request.meant):
+            found, note = dense.index.search(dense.vector(request.meant), depth, allowed), "by meaning"
         else:
             rows = np.arange(len(self._columns)) if allowed is None else np.flatnonzero(allowed)
             liked = self._columns.percentiles
             scores = np.zeros(len(rows), np.float32) if liked is None else liked[rows]
             found, note = Candidates.ranked(rows, scores, depth), "by popularity"
-        run.report("nearest", started, len(self._columns), len(found), f"nothing found, so the nearest {note}")
+        request.report("nearest", started, len(self._columns), len(found), f"nothing found, so the nearest {note}")
         return found
 
-    def _guide(self, run: Run, found: Candidates, stages: list[tuple[str, Candidates]]) -> Candidates:
+    def _guide(self, request: Request, found: Candidates, stages: list[tuple[str, Candidates]]) -> Candidates:
         """What the query's limits and its product type ask for, each as a stage of its own."""
-        guidance = run.guidance
+        guidance = request.guidance
         if not len(found) or (guidance.routed is None and not guidance.constrains):
             return found
         found = Candidates(found.rows, normalise(found.scores, 0.0))
@@ -238,30 +246,30 @@ class Ranker:
             started = time.perf_counter()
             found = guidance.constrained(found, _EXAMINED)
             stages.append(("constraints", found))
-            run.report("constraints", started, len(found), len(found))
+            request.report("constraints", started, len(found), len(found))
         started = time.perf_counter()
-        if not run.guided:
-            self._look(run, found)
-        if run.guidance.prefers:
-            found = run.guidance.preferred(found)
+        if not request.guided:
+            self._look(request, found)
+        if request.guidance.prefers:
+            found = request.guidance.preferred(found)
             stages.append(("prefer", found))
-            assert run.guidance.routed is not None
-            run.report("prefer", started, len(found), len(found), run.guidance.routed.reason)
+            assert request.guidance.routed is not None
+            request.report("prefer", started, len(found), len(found), request.guidance.routed.reason)
         # The best counts 1 again, whatever was added, for those who blend.
         return Candidates(found.rows, found.scores + np.float32(1 - found.scores[0]))
 
-    def _look(self, run: Run, found: Candidates) -> None:
+    def _look(self, request: Request, found: Candidates) -> None:
         """Lets the router see what was found. One that fails is left out."""
         started = time.perf_counter()
-        run.guided = True
+        request.guided = True
         try:
-            run.guidance = run.guidance.seen(found)
-            if run.guidance.routed is not None:
-                require_rows(run.guidance.routed, len(self._columns))
+            request.guidance = request.guidance.seen(found)
+            if request.guidance.routed is not None:
+                require_rows(request.guidance.routed, len(self._columns))
         except Exception as error:
             logger.warning("routing failed", exc_info=True)
-            run.report("prefer", started, len(found), 0, f"{type(error).__name__}: {error}", "degraded")
-            run.guidance = replace(run.guidance, routed=None)
+            request.report("prefer", started, len(found), 0, f"{type(error).__name__}: {error}", "degraded")
+            request.guidance = replace(request.guidance, routed=None)
 
     def _signals(self, query: str, rows: Rows, allowed: Mask | None) -> list[Candidates]:
         """What else speaks for a candidate: the query's model codes, and popularity. Too weak for an equal vote."""
@@ -273,28 +281,31 @@ class Ranker:
             signals.append(Candidates.ranked(rows, self._popularity[rows]))
         return signals
 
-    def _rerank(self, run: Run, fused: Candidates) -> tuple[Candidates, tuple[tuple[str, Candidates], ...]]:
+    def _rerank(self, request: Request, fused: Candidates) -> tuple[Candidates, tuple[tuple[str, Candidates], ...]]:
         """The first ``rerank_depth`` candidates in a new order, and the stage's own: by probability."""
         best = fused.rows[: self._config.rerank_depth]
-        if self.reranker is None or not len(best):
+        reranker = request.adapted.reranker or self.reranker
+        if reranker is None or not len(best):
             return fused, ()
         started = time.perf_counter()
-        if not self.reranker.understands(run.meant):
-            run.report("rerank", started, len(best), 0, "the query holds no word that the model knows", "skipped")
+        if not reranker.understands(request.meant):
+            request.report("rerank", started, len(best), 0, "the query holds no word that the model knows", "skipped")
             return fused, ()
-        deadline = None if run.deadline is None else run.deadline - run.reserve_ms / 1e3
+        deadline = None if request.deadline is None else request.deadline - request.reserve_ms / 1e3
         try:
-            scored = self.reranker.score(run.meant, best, deadline)
+            scored = reranker.score(request.meant, best, deadline)
         except Exception as error:
             logger.warning("reranking failed", exc_info=True)
-            run.report("rerank", started, len(best), 0, f"{type(error).__name__}: {error}", "degraded")
+            request.report("rerank", started, len(best), 0, f"{type(error).__name__}: {error}", "degraded")
             return fused, ()
         known = np.isfinite(scored.scores)
         n_known, notes = int(known.sum()), [scored.note] if scored.note else []
         if n_known < len(best):
-            left = [] if run.deadline is None else [f"{max(run.remaining_ms, 0):.1f} ms left"]
+            left = [] if request.deadline is None else [f"{max(request.remaining_ms, 0):.1f} ms left"]
             notes = [f"{n_known} of {len(best)} scored", *left, *notes]
-        run.report(
+        if request.adapted.reranker:
+            notes = [request.adapted.note, *notes]
+        request.report(
             "rerank", started, len(best), n_known, "; ".join(notes), "ran" if n_known == len(best) else "degraded"
         )
         if not n_known:

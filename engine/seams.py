@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.adapters import Adapter
 from engine.product import Product
 from engine.types import Candidates, Mask, Routed, Rows, Scored
 
 Embeddings = NDArray[np.float32]
+T_co = TypeVar("T_co", covariant=True)
 
 
 class Encoder(Protocol):
@@ -33,6 +35,18 @@ class Encoder(Protocol):
     def encode_queries(self, queries: Sequence[str]) -> Embeddings: ...
 
     def encode_products(self, products: Sequence[Product]) -> Embeddings: ...
+
+
+@runtime_checkable
+class Adaptable(Protocol[T_co]):
+    """An encoder or a reranker may be this too: then adapters can be chosen per request."""
+
+    def adapted(self, adapter: Adapter) -> T_co:
+        """One that answers with the adapter, and leaves this one as it is. Raises AdapterError where it does not fit.
+
+        An adapted encoder moves queries' vectors only.
+        """
+        ...
 
 
 class Retriever(Protocol):

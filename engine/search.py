@@ -19,6 +19,8 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
+from engine.adapter_registry import AdapterRegistry
+from engine.adapters import Adapter, AdapterInfo
 from engine.analysis.analyzer import Analyzer
 from engine.builder import (
     DENSE,
@@ -41,12 +43,13 @@ from engine.dense.vectors import VectorIndex
 from engine.errors import ConfigError, IndexMismatchError, InvalidFilterError, InvalidQueryError
 from engine.filters import Equal, Exists, Filter, In, Range
 from engine.guidance import guide, require_rows
+from engine.latency import LatencyEstimate
 from engine.lexical.retriever import Also, LexicalRetriever
-from engine.pace import Pace
 from engine.product import Product
-from engine.ranker import Ranker, Ranking, Run
+from engine.ranker import Ranker, Ranking, Request
 from engine.routes import SKUS, tell
 from engine.seams import Encoder, RerankerModel, Router, RouterModel
+from engine.storage.adapter_store import AdapterStore
 from engine.storage.manifest import Manifest, current_version, publishing, read_manifest, require_intact
 from engine.storage.products import ProductStore
 from engine.text import fingerprints
@@ -76,16 +79,17 @@ class SearchEngine:
     def __init__(
         self, version: Path, manifest: Manifest, config: SearchConfig, products: ProductStore, columns: Columns,
         ranker: Ranker, facts: CatalogFacts, spelling: SpellingModel | None, router: Router | None,
+        adapters: AdapterRegistry,
     ) -> None:  # fmt: skip
         self.version, self.manifest, self.config = version, manifest, config
         self._products, self._columns, self._ranker = products, columns, ranker
-        self._facts, self._spelling, self._router = facts, spelling, router
+        self._facts, self._spelling, self._router, self._adapters = facts, spelling, router, adapters
         synonyms = Synonyms.named(config.synonyms) if config.synonyms and "synonyms" in config.understand else None
         self._understanding = QueryUnderstanding(facts, spelling, synonyms, config.understand)
         self._analyzer = Analyzer(manifest.config.language)
         # What the stages after ranking lately took, in ms a hit, route or facet; deadlines are planned with it.
-        self._paces = {stage: Pace() for stage in ("hydrate", "tell", "explain", "facets")}
-        self._route_pace = Pace()  # in milliseconds a query
+        self._latencies = {stage: LatencyEstimate() for stage in ("hydrate", "tell", "explain", "facets")}
+        self._route_latency = LatencyEstimate()  # in milliseconds a query
 
     # ------------------------------------------------------------------------------------------- making and keeping
 
@@ -158,27 +162,32 @@ class SearchEngine:
         if config.route_weight and (manifest.router or router):
             router = _matching("router", manifest.router, router or open_router("catalog"))
             guide = router.open(version / ROUTE)
-        engine = cls(version, manifest, config, ProductStore(version), columns, ranker, facts, spelling, guide)
+        adapters = AdapterRegistry(dense.encoder if dense else None, opened)
+        adapters.load(AdapterStore(Path(directory)))
+        engine = cls(
+            version, manifest, config, ProductStore(version), columns, ranker, facts, spelling, guide, adapters
+        )  # fmt: skip
         # The first search of a process pays for what libraries set up lazily; it should not be a shopper's.
         engine.search(engine._products[0].title, 1)
         return engine
 
     def save(self, directory: str | Path) -> None:
-        """Publishes a copy of this index in ``directory``."""
+        """Publishes a copy of this index in ``directory``, with the adapters that its directory keeps."""
         with publishing(Path(directory), lambda: self.manifest) as target:
             for name in self.manifest.files:
                 (target / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(self.version / name, target / name)
+        AdapterStore(self.version.parent.parent).copy(AdapterStore(Path(directory)))
 
     def configured(self, config: SearchConfig) -> SearchEngine:
         """This index, searched another way.
 
-        Shares all data, and the reranker's threads; retrievers and a reranker that were not loaded stay out.
+        Shares all data, adapters, and the reranker's threads; retrievers and a reranker that were not loaded stay out.
         """
         ranker = self._ranker.configured(config)
         return SearchEngine(
             self.version, self.manifest, config, self._products, self._columns, ranker, self._facts, self._spelling,
-            self._router,
+            self._router, self._adapters,
         )  # fmt: skip
 
     def __len__(self) -> int:
@@ -189,67 +198,91 @@ class SearchEngine:
         """The fields that filters and facets can name."""
         return self._columns.fields
 
+    # ----------------------------------------------------------------------------------------------------- adapters
+
+    def add_adapter(self, adapter: Adapter | str | Path, *, name: str | None = None) -> AdapterInfo:
+        """Adds an adapter, or the one in a file, to what searches can choose, under ``name`` or its own.
+
+        It takes the place of one of the same name and kind. Searches under way keep what they began with. The index's
+        files stay as they are: for engines that are loaded later there is ``aisle adapter add``. Raises AdapterError
+        when it cannot be used or is for another model, and ModelError when that cannot take any.
+        """
+        adapter = adapter if isinstance(adapter, Adapter) else Adapter.read(adapter)
+        return self._adapters.add(adapter if name is None else adapter.named(name))
+
+    def remove_adapter(self, name: str) -> None:
+        """Removes the adapters of that name from what searches can choose. Raises AdapterError when there is none."""
+        self._adapters.remove(name)
+
+    @property
+    def adapters(self) -> tuple[AdapterInfo, ...]:
+        """What can be chosen, and what was kept aside, with the reason; by name, then kind."""
+        return self._adapters.infos
+
     # ---------------------------------------------------------------------------------------------------- searching
 
     def search(
         self, query: str, k: int = 10, *, filters: Sequence[Filter] = (), offset: int = 0,
         deadline_ms: float | None = None, facets: Sequence[str] = (), explain: bool = False,
+        adapter: str | None = None,
     ) -> SearchResult:  # fmt: skip
         """The ``k`` best products for ``query`` after the first ``offset``.
 
         Pages are stable: hits 11 to 20 are the same whether asked for as k=20 or as k=10, offset=10. A query without
         letters or digits has no hits. With ``deadline_ms`` optional stages are left out where they would not fit, and
         reranking stops when the time is up; how far it came can then differ from page to page.
-        ``facets`` names fields to count over the candidates; ``explain`` fills in every hit's ``matches``.
-        Raises InvalidQueryError and InvalidFilterError.
+        ``facets`` names fields to count over the candidates; ``explain`` fills in every hit's ``matches``. ``adapter``
+        names what the encoder, the reranker or both answer with, as the reports of their stages say.
+        Raises InvalidQueryError, InvalidFilterError and AdapterError.
         """
         _check(query, k, offset, deadline_ms)
         started = time.perf_counter()
-        run = Run(_readable(query), None if deadline_ms is None else started + deadline_ms / 1e3)
-        run.reserve_ms = self._reserve_ms(k, explain, len(facets))
-        allowed = self._filter(run, filters)
-        ranking, understood = self._ranking(run, offset + k, allowed)
-        hits = self._hydrate(run, ranking, offset, k)
-        route = self._tell(run, understood, ranking, hits if not offset else ())
+        deadline = None if deadline_ms is None else started + deadline_ms / 1e3
+        request = Request(_readable(query), deadline, adapted=self._adapters.chosen(adapter))
+        request.reserve_ms = self._reserve_ms(k, explain, len(facets))
+        allowed = self._filter(request, filters)
+        ranking, understood = self._ranking(request, offset + k, allowed)
+        hits = self._hydrate(request, ranking, offset, k)
+        route = self._tell(request, understood, ranking, hits if not offset else ())
         if explain:
-            hits = self._explain(run, hits)
-        counts = self._facets(run, ranking, facets)
-        return SearchResult(query, hits, tuple(run.reports), len(ranking.final), route, counts)
+            hits = self._explain(request, hits)
+        counts = self._facets(request, ranking, facets)
+        return SearchResult(query, hits, tuple(request.reports), len(ranking.final), route, counts)
 
     def search_batch(
         self, queries: Sequence[str], k: int = 10, *, filters: Sequence[Filter] = (), facets: Sequence[str] = (),
-        explain: bool = False,
+        explain: bool = False, adapter: str | None = None,
     ) -> list[SearchResult]:  # fmt: skip
         """``search`` for each query, in order, on ``threads`` cores."""
 
         def one(query: str) -> SearchResult:
-            return self.search(query, k, filters=filters, facets=facets, explain=explain)
+            return self.search(query, k, filters=filters, facets=facets, explain=explain, adapter=adapter)
 
         if self.config.n_threads == 1 or len(queries) < 2:
             return [one(query) for query in queries]
         with ThreadPoolExecutor(min(self.config.n_threads, len(queries))) as pool:
             return list(pool.map(one, queries))
 
-    def explain(self, query: str, product_id: str) -> Hit:
+    def explain(self, query: str, product_id: str, *, adapter: str | None = None) -> Hit:
         """Why a product is where it is for a query, found or not: rank 0 says that it is not among the candidates.
 
-        Raises InvalidQueryError when the index has no such product.
+        Raises InvalidQueryError when the index has no such product, and AdapterError.
         """
         _check(query, 1, 0, None)
         mask = self._columns.mask([Equal("product_id", product_id)])
         rows = np.flatnonzero(mask) if mask is not None else np.empty(0, np.int64)
         if not len(rows):
             raise InvalidQueryError(f"the index has no product {product_id!r}")
-        run = Run(_readable(query), None)
-        ranking, _ = self._ranking(run, 1, None)
+        request = Request(_readable(query), None, adapted=self._adapters.chosen(adapter))
+        ranking, _ = self._ranking(request, 1, None)
         place = np.flatnonzero(ranking.final.rows == rows[0])
         rank, score = (int(place[0]) + 1, float(ranking.final.scores[place[0]])) if len(place) else (0, 0.0)
         product = self._products[int(rows[0])]
-        return Hit(product, rank, score, next(ranking.traces(rows[:1])), self._matches(run, product))
+        return Hit(product, rank, score, next(ranking.traces(rows[:1])), self._matches(request, product))
 
     # ------------------------------------------------------------------------------------------------------- stages
 
-    def _filter(self, run: Run, filters: Sequence[Filter]) -> Mask | None:
+    def _filter(self, request: Request, filters: Sequence[Filter]) -> Mask | None:
         started = time.perf_counter()
         if isinstance(filters, (Equal, In, Range, Exists, str)):
             raise InvalidFilterError(f"filters is {filters!r}; it must be a list of filters")
@@ -258,98 +291,103 @@ class SearchEngine:
                 raise InvalidFilterError(f"{filter!r} is no filter; use Equal, In, Range or Exists from engine")
         mask = self._columns.mask(filters)
         if mask is not None:
-            run.report("filter", started, len(self), int(np.count_nonzero(mask)), f"{len(filters)} filters")
+            request.report("filter", started, len(self), int(np.count_nonzero(mask)), f"{len(filters)} filters")
         return mask
 
-    def _ranking(self, run: Run, needed: int, allowed: Mask | None) -> tuple[Ranking, Understood]:
-        understood = self._understand(run)
+    def _ranking(self, request: Request, needed: int, allowed: Mask | None) -> tuple[Ranking, Understood]:
+        understood = self._understand(request)
         if understood is None:
-            return Ranking.empty(), Understood(run.query, run.query)
-        routed = self._route(run, understood)
+            return Ranking.empty(), Understood(request.query, request.query)
+        routed = self._route(request, understood)
         started = time.perf_counter()
-        run.guidance = guide(understood, routed, self._columns, self.config, self._products.get)
-        asks = [name for name in _ASKS if getattr(run.guidance, name) is not None]
+        request.guidance = guide(understood, routed, self._columns, self.config, self._products.get)
+        asks = [name for name in _ASKS if getattr(request.guidance, name) is not None]
         if asks:
-            run.report("guide", started, len(self), len(run.guidance.limits), ", ".join(asks))
-        return self._ranker.rank(run, needed, allowed), understood
+            request.report("guide", started, len(self), len(request.guidance.limits), ", ".join(asks))
+        return self._ranker.rank(request, needed, allowed), understood
 
-    def _understand(self, run: Run) -> Understood | None:
+    def _understand(self, request: Request) -> Understood | None:
         """What the query says; None where there is nothing to search for in it."""
         started = time.perf_counter()
-        understood = self._understanding.understand(run.query)
-        run.meant, run.also = understood.corrected, _also(understood)
+        understood = self._understanding.understand(request.query)
+        request.meant, request.also = understood.corrected, _also(understood)
         if self._ranker.lexical:
             terms = [
                 term.text if term.source == "typed" else f"{term.text} ({term.source}: {term.origin})"
-                for term in self._ranker.lexical.plan(run.query, run.also)
+                for term in self._ranker.lexical.plan(request.query, request.also)
             ]
         else:
-            terms = [word for word in run.query.split() if any(c.isalnum() for c in word)]
+            terms = [word for word in request.query.split() if any(c.isalnum() for c in word)]
         notes = [note.text for note in understood.notes]
         said = "; ".join([", ".join(terms) or "nothing to search for in this query", *notes])
-        run.report("understand", started, 1, len(terms), said)
+        request.report("understand", started, 1, len(terms), said)
         return understood if terms else None
 
-    def _route(self, run: Run, understood: Understood) -> Routed | None:
+    def _route(self, request: Request, understood: Understood) -> Routed | None:
         """What kind of product the query asks for; what it excludes says the contrary of that."""
         dense = self._ranker.dense
         if self._router is None or dense is None or not self.config.route_weight:
             return None
         started = time.perf_counter()
-        if run.remaining_ms < self._route_pace.cautious:
-            note = f"{max(run.remaining_ms, 0):.1f} ms left, it lately took up to {self._route_pace.cautious:.1f} ms"
-            self._route_pace.fade()
-            run.report("route", started, 1, 0, note, "degraded")
+        if request.remaining_ms < self._route_latency.upper:
+            note = (
+                f"{max(request.remaining_ms, 0):.1f} ms left, it lately took up to {self._route_latency.upper:.1f} ms"
+            )
+            self._route_latency.fade()
+            request.report("route", started, 1, 0, note, "degraded")
             return None
-        asked = _rest(run.meant, understood.excluded) or run.meant
+        asked = _rest(request.meant, understood.excluded) or request.meant
         # The words of a shop say more about its types than a shopper's own do.
-        asked = " ".join((asked, *(also.text for also in run.also if also.source == "synonym")))
+        asked = " ".join((asked, *(also.text for also in request.also if also.source == "synonym")))
         if not dense.encoder.understands(asked):
-            run.report("route", started, 1, 0, "the query holds no word that the encoder knows", "skipped")
+            request.report("route", started, 1, 0, "the query holds no word that the encoder knows", "skipped")
             return None
         try:
+            # The encoder's own vector, whatever adapter was chosen: by such the router has learnt.
             routed = require_rows(self._router.route(asked, dense.vector(asked)), len(self))
         except Exception as error:
             logger.warning("routing failed", exc_info=True)
-            run.report("route", started, 1, 0, f"{type(error).__name__}: {error}", "degraded")
+            request.report("route", started, 1, 0, f"{type(error).__name__}: {error}", "degraded")
             return None
-        self._route_pace.add(run.report("route", started, 1, len(routed.chosen), f"{routed.action}: {routed.reason}"))
+        self._route_latency.add(
+            request.report("route", started, 1, len(routed.chosen), f"{routed.action}: {routed.reason}")
+        )
         return routed
 
-    def _tell(self, run: Run, understood: Understood, ranking: Ranking, first: Sequence[Hit]) -> Route | None:
+    def _tell(self, request: Request, understood: Understood, ranking: Ranking, first: Sequence[Hit]) -> Route | None:
         """The route of a result, with the products of its first page: later ones have the same.
 
         ``first`` are hits from rank 1 on, as many as there are at hand.
         """
         started = time.perf_counter()
-        nearest = any(report.stage == "nearest" for report in run.reports)
-        routed = run.guidance.routed
+        nearest = any(report.stage == "nearest" for report in request.reports)
+        routed = request.guidance.routed
         if not self.config.understand and routed is None and not nearest:
             return None
         depth = self.config.depth  # the first candidates, which no page changes
         found = Candidates(ranking.final.rows[:depth], ranking.final.scores[:depth])
-        lacking = [f"no product has {word!r}" for word in self._missing(run, understood)] if len(found) else []
+        lacking = [f"no product has {word!r}" for word in self._missing(request, understood)] if len(found) else []
         if nearest and not lacking:
-            lacking = [f"no product was found for {run.query!r}"]
+            lacking = [f"no product was found for {request.query!r}"]
         best = [hit.product for hit in first[: min(SKUS, len(found))]]
         best += self._products.get(found.rows[len(best) : SKUS])
         route = tell(
-            understood, routed, best, found, run.guidance.limits, self._columns.percentiles, self._analyzer, lacking
+            understood, routed, best, found, request.guidance.limits, self._columns.percentiles, self._analyzer, lacking
         )
-        self._timed("tell", run.report("tell", started, len(found), len(route.skus), route.nearest), 1)
+        self._timed("tell", request.report("tell", started, len(found), len(route.skus), route.nearest), 1)
         return route
 
-    def _missing(self, run: Run, understood: Understood) -> list[str]:
+    def _missing(self, request: Request, understood: Understood) -> list[str]:
         """Words that no product has, of those that ask for something: neither for a limit nor for what shall not be."""
         if self._ranker.lexical is None:
             return []
         asked = _rest(understood.corrected, (*understood.excluded, *understood.constraints))
         spelt = self._spelling is not None and "spelling" in self.config.understand
-        unknown = self._ranker.lexical.unknown(asked, run.also, spelt=spelt)
+        unknown = self._ranker.lexical.unknown(asked, request.also, spelt=spelt)
         before = dict(zip(understood.words[1:], understood.words, strict=False)) if unknown else {}
         return [word for word in unknown if word not in GRAMMAR and not is_everyday(word, before.get(word, ""))]
 
-    def _hydrate(self, run: Run, ranking: Ranking, offset: int, k: int) -> tuple[Hit, ...]:
+    def _hydrate(self, request: Request, ranking: Ranking, offset: int, k: int) -> tuple[Hit, ...]:
         started = time.perf_counter()
         rows, scores = ranking.final.rows[offset : offset + k], ranking.final.scores[offset : offset + k]
         hits = tuple(
@@ -358,34 +396,34 @@ class SearchEngine:
                 zip(self._products.get(rows), scores.tolist(), ranking.traces(rows), strict=True), offset + 1
             )
         )
-        self._timed("hydrate", run.report("hydrate", started, len(ranking.final), len(hits)), len(hits))
+        self._timed("hydrate", request.report("hydrate", started, len(ranking.final), len(hits)), len(hits))
         return hits
 
-    def _explain(self, run: Run, hits: tuple[Hit, ...]) -> tuple[Hit, ...]:
+    def _explain(self, request: Request, hits: tuple[Hit, ...]) -> tuple[Hit, ...]:
         started = time.perf_counter()
-        explained = tuple(replace(hit, matches=self._matches(run, hit.product)) for hit in hits)
-        self._timed("explain", run.report("explain", started, len(hits), len(hits)), len(hits))
+        explained = tuple(replace(hit, matches=self._matches(request, hit.product)) for hit in hits)
+        self._timed("explain", request.report("explain", started, len(hits), len(hits)), len(hits))
         return explained
 
-    def _matches(self, run: Run, product: Product) -> tuple[TermMatch, ...]:
-        return self._ranker.lexical.explain(run.query, product, run.also) if self._ranker.lexical else ()
+    def _matches(self, request: Request, product: Product) -> tuple[TermMatch, ...]:
+        return self._ranker.lexical.explain(request.query, product, request.also) if self._ranker.lexical else ()
 
-    def _facets(self, run: Run, ranking: Ranking, names: Sequence[str]) -> dict[str, tuple[FacetCount, ...]]:
+    def _facets(self, request: Request, ranking: Ranking, names: Sequence[str]) -> dict[str, tuple[FacetCount, ...]]:
         started = time.perf_counter()
         counts = {name: self._columns.facets(name, ranking.final.rows) for name in names}
         if names:
-            self._timed("facets", run.report("facets", started, len(ranking.final), len(counts)), len(counts))
+            self._timed("facets", request.report("facets", started, len(ranking.final), len(counts)), len(counts))
         return counts
 
     def _reserve_ms(self, k: int, explain: bool, n_facets: int) -> float:
         """What of a deadline the stages after ranking will need."""
         n_hits = min(k, len(self))
         expected = {"hydrate": n_hits, "tell": 1, "explain": n_hits if explain else 0, "facets": n_facets}
-        return sum(self._paces[stage].cautious * n for stage, n in expected.items())
+        return sum(self._latencies[stage].upper * n for stage, n in expected.items())
 
     def _timed(self, stage: str, elapsed_ms: float, n: int) -> None:
         if n:
-            self._paces[stage].add(elapsed_ms / n)
+            self._latencies[stage].add(elapsed_ms / n)
 
 
 def _also(understood: Understood) -> tuple[Also, ...]:

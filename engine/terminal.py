@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from engine.adapters import AdapterInfo
 from engine.builder import DENSE, LEXICAL, RERANK, ROUTE
 from engine.explain import printable, timings, understanding, why
 from engine.types import Route, SearchResult, SkuCandidate, TypeProbability
@@ -96,6 +97,17 @@ def print_route(query: str, route: Route) -> None:
     else:
         tree.add("no products")
     _console().print(tree)
+
+
+def print_adapters(infos: Sequence[AdapterInfo]) -> None:
+    """Prints adapters as a table, with what is wrong with those that cannot be used."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("name", "for", "method", "size", "licence", "problem"):
+        table.add_column(column, justify="right" if column == "size" else "left")
+    for info in infos:
+        size = megabytes(info.size) if info.size else ""
+        table.add_row(*map(_text, (info.name, info.kind, info.method, size, info.license, info.problem)))
+    _console().print(table)
 
 
 def _types_table(types: Sequence[TypeProbability]) -> Table:

@@ -7,15 +7,18 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from engine.adapters import AdapterBase
+
 CARD = "reranker.json"
 
 
 class RerankerCard(msgspec.Struct, frozen=True, kw_only=True):
-    """A model directory's card. ``sha256`` covers ``model.onnx`` and ``tokenizer.json``.
+    """A model directory's card. ``sha256`` covers ``model.onnx``, ``tokenizer.json`` and ``adaptable.onnx``.
 
     The model reads ``[CLS] query [SEP] product [SEP]``, the query cut to ``query_tokens`` and the product to
     ``product_tokens``, special tokens not counted. A logit's probability of relevance is
-    ``sigmoid(scale · logit + offset)`` (Platt 1999). ``source`` and ``license`` are for people.
+    ``sigmoid(scale · logit + offset)`` (Platt 1999). ``adapters``, where there is an ``adaptable.onnx``, says which
+    fit it. ``source`` and ``license`` are for people.
     """
 
     format: int = 1
@@ -27,3 +30,4 @@ class RerankerCard(msgspec.Struct, frozen=True, kw_only=True):
     sha256: dict[str, str]
     source: str = ""
     license: str = ""
+    adapters: AdapterBase | None = None

@@ -2,24 +2,38 @@
 
 Products were tokenised when the index was built, the query is tokenised once. Candidates of like length make small
 batches, on one pool of threads for all searches; the searching thread only waits, and never beyond its deadline.
+
+Nothing here changes between calls: an adapter makes a view of the reranker, and a search has the view it asked for.
 """
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
-from engine.errors import ModelError
-from engine.model_files import MAX_CHARACTERS, MODEL, TOKENIZER, ModelFiles, ModelKind, understands
-from engine.pace import Pace
+from engine.adapters import Adapter
+from engine.errors import AdapterError, ModelError
+from engine.latency import LatencyEstimate
+from engine.model_files import (
+    MAX_CHARACTERS,
+    MODEL,
+    TOKENIZER,
+    AdaptableGraph,
+    Graph,
+    ModelFiles,
+    ModelKind,
+    understands,
+)
 from engine.product import Product
 from engine.text import encoded_text
 from engine.types import Rows, Scored, Scores
@@ -41,6 +55,7 @@ _WARM_UPS = 3
 _CACHED = 100_000  # scores, about 10 MB
 _ENCODED = 1_000  # queries: understood, then scored, without being tokenised twice
 _TOKENISED_AT_ONCE = 256
+_GIVES = "one output logits, float32 (n,)"
 
 
 class CrossEncoderModel:
@@ -53,10 +68,8 @@ class CrossEncoderModel:
     def __init__(self, directory: str | Path) -> None:
         files = ModelFiles(RERANKERS, Path(directory))
         self.card = files.card
-        self.session = files.session(
-            "one output logits, float32 (n,)",
-            lambda output: (output.name, output.type, len(output.shape)) == ("logits", "tensor(float)", 1),
-        )
+        self.session = files.session(_GIVES, _fits)
+        self.adaptable = AdaptableGraph(files, self.card.name, self.card.adapters, _GIVES, _fits)
         self.tokenizer = files.tokenizer()
         self.special = _special_ids(self.tokenizer, files.directory / TOKENIZER)
         self._vocabulary = 1 + max(self.tokenizer.get_vocab().values())
@@ -101,14 +114,33 @@ class CrossEncoder:
     """Implements ``engine.seams.Reranker``. A score does not depend on what else is scored."""
 
     def __init__(self, model: CrossEncoderModel, tokens: TokenStore, threads: int) -> None:
-        self._card, self._session = model.card, model.session
+        self._card, self._adaptable, self._graph = model.card, model.adaptable, Graph(model.session, {})
+        self._scale, self._offset = model.card.scale, model.card.offset
         self._encode = lru_cache(maxsize=_ENCODED)(partial(_encode, model.tokenizer))
         self._special, self._tokens, self._threads = model.special, tokens, threads
         self._pool = FairPool[Scores](threads)
         self._cache = ScoreCache(_CACHED)
-        self._pace = Pace()  # seconds a token, on one thread
-        self._lateness = Pace()  # seconds: how much later than asked a busy machine wakes a thread
+        self._token_latency = LatencyEstimate()  # seconds a token, on one thread
+        self._lateness = LatencyEstimate()  # seconds: how much later than asked a busy machine wakes a thread
         self._warm_up()
+
+    def adapted(self, adapter: Adapter) -> CrossEncoder:
+        """This reranker with the adapter's matrices and calibration, and with scores and guesses at latency of its own;
+        the graph, the products' tokens and the threads are shared.
+
+        Raises AdapterError where the adapter is not for this model.
+        """
+        view = copy.copy(self)
+        view._graph = self._adaptable.graph(adapter)
+        view._scale, view._offset = adapter.card.scale, adapter.card.offset
+        view._cache = ScoreCache(_CACHED)
+        try:
+            probabilities = view._warm_up()
+        except ModelError as error:
+            raise AdapterError(f"with the adapter {adapter.card.name} {error}") from error
+        if not np.isfinite(probabilities).all():
+            raise AdapterError(f"{self._card.name} with {adapter.card.name} gives no numbers: train the adapter again")
+        return view
 
     def understands(self, query: str) -> bool:
         """Whether the tokenizer knows the query's words, or most of its letters."""
@@ -117,7 +149,7 @@ class CrossEncoder:
     def score(self, query: str, rows: Rows, deadline: float | None) -> Scored:
         """Probabilities, from the cache where they are known. Shapes, order and deadline as the seam has them."""
         if deadline is not None:
-            deadline -= self._lateness.cautious
+            deadline -= self._lateness.upper
         if not len(rows) or (deadline is not None and deadline <= time.perf_counter()):
             self._lateness.fade()
             return Scored(np.full(len(rows), np.nan, np.float32))
@@ -143,16 +175,16 @@ class CrossEncoder:
         """How many of the first candidates can be scored in time if no other search is under way."""
         if deadline is None or not len(lengths):
             return len(lengths)
-        affordable = (deadline - time.perf_counter()) / self._pace.cautious * self._threads
+        affordable = (deadline - time.perf_counter()) / self._token_latency.upper * self._threads
         if affordable < lengths[0]:
-            self._pace.fade()
+            self._token_latency.fade()
         return int(np.searchsorted(np.cumsum(lengths), affordable, side="right"))
 
     def _submit(
         self, start: NDArray[np.int64], rows: Rows, places: Rows, lengths: NDArray[np.int64], deadline: float | None
     ) -> dict[Future[Scores], Rows]:
         """Starts on the rows at ``places``; gives each batch's places by its future."""
-        now, cost = time.perf_counter(), self._pace.cautious / self._threads
+        now, cost = time.perf_counter(), self._token_latency.upper / self._threads
         before = np.cumsum(lengths) - lengths
         batches = {}
         for batch in batches_of(lengths, self._threads, UNHURRIED if deadline is None else _BATCH):
@@ -185,10 +217,10 @@ class CrossEncoder:
     def probabilities(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> Scores:
         """Float32 (n,): what the model makes of a batch."""
         began = time.perf_counter()
-        logits = self._session.run(None, {"input_ids": ids, "attention_mask": mask})[0].astype(np.float64)
-        self._pace.add((time.perf_counter() - began) / ids.size)
+        logits = self._graph.run(ids, mask).astype(np.float64)
+        self._token_latency.add((time.perf_counter() - began) / ids.size)
         # The logistic function, in a form that does not overflow.
-        probabilities = 0.5 + 0.5 * np.tanh((self._card.scale * logits + self._card.offset) / 2)
+        probabilities = 0.5 + 0.5 * np.tanh((self._scale * logits + self._offset) / 2)
         return np.asarray(probabilities, np.float32)
 
     def inputs(self, start: NDArray[np.int64], rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -204,18 +236,25 @@ class CrossEncoder:
             mask[place, : end + 1] = 1
         return ids, mask
 
-    def _warm_up(self) -> None:
-        """Sets up what the runtime sets up lazily, and measures what a token costs."""
+    def _warm_up(self) -> Scores:
+        """Sets up what the runtime sets up lazily, and measures what a token costs. Gives the scores of that."""
         rows = np.arange(min(_BATCH, len(self._tokens)))
         start = np.full(self._card.query_tokens + 2, self._special[0], np.int64)
         try:
             for _ in range(_WARM_UPS):
-                self._pace = Pace()  # so that only the last one counts
-                shape = self.probabilities(*self.inputs(start, rows)).shape
+                self._token_latency = LatencyEstimate()  # so that only the last one counts
+                probabilities = self.probabilities(*self.inputs(start, rows))
         except Exception as error:
             raise ModelError(f"the reranker {self._card.name} cannot score this index's products: {error}") from error
-        if shape != rows.shape:
-            raise ModelError(f"the reranker {self._card.name} gave {shape} logits for {len(rows)} products; one each")
+        if probabilities.shape != rows.shape:
+            raise ModelError(
+                f"the reranker {self._card.name} gave {probabilities.shape} logits for {len(rows)} products; one each"
+            )
+        return probabilities
+
+
+def _fits(output: Any) -> bool:
+    return (output.name, output.type, len(output.shape)) == ("logits", "tensor(float)", 1)
 
 
 def _encode(tokenizer: Tokenizer, query: str) -> Encoding:

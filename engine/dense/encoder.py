@@ -2,31 +2,41 @@
 
 Nothing is padded and nothing is batched: dynamic 8-bit quantisation scales by what is in the batch, so batches would
 change vectors. Cores are used by encoding several texts at once, each on one thread.
+
+An adapter moves queries' vectors only: the products' are in the index, and every adapter searches the same ones.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding
 
-from engine.model_files import MAX_CHARACTERS, MODEL, ModelFiles, ModelKind, understands
+from engine.adapters import Adapter, AdapterBase
+from engine.errors import AdapterError
+from engine.model_files import MAX_CHARACTERS, MODEL, AdaptableGraph, Graph, ModelFiles, ModelKind, understands
 from engine.product import Product
 from engine.seams import Embeddings
 from engine.text import encoded_text
 
 SHIPPED = Path(__file__).parent.parent / "models"
 CARD = "encoder.json"
+_CACHED = 10_000  # queries
 
 
 class EncoderCard(msgspec.Struct, frozen=True, kw_only=True):
-    """What ``encoder.json`` says of the model beside it. ``sha256`` covers every other file that is read."""
+    """What ``encoder.json`` says of the model beside it. ``sha256`` covers every other file that is read.
+
+    ``adapters``, where there is an ``adaptable.onnx``, says which fit it.
+    """
 
     format: int
     name: str
@@ -35,6 +45,7 @@ class EncoderCard(msgspec.Struct, frozen=True, kw_only=True):
     sha256: dict[str, str]
     query_prefix: str = ""
     product_prefix: str = ""
+    adapters: AdapterBase | None = None
 
 
 ENCODERS = ModelKind(
@@ -52,17 +63,39 @@ class OnnxEncoder:
     def __init__(self, directory: str | Path, *, max_tokens: int = 96, threads: int = 1) -> None:
         files = ModelFiles(ENCODERS, Path(directory))
         self.card, dim = files.card, files.card.dim
-        self._session = files.session(f"one (n, {dim})", lambda output: output.shape[-1:] == [dim])
+
+        def fits(output: Any) -> bool:
+            return bool(output.shape[-1:] == [dim])
+
+        gives = f"one (n, {dim})"
+        self._products = self._queries = Graph(files.session(gives, fits), {})
+        self._adaptable = AdaptableGraph(files, self.card.name, self.card.adapters, gives, fits)
         self._tokenizer = files.tokenizer()
         self.max_tokens = min(max_tokens, self.card.max_tokens)
         self._threads = threads
         self.n_texts = self.n_truncated = 0
-        self._query = lru_cache(maxsize=10_000)(self._encode_query)
+        self._query = lru_cache(maxsize=_CACHED)(self._encode_query)
 
     @classmethod
     def named(cls, name: str, *, max_tokens: int = 96, threads: int = 1) -> OnnxEncoder:
         """The shipped encoder of that name, or the one in the directory ``name``."""
         return cls(ENCODERS.find(name), max_tokens=max_tokens, threads=threads)
+
+    def adapted(self, adapter: Adapter) -> OnnxEncoder:
+        """This encoder with the adapter on its queries, and a cache of its own; all else is shared.
+
+        Raises AdapterError where the adapter is not for this model.
+        """
+        view = copy.copy(self)
+        view._queries = self._adaptable.graph(adapter)
+        view._query = lru_cache(maxsize=_CACHED)(view._encode_query)
+        try:
+            vector = view.encode_queries(["a"])
+        except Exception as error:
+            raise AdapterError(f"{self.card.name} cannot encode with {adapter.card.name}: {error}") from error
+        if not np.isfinite(vector).all():
+            raise AdapterError(f"{self.card.name} with {adapter.card.name} gives no numbers: train the adapter again")
+        return view
 
     @property
     def dim(self) -> int:
@@ -86,10 +119,10 @@ class OnnxEncoder:
         self.n_texts += len(texts)
         self.n_truncated += sum(len(encoding.ids) > self.max_tokens for encoding in encodings)
         if self._threads == 1 or len(texts) < 2:
-            vectors = [self._run(encoding) for encoding in encodings]
+            vectors = [self._run(self._products, encoding) for encoding in encodings]
         else:
             with ThreadPoolExecutor(self._threads) as pool:
-                vectors = list(pool.map(self._run, encodings))
+                vectors = list(pool.map(partial(self._run, self._products), encodings))
         return np.stack(vectors) if vectors else np.empty((0, self.dim), np.float32)
 
     def understands(self, query: str) -> bool:
@@ -97,15 +130,14 @@ class OnnxEncoder:
         return understands(self._tokenizer.encode(query[:MAX_CHARACTERS], add_special_tokens=False))
 
     def _encode_query(self, query: str) -> NDArray[np.float32]:
-        vector = self._run(self._tokenizer.encode(self.card.query_prefix + query[:MAX_CHARACTERS]))
+        vector = self._run(self._queries, self._tokenizer.encode(self.card.query_prefix + query[:MAX_CHARACTERS]))
         vector.flags.writeable = False
         return vector
 
-    def _run(self, encoding: Encoding) -> NDArray[np.float32]:
+    def _run(self, graph: Graph, encoding: Encoding) -> NDArray[np.float32]:
         ids = encoding.ids
         if len(ids) > self.max_tokens:
             ids = [*ids[: self.max_tokens - 1], ids[-1]]  # keeps the closing special token
         row = np.array([ids], np.int64)
-        outputs = self._session.run(None, {"input_ids": row, "attention_mask": np.ones_like(row)})
-        vector: NDArray[np.float32] = outputs[0][0]
+        vector: NDArray[np.float32] = graph.run(row, np.ones_like(row))[0]
         return vector

@@ -19,6 +19,10 @@ class DenseRetriever:
     def __init__(self, encoder: Encoder, index: VectorIndex, min_similarity: float) -> None:
         self.encoder, self.index, self._floor = encoder, index, min_similarity
 
+    def adapted(self, encoder: Encoder | None) -> DenseRetriever:
+        """This one with ``encoder`` before the same vectors; itself without one."""
+        return DenseRetriever(encoder, self.index, self._floor) if encoder else self
+
     def retrieve(self, query: str, k: int, *, allowed: Mask | None = None) -> Candidates:
         """The ``k`` nearest products by cosine; none when the query means nothing to the encoder or to the catalog."""
         if not self.encoder.understands(query):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Pace:
+class LatencyEstimate:
     """A careful guess at the next sample: the moving mean and the moving mean deviation on top.
 
     Jacobson 1988, "Congestion avoidance and control", which times round trips so. Samples are of any unit, above 0.
@@ -24,7 +24,7 @@ class Pace:
         self._deviation += (abs(error) - self._deviation) / 4
 
     @property
-    def cautious(self) -> float:
+    def upper(self) -> float:
         """The guess; 0 before the first sample."""
         return self._mean + self._deviation
 
