@@ -20,10 +20,12 @@ from engine.dense.encoder import SHIPPED, EncoderCard
 from engine.model_files import MODEL, TOKENIZER
 from engine.storage.manifest import checksum
 from ranking.card import CARD, RerankerCard
-from training.adaptable import Targets, fingerprint, quantise_adaptable, targets_of, write_adaptable
-from training.export import _Exported
-from training.onnx_files import write_graph
-from training.quantize import Feeds, to_8_bits, to_static_8_bits
+from training.export import write_graph
+from training.export.adaptable import quantise_adaptable, targets_of, write_adaptable
+from training.export.quantize import Feeds, to_8_bits, to_static_8_bits
+from training.export.reranker import _Exported
+from training.methods.saved import fingerprint
+from training.settings import Targets
 
 _VOCABULARY = 30_522  # of the tokenizer that ships
 _WIDTH, _HEADS, _NEURONS = 384, 12, 1536  # MiniLM's

@@ -30,9 +30,9 @@ AdapterKind = Literal["reranker", "encoder"]
 #: A model directory's graph that takes matrices, and what the two of each target are called there and in files.
 ADAPTABLE = "adaptable.onnx"
 MATRICES = ("A", "B")
+METADATA = "aisle"  # the entry of a file's metadata that is its card
 KINDS: tuple[AdapterKind, ...] = get_args(AdapterKind)
 
-_METADATA = "aisle"
 _FORMAT = 1
 _SWAPPED = ("lora", "qlora")
 _MAX_BYTES = 64_000_000
@@ -134,7 +134,7 @@ class Adapter:
             for target, pair in sorted(self.matrices.items())
             for name, matrix in zip(MATRICES, pair, strict=True)
         }
-        return bytes(save(tensors, {_METADATA: msgspec.json.encode(self.card).decode()}))
+        return bytes(save(tensors, {METADATA: msgspec.json.encode(self.card).decode()}))
 
     def named(self, name: str) -> Adapter:
         """The same under another name."""
@@ -201,9 +201,9 @@ def _bytes(path: Path) -> bytes:
 def _card(data: bytes) -> AdapterCard:
     """Of the header's metadata, which safetensors' reader, that has accepted ``data``, does not give."""
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    text = (header.get("__metadata__") or {}).get(_METADATA)
+    text = (header.get("__metadata__") or {}).get(METADATA)
     if text is None:
-        raise AdapterError(f"its metadata has no entry {_METADATA!r}, so it is no adapter of Aisle's. Export it as one")
+        raise AdapterError(f"its metadata has no entry {METADATA!r}, so it is no adapter of Aisle's. Export it as one")
     try:
         return msgspec.json.decode(text, type=AdapterCard)
     except msgspec.MsgspecError as error:

@@ -6,12 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from engine.errors import MissingExtraError
 from engine.terminal import megabytes, program, training_progress
+
+TakesAdapters = Annotated[
+    Literal["query+value", "attention", "all"] | None,
+    typer.Option(help="Let adapters to these layers be chosen per request, see aisle adapter. [default: none]"),
+]
 
 
 def convert(
@@ -23,6 +28,10 @@ def convert(
     max_tokens: Annotated[int | None, typer.Option(help="A lower limit than the model's own.")] = None,
     query_prefix: Annotated[str | None, typer.Option(help="Put before queries. [default: the model's]")] = None,
     product_prefix: Annotated[str | None, typer.Option(help="Put before products. [default: the model's]")] = None,
+    dimensions: Annotated[
+        int | None, typer.Option(metavar="N", help="Keep the first N numbers of a vector, of a model trained for it.")
+    ] = None,
+    adapters: TakesAdapters = None,
     figures: Annotated[Path | None, typer.Option(metavar="FILE", help="Measurements for its card, as JSON.")] = None,
 ) -> None:
     """Convert a model to an encoder that needs no torch.
@@ -34,7 +43,7 @@ def convert(
     training = _trainer("training.export.encoder")
     done = training.convert(
         model, out, quantize=quantize, max_tokens=max_tokens, query_prefix=query_prefix, product_prefix=product_prefix,
-        figures=training.Figures.read(figures) if figures else None,
+        dimensions=dimensions, adapters=adapters, figures=training.Figures.read(figures) if figures else None,
     )  # fmt: skip
     typer.echo(f"{out}: {done.card.dim} dimensions, up to {done.card.max_tokens} tokens, {megabytes(done.model_bytes)}")
     if done.mean_cosine is not None:
@@ -49,6 +58,7 @@ def export(
     ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The reranker's directory.")],
     fp32: Annotated[bool, typer.Option("--fp32", help="Keep full precision: larger and slower.")] = False,
+    adapters: TakesAdapters = None,
     judged: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Judged examples, .jsonl (also .gz), to measure the loss on.")
     ] = None,
@@ -64,7 +74,7 @@ def export(
     Example: aisle export my-model --out my-reranker --judged judged.jsonl
     """
     done = _trainer("training.export.reranker").export(
-        model, out, quantize=not fp32, judged=judged, calibration=calibration, tolerance=tolerance
+        model, out, quantize=not fp32, adapters=adapters, judged=judged, calibration=calibration, tolerance=tolerance
     )
     parity = done.parity
     typer.echo(f"{out}: {done.card.name}, {megabytes(done.model_bytes)} ({megabytes(done.fp32_bytes)} as fp32)")

@@ -31,17 +31,12 @@ from ranking.cross_encoder import CrossEncoder, CrossEncoderModel
 from tests.conftest import synthetic_products
 from tests.rerankers import checksums
 from tests.training_sets import write_base
-from training.adaptable import (
-    fingerprint,
-    lora_matrices,
-    quantise_adaptable,
-    shapes_of,
-    targets_of,
-    write_adaptable,
-)
-from training.export import _Exported, _FirstToken
-from training.onnx_files import write_graph, write_tokenizer
-from training.quantize import to_8_bits, to_static_8_bits
+from training.export import write_graph, write_tokenizer
+from training.export.adaptable import quantise_adaptable, shapes_of, targets_of, write_adaptable
+from training.export.quantize import to_8_bits, to_static_8_bits
+from training.export.reranker import _Exported, _FirstToken
+from training.methods import lora_matrices
+from training.methods.saved import fingerprint
 
 QUERIES = ["acme phone with a bright camera", "fridge keeps food fresh", "globex tv"]
 ROWS = np.arange(40)
@@ -336,12 +331,12 @@ def test_targets_have_the_names_that_training_knows(base: Path) -> None:
         targets_of(model, "some")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="no linear layers"):
         targets_of(torch.nn.ReLU())
-    with pytest.raises(ConfigError, match="no LoRA 'default'"):
+    with pytest.raises(ConfigError, match="the model has no LoRA on any layer"):
         lora_matrices(model)
 
 
 def test_dora_is_no_pair_of_matrices(base: Path) -> None:
-    with pytest.raises(ConfigError, match="merge it instead"):
+    with pytest.raises(ConfigError, match="fold it into the model instead"):
         lora_matrices(adapted(reranker_model(base), 1, "query+value", use_dora=True))
 
 

@@ -116,8 +116,8 @@ def test_a_tokenizer_that_went_another_way_is_noticed(
     """The comparison covers tokenisation too, not the graph alone."""
     lower_cased = training._export
 
-    def export(original: SentenceTransformer, work: Path, name: str) -> None:
-        lower_cased(original, work, name)
+    def export(original: SentenceTransformer, work: Path, name: str, adapters: None) -> None:
+        lower_cased(original, work, name, adapters)
         tokenizer = Tokenizer.from_file(str(work / "tokenizer.json"))
         tokenizer.normalizer = normalizers.Sequence([])
         tokenizer.save(str(work / "tokenizer.json"))

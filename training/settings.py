@@ -15,6 +15,8 @@ from engine.errors import ConfigError
 if TYPE_CHECKING:
     from training.tasks import Task
 
+#: Linear layers: all; those of attention; or, of attention, only queries' and values'. A head is always among them.
+Targets = Literal["all", "attention", "query+value"]
 Method = Literal["full", "lora", "qlora", "prefix", "prompt", "bottleneck", "bitfit", "lora+prefix"]
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
@@ -44,9 +46,10 @@ class ModelSettings(Settings, frozen=True, kw_only=True):
     keep, from 0; empty keeps all. A query is cut to ``query_tokens``.
 
     ``method`` is one of ``training.methods``: ``full`` moves every weight; the others leave the transformer's own
-    weights as they are, or but for biases, and train little beside them: ``rank`` is of LoRA's matrices,
-    ``virtual_tokens`` how many of them prefix and prompt tuning put before a text, ``bottleneck`` the width of
-    bottleneck adapters. A model's head is trained by every method. ``freeze_embeddings`` is of ``full``.
+    weights as they are, or but for biases, and train little beside them: ``rank`` is of LoRA's matrices and ``targets``
+    the layers that have them, ``virtual_tokens`` how many of them prefix and prompt tuning put before a text,
+    ``bottleneck`` the width of bottleneck adapters. A model's head is trained by every method. ``freeze_embeddings`` is
+    of ``full``.
     """
 
     base: str = "all-MiniLM-L6-v2"
@@ -54,6 +57,7 @@ class ModelSettings(Settings, frozen=True, kw_only=True):
     query_tokens: int = 24
     method: Method = "full"
     rank: int = 8
+    targets: Targets = "all"
     virtual_tokens: int = 16
     bottleneck: int = 32
     freeze_embeddings: bool = True
@@ -70,7 +74,7 @@ class ModelSettings(Settings, frozen=True, kw_only=True):
 
     def as_saved(self) -> ModelSettings:
         """What of these is needed to put an adapter back into a model that was saved beside it."""
-        names = ("method", "rank", "virtual_tokens", "bottleneck")
+        names = ("method", "rank", "targets", "virtual_tokens", "bottleneck")
         return ModelSettings(base="", **{name: getattr(self, name) for name in names})
 
 

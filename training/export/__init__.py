@@ -6,8 +6,9 @@ import hashlib
 import shutil
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from tokenizers import Tokenizer
 from torch.jit._trace import TracerWarning
 from transformers.utils import logging as transformers_logging
 
+from engine.adapters import ADAPTABLE
 from engine.errors import AisleError, ConfigError, ModelError
 
 MODEL, TOKENIZER, README = "model.onnx", "tokenizer.json", "README.md"
 OPSET = 17
+INPUTS = ("input_ids", "attention_mask")
 
 
 @contextmanager
@@ -96,7 +99,15 @@ def write_graph(model: torch.nn.Module, ids: torch.Tensor, output: str, work: Pa
 
     ``ids``, int64 (n, tokens), are an example. Raises ModelError naming ``name``.
     """
-    names = ("input_ids", "attention_mask")
+    axes = {**{n: {0: "batch", 1: "tokens"} for n in INPUTS}, output: {0: "batch"}}
+    trace(model, (ids, torch.ones_like(ids)), work / MODEL, INPUTS, output, axes, name)
+
+
+def trace(
+    model: torch.nn.Module, example: tuple[torch.Tensor, ...], path: Path, inputs: Sequence[str], output: str,
+    axes: Mapping[str, Mapping[int, str]], name: str,
+) -> None:  # fmt: skip
+    """Writes the graph of ``model`` on ``example``; ``axes`` are those of any size. Raises ModelError."""
     try:
         with warnings.catch_warnings(), torch.inference_mode():
             warnings.simplefilter("ignore", TracerWarning)
@@ -104,17 +115,32 @@ def write_graph(model: torch.nn.Module, ids: torch.Tensor, output: str, work: Pa
             warnings.filterwarnings("ignore", message="You are using the legacy TorchScript-based ONNX export")
             warnings.filterwarnings("ignore", message="Exporting aten::index operator")  # no index is negative here
             torch.onnx.export(
-                model, (ids, torch.ones_like(ids)), str(work / MODEL), dynamo=False,
-                opset_version=OPSET, input_names=list(names), output_names=[output],
-                dynamic_axes={**{n: {0: "batch", 1: "tokens"} for n in names}, output: {0: "batch"}},
+                model, example, str(path), dynamo=False, opset_version=OPSET, input_names=list(inputs),
+                output_names=[output], dynamic_axes=axes,
             )  # fmt: skip
     except (RuntimeError, TypeError, ValueError) as error:
         raise ModelError(f"{name} cannot be exported to ONNX: {first_line(error)}") from error
 
 
 def checksums(work: Path) -> dict[str, str]:
-    """Of the graph and the tokenizer that are there now."""
-    return {name: hashlib.sha256((work / name).read_bytes()).hexdigest() for name in (MODEL, TOKENIZER)}
+    """Of the graphs and the tokenizer that are there now."""
+    there = [name for name in (MODEL, TOKENIZER, ADAPTABLE) if (work / name).exists()]
+    return {name: hashlib.sha256((work / name).read_bytes()).hexdigest() for name in there}
+
+
+def files_table(sha256: Mapping[str, str], work: Path) -> list[str]:
+    """Markdown: what a model's directory holds."""
+    sizes = {name: "text" if name == TOKENIZER else f"{(work / name).stat().st_size / 1e6:.1f} MB" for name in sha256}
+    rows = (f"| {name} | {sizes[name]} | `{digest}` |" for name, digest in sha256.items())
+    return ["## Files", "", "| | size | SHA-256 |", "|---|---|---|", *rows]
+
+
+def tools() -> str:
+    """Markdown: what made it."""
+    versions = (
+        f"{name} {metadata.version(name).partition('+')[0]}" for name in ("torch", "transformers", "onnxruntime")
+    )
+    return f"- Tools: {', '.join(versions)}."
 
 
 def write_json(path: Path, data: msgspec.Struct) -> None:

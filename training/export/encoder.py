@@ -19,6 +19,7 @@ from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 
 import engine
+from engine.adapters import AdapterBase
 from engine.dense.encoder import CARD, EncoderCard, OnnxEncoder
 from engine.errors import ConfigError, ModelError
 from engine.product import from_json
@@ -37,11 +38,15 @@ from training.export import (
     write_json,
     write_tokenizer,
 )
+from training.export.adaptable import quantise_adaptable, targets_of, write_adaptable
 from training.export.quantize import Feeds, to_8_bits
 from training.methods import reopened
 from training.methods.modules import SolidPrefix, SolidPrompt
+from training.methods.saved import fingerprint, read_recipe
 from training.models import BaseModel, find_base, licence
 from training.models.bi_encoder import load_sentence_transformer, transformer_of
+from training.report import Recipe
+from training.settings import Targets
 
 _SAMPLE = Path(engine.__file__).parent / "sample" / "corpus.jsonl"
 _MAX_DEVIATION = 1e-4  # of a cosine from 1: fp32 ONNX against the original
@@ -88,24 +93,31 @@ def convert(
     max_tokens: int | None = None,
     query_prefix: str | None = None,
     product_prefix: str | None = None,
+    dimensions: int | None = None,
+    adapters: Targets | None = None,
     figures: Figures | None = None,
 ) -> Conversion:
     """Writes ``model``, a directory or a hub's name, as an encoder directory ``out``; replaces an encoder there.
 
     ``quantize`` stores weights in 8 bits: a quarter of the size, and faster. ``max_tokens`` can lower the model's own
-    limit. A prefix of None is the model's own prompt for queries and documents. ``figures`` go into the model card.
+    limit. A prefix of None is the model's own prompt for queries and documents. ``dimensions`` keeps so many numbers of
+    a vector, for models that were trained to be cut. ``adapters`` says of which layers adapters of queries may be
+    chosen per request; then there is a second graph. ``figures`` go into the model card.
     The same input gives the same bytes with the same versions of the tools. Raises ModelError when the model cannot be
     loaded or converted, or when what came out differs from it; then ``out`` is as it was.
     """
     out = Path(out)
     with publishing(out, CARD, "encoder") as work:
         source = find_base(str(model))
+        recipe = read_recipe(Path(source.location)) or Recipe()
+        name = recipe.name or source.name
         original = _load(source)
-        original.max_seq_length = limit = _token_limit(original, max_tokens, source.name)
-        _export(original, work, source.name)
-        _write_card(work, source.name, limit, query_prefix, product_prefix, original.prompts or {})
+        original.max_seq_length = limit = _token_limit(original, max_tokens, name)
+        original.truncate_dim = _dimensions(original, dimensions, name)
+        base = _export(original, work, name, adapters)
+        _write_card(work, name, limit, query_prefix, product_prefix, original.prompts or {}, base)
         conversion = _checked(original, work, out, quantize)
-        (work / README).write_text(_model_card(conversion, source, figures), encoding="utf-8")
+        (work / README).write_text(_model_card(conversion, source, recipe, figures), encoding="utf-8")
     return conversion
 
 
@@ -132,6 +144,13 @@ def _token_limit(original: SentenceTransformer, wanted: int | None, name: str) -
     return wanted or own
 
 
+def _dimensions(original: SentenceTransformer, wanted: int | None, name: str) -> int | None:
+    whole = original.get_embedding_dimension()
+    if wanted is not None and not 1 <= wanted <= whole:
+        raise ConfigError(f"dimensions is {wanted}; {name} gives vectors of {whole}, of which it can keep 1 to {whole}")
+    return wanted
+
+
 # Converting
 
 
@@ -144,19 +163,26 @@ class _Exported(torch.nn.Module):
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         features = self.original({"input_ids": input_ids, "attention_mask": attention_mask})
-        return torch.nn.functional.normalize(features["sentence_embedding"], dim=-1)
+        return torch.nn.functional.normalize(features["sentence_embedding"][:, : self.original.truncate_dim], dim=-1)
 
 
-def _export(original: SentenceTransformer, work: Path, name: str) -> None:
-    """Writes fp32 ``model.onnx`` and ``tokenizer.json``."""
+def _export(original: SentenceTransformer, work: Path, name: str, adapters: Targets | None) -> AdapterBase | None:
+    """Writes fp32 ``model.onnx`` and ``tokenizer.json``, and ``adaptable.onnx``; returns what adapters fit that."""
     tokenizer = write_tokenizer(original.tokenizer, work, name)
     ids = torch.tensor([tokenizer.encode(text).ids[:4] for text in ("one two three four", "five six seven eight")])
-    write_graph(_Exported(original), ids, "embedding", work, name)
+    exported, transformer = _Exported(original), transformer_of(original).model
+    write_graph(exported, ids, "embedding", work, name)
+    if adapters is None:
+        return None
+    shapes = write_adaptable(exported, targets_of(transformer, adapters), ids, "embedding", work, name)
+    weights = {path: tensor for path, tensor in transformer.state_dict().items() if not path.startswith("pooler.")}
+    return AdapterBase(base=fingerprint(weights), targets=shapes)
 
 
 def _write_card(
-    work: Path, name: str, limit: int, query_prefix: str | None, product_prefix: str | None, prompts: Mapping[str, str]
-) -> None:
+    work: Path, name: str, limit: int, query_prefix: str | None, product_prefix: str | None,
+    prompts: Mapping[str, str], adapters: AdapterBase | None,
+) -> None:  # fmt: skip
     session = ort.InferenceSession((work / MODEL).read_bytes(), providers=["CPUExecutionProvider"])
     card = EncoderCard(
         format=1,
@@ -166,6 +192,7 @@ def _write_card(
         sha256={},
         query_prefix=prompts.get("query", "") if query_prefix is None else query_prefix,
         product_prefix=prompts.get("document", "") if product_prefix is None else product_prefix,
+        adapters=adapters,
     )
     _seal(work, card)
 
@@ -195,8 +222,11 @@ def _checked(original: SentenceTransformer, work: Path, out: Path, quantize: boo
     card, mean, least = served.card, None, None
     fp32_bytes = (work / MODEL).stat().st_size
     if quantize:
-        to_8_bits(work / MODEL, work / f"{MODEL}.8", _calibration(work, texts[::2], card.max_tokens))
+        feeds = _calibration(work, texts[::2], card.max_tokens)
+        to_8_bits(work / MODEL, work / f"{MODEL}.8", feeds)
         (work / f"{MODEL}.8").replace(work / MODEL)
+        if card.adapters:
+            quantise_adaptable(work, card.adapters, to_8_bits, feeds)
         card = _seal(work, card)
         cosines = _cosines(OnnxEncoder(work, max_tokens=card.max_tokens).encode_queries(texts), single)
         mean, least = float(cosines.mean()), float(cosines.min())
@@ -235,7 +265,7 @@ def _cosines(left: Embeddings, right: Embeddings) -> Embeddings:
 # The model card
 
 
-def _model_card(conversion: Conversion, source: BaseModel, figures: Figures | None) -> str:
+def _model_card(conversion: Conversion, source: BaseModel, recipe: Recipe, figures: Figures | None) -> str:
     card, bits = conversion.card, 32 if conversion.mean_cosine is None else 8
     done = [
         f"Exported to ONNX (opset {OPSET}): ids and mask in, pooled unit vectors of {card.dim} numbers out.",

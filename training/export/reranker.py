@@ -9,23 +9,22 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
-import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import engine
+from engine.adapters import ADAPTABLE, AdapterBase
 from engine.catalog import read_catalog
 from engine.errors import ConfigError, ModelError
-from engine.model_files import MAX_CHARACTERS, MODEL, TOKENIZER
+from engine.model_files import MAX_CHARACTERS, MODEL
 from engine.text import encoded_text
 from ranking.card import CARD, RerankerCard
 from ranking.cross_encoder import CrossEncoderModel
@@ -34,22 +33,26 @@ from training.export import (
     OPSET,
     README,
     checksums,
+    files_table,
     first_line,
     publishing,
+    tools,
     torch_on_one_thread,
     without_progress_bars,
     write_graph,
     write_json,
     write_tokenizer,
 )
+from training.export.adaptable import quantise_adaptable, targets_of, write_adaptable
 from training.export.quantize import Feeds, to_static_8_bits
 from training.methods import reopened
 from training.methods.modules import MASKED, SolidPrompt, attend
-from training.methods.saved import read_recipe
+from training.methods.saved import fingerprint, read_recipe
 from training.metrics import TORCH, Parity, Scores, compare
 from training.models import layers_of
 from training.models.prune import take_out_silent
 from training.report import RECIPE, Recipe
+from training.settings import Targets
 
 PARITY = "parity.json"
 TOLERANCE = 0.005  # of nDCG@10, relative: 8 bits against torch
@@ -85,6 +88,7 @@ def export(
     out: str | Path,
     *,
     quantize: bool = True,
+    adapters: Targets | None = None,
     judged: str | Path | None = None,
     calibration: str | Path | None = None,
     tolerance: float = TOLERANCE,
@@ -93,7 +97,8 @@ def export(
 
     ``quantize`` makes 8 bits of it, with scales found on the ``calibration`` examples, and measures the loss on the
     ``judged`` ones. Without these files, both are queries and products of the sample catalog, and the loss is against
-    the order that the original gives. The same input gives the same bytes with the same versions of the tools.
+    the order that the original gives. ``adapters`` says of which layers adapters may be chosen per request; then there
+    is a second graph. The same input gives the same bytes with the same versions of the tools.
 
     Raises ModelError when the model cannot be loaded or converted, when fp32 deviates from it, or when 8 bits lose more
     than ``tolerance`` of its nDCG@10; then ``out`` is as it was.
@@ -104,17 +109,18 @@ def export(
     with publishing(out, CARD, "reranker") as work:
         fitting, examples = _examples(calibration, judged)
         original = _load(model)
-        card = _write_fp32(original, work)
+        card = _write_fp32(original, work, adapters)
         logits = {TORCH: _torch_logits(original, examples), FP32: _served_logits(work, examples)}
         fp32_bytes = (work / MODEL).stat().st_size
-        parity = _checked_fp32(card, compare(examples, _label_source(judged), logits))
+        labels = Path(judged).name if judged else None
+        parity = _checked_fp32(card, compare(examples, labels, logits))
         if quantize:
             card = _quantise(card, work, fitting)
             logits[INT8] = _served_logits(work, examples)
-            parity = _checked_int8(card, compare(examples, _label_source(judged), logits), tolerance)
+            parity = _checked_int8(card, compare(examples, labels, logits), tolerance)
         done = Export(out, card, parity, fp32_bytes, (work / MODEL).stat().st_size)
         write_json(work / PARITY, parity)
-        (work / README).write_text(_model_card(done, original.recipe), encoding="utf-8")
+        (work / README).write_text(_model_card(done, original.recipe, work), encoding="utf-8")
     return done
 
 
@@ -148,10 +154,6 @@ def _sample(half: int) -> list[Example]:
 def _spread(items: list[Any], n: int) -> list[Any]:
     """At most ``n`` of the items, evenly from first to last."""
     return items[:: max(len(items) // n, 1)][:n]
-
-
-def _label_source(judged: str | Path | None) -> str | None:
-    return Path(judged).name if judged else None
 
 
 # Loading
@@ -235,14 +237,20 @@ class _FirstToken(torch.nn.Module):
         return result
 
 
-def _write_fp32(original: _Original, work: Path) -> RerankerCard:
+def _write_fp32(original: _Original, work: Path, adapters: Targets | None) -> RerankerCard:
     recipe = original.recipe
     write_tokenizer(original.tokenizer, work, recipe.name)
     ids = torch.arange(1, 9).reshape(2, 4) % original.model.config.vocab_size
-    write_graph(_Exported(original.model), ids, "logits", work, recipe.name)
+    exported, base = _Exported(original.model), None
+    write_graph(exported, ids, "logits", work, recipe.name)
+    if adapters:
+        shapes = write_adaptable(
+            exported, targets_of(exported.model, adapters), ids, "logits", work, recipe.name
+        )  # fmt: skip
+        base = AdapterBase(base=fingerprint(original.model.state_dict()), targets=shapes)
     card = RerankerCard(
         name=recipe.name, query_tokens=recipe.query_tokens, product_tokens=recipe.product_tokens, scale=recipe.scale,
-        offset=recipe.offset, sha256={}, source=recipe.source, license=recipe.license,
+        offset=recipe.offset, sha256={}, source=recipe.source, license=recipe.license, adapters=base,
     )  # fmt: skip
     return _seal(work, card)
 
@@ -259,6 +267,8 @@ def _quantise(card: RerankerCard, work: Path, fitting: Sequence[Example]) -> Rer
     feeds = [batch for _, batch in _batches(_served_sequences(served, fitting))]
     to_static_8_bits(work / MODEL, work / f"{MODEL}.8", feeds)
     (work / f"{MODEL}.8").replace(work / MODEL)
+    if card.adapters:
+        quantise_adaptable(work, card.adapters, to_static_8_bits, feeds)
     return _seal(work, card)
 
 
@@ -351,7 +361,7 @@ def _checked_int8(card: RerankerCard, parity: Parity, tolerance: float) -> Parit
 # The model card
 
 
-def _model_card(done: Export, recipe: Recipe) -> str:
+def _model_card(done: Export, recipe: Recipe, work: Path) -> str:
     card, parity = done.card, done.parity
     exported = [
         f"Exported to ONNX (opset {OPSET}): ids and mask in, one logit a pair out; the last layer computes the first "
@@ -360,6 +370,11 @@ def _model_card(done: Export, recipe: Recipe) -> str:
         f"{card.product_tokens}.",
         f"A logit's probability of relevance is sigmoid({card.scale:g} · logit + {card.offset:g}).",
     ]
+    if card.adapters:
+        n = len(card.adapters.targets)
+        exported.append(
+            f"Adapters to {n} layers can be chosen per request: {ADAPTABLE} takes their matrices as inputs."
+        )
     if INT8 in parity.forms:
         exported.append(
             "Smoothed (SmoothQuant); weights in 8 bits per channel, activations in 8 bits with scales that stay the "
@@ -371,18 +386,12 @@ def _model_card(done: Export, recipe: Recipe) -> str:
         f"- Source: {card.source or 'not stated'}", f"- Licence: {card.license or 'not stated'}", "",
         notes, "",
         "## Export", "", *(f"- {line}" for line in exported),
-        f"- Tools: torch {torch.__version__.partition('+')[0]}, transformers {metadata.version('transformers')}, "
-        f"onnxruntime {ort.__version__}.", "",
+        tools(), "",
         "## Parity", "",
         f"Against the original in torch, over {parity.n_pairs} pairs of {parity.n_queries} queries; nDCG@10 by "
         f"{parity.judged_by}.", "", *parity.table(), "",
-        "## Files", "", "| | size | SHA-256 |", "|---|---|---|",
-        *(f"| {name} | {_size(done, name)} | `{card.sha256[name]}` |" for name in (MODEL, TOKENIZER)), "",
+        *files_table(card.sha256, work), "",
         f"As fp32 the model has {done.fp32_bytes / 1e6:.1f} MB. To use it, name this directory as the reranker when an "
         "index is built: `aisle build CATALOG --out INDEX --reranker DIR`.", "",
     ]  # fmt: skip
     return "\n".join(lines)
-
-
-def _size(done: Export, name: str) -> str:
-    return f"{done.model_bytes / 1e6:.1f} MB" if name == MODEL else "text"

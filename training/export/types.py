@@ -9,16 +9,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 import msgspec
 import numpy as np
-import onnxruntime as ort
 import torch
 
 from engine.errors import ModelError
-from engine.model_files import MODEL, TOKENIZER
+from engine.model_files import MODEL
 from qpt.calibration import calibration_error, fit_temperature
 from qpt.conformal import nonconformity
 from qpt.log_linear import log_shares
@@ -29,7 +27,9 @@ from training.export import (
     OPSET,
     README,
     checksums,
+    files_table,
     publishing,
+    tools,
     torch_on_one_thread,
     write_graph,
     write_json,
@@ -152,7 +152,7 @@ def export_types(
         card = _seal(work, card)
         done = TypeExport(out, card, parity, calibration, len(fp32), (work / MODEL).stat().st_size)
         write_json(work / PARITY, parity)
-        (work / README).write_text(_readme(done, notes, tolerance), encoding="utf-8")
+        (work / README).write_text(_readme(done, notes, tolerance, work), encoding="utf-8")
     return done
 
 
@@ -202,7 +202,7 @@ def _error(likely: Matrix, dev: LabelledQueries) -> float:
     return calibration_error(likely[rows, best].astype(np.float64), dev.right[rows, best])
 
 
-def _readme(done: TypeExport, notes: str, tolerance: float) -> str:
+def _readme(done: TypeExport, notes: str, tolerance: float, work: Path) -> str:
     card, parity, calibration = done.card, done.parity, done.calibration
     lines: Sequence[str] = [
         f"# {card.name}, a classifier of queries by product type", "",
@@ -213,8 +213,7 @@ def _readme(done: TypeExport, notes: str, tolerance: float) -> str:
         "types out. 8 bits have scales that stay the same (SmoothQuant), so that no query depends on another.",
         f"- Reads [CLS] locale query [SEP], the query cut to {card.query_tokens} tokens; locales: "
         f"{', '.join(card.locales) or 'none'}.",
-        f"- Tools: torch {torch.__version__.partition('+')[0]}, transformers {metadata.version('transformers')}, "
-        f"onnxruntime {ort.__version__}.", "",
+        tools(), "",
         "## Parity", "",
         f"Over {parity.n_queries} queries of dev; 8 bits are kept where they lose at most {tolerance:.1%} of "
         "accuracy@1.", "", *parity.table(), "",
@@ -222,9 +221,7 @@ def _readme(done: TypeExport, notes: str, tolerance: float) -> str:
         f"Logits are divided by {calibration.temperature:.3f}; the expected calibration error on dev goes from "
         f"{calibration.ece_before:.3f} to {calibration.ece:.3f}. {len(card.conformal_scores)} conformal scores, of "
         f"{card.calibrated_on}.", "",
-        "## Files", "", "| | size | SHA-256 |", "|---|---|---|",
-        f"| {MODEL} | {done.model_bytes / 1e6:.1f} MB | `{card.sha256[MODEL]}` |",
-        f"| {TOKENIZER} | text | `{card.sha256[TOKENIZER]}` |", "",
+        *files_table(card.sha256, work), "",
         f"As fp32 the model has {done.fp32_bytes / 1e6:.1f} MB. To use it: "
         "`qpt.transformer_head.TransformerHead(DIR)`.", "",
     ]  # fmt: skip

@@ -15,13 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from engine.adapters import Matrix
 from engine.errors import ConfigError, MissingExtraError
-from training.methods.modules import Bottleneck, Prompted, SolidPrefix, SolidPrompt
+from training.export.adaptable import targets_of
+from training.methods.modules import Bottleneck, Prompted, SolidPrefix, SolidPrompt, bitsandbytes, in_full
 from training.methods.saved import fingerprint, load_into, read_recipe
+from training.models.prune import audible, keep_silent
 from training.settings import ModelSettings
 
+_PEFT = "base_model.model."  # what peft puts before the names of a model that it wraps
 _QUIET = 0.02  # standard deviation of a fresh prefix: keys and values near 0 change little at first
 
 
@@ -62,25 +67,25 @@ class Adapted:
         """A copy that computes the same without peft, in operations that can be traced and exported."""
         return solid(folded(copy.deepcopy(self.model)))
 
-    def matrices(self) -> tuple[dict[str, torch.Tensor], float]:
-        """LoRA's matrices as ``TARGET.A``, float32 (in, rank), and ``TARGET.B``, (rank, out), and what the logit gains.
+    def matrices(self) -> tuple[dict[str, tuple[Matrix, Matrix]], float]:
+        """LoRA's matrices by layer, as adapters have them, and what the logit gains.
 
-        The head of a cross-encoder, with one output, is such a pair of rank 1, its bias that number.
+        The head of a cross-encoder, with one output, is such a pair of rank 1, its bias that number. Of a pruned model
+        what goes into silent heads and neurons, or comes out of them, is left out, as it is when it is exported.
         """
-        found = lora_matrices(self.model)
+        found, heard = lora_matrices(self.model), audible(self.model)
+        for path, (rows, columns) in heard.items():
+            if path in found:
+                a, b = found[path]
+                found[path] = a[rows], b[:, columns]
         now, shift = dict(self.model.named_parameters()), 0.0
         for name, began in self.head.items():
-            change = (now[name] - began).detach().float()
-            if change.dim() == 2:
-                a, b = torch.zeros(change.shape[1], self.settings.rank), torch.zeros(self.settings.rank, 1)
-                a[:, 0], b[0, 0] = change[0], 1.0
-                found[name.removesuffix(".weight")] = a, b
+            change = (now[name] - began).detach().float().cpu().numpy()
+            if change.ndim == 2:
+                found[name.removesuffix(".weight")] = change.T.copy(), np.ones((1, 1), np.float32)
             else:
                 shift += float(change.sum())
-        tensors = {
-            f"{path}.{letter}": part for path, pair in found.items() for letter, part in zip("AB", pair, strict=True)
-        }
-        return tensors, shift
+        return found, shift
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """What the method trained, by the parameters' names."""
@@ -122,12 +127,14 @@ def _full(model: Any, settings: ModelSettings, name: str) -> Any:
 
 
 def _lora(model: Any, settings: ModelSettings, name: str) -> Any:
-    """Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models": every linear layer of the transformer."""
+    """Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models"."""
     with _peft() as peft:
         base = model.base_model
-        config = peft.LoraConfig(r=settings.rank, lora_alpha=2 * settings.rank, target_modules=list(_linears(base)))
+        targets = list(targets_of(base, settings.targets))
+        config = peft.LoraConfig(r=settings.rank, lora_alpha=2 * settings.rank, target_modules=targets)
         base.requires_grad_(False)
         peft.inject_adapter_in_model(config, base)
+    keep_silent(_lora_layers(base).values())
     return model
 
 
@@ -198,8 +205,8 @@ METHODS: dict[str, Method] = {
     "full": Method(
         _full, True, lambda s: f"full fine-tuning{', embeddings frozen' if s.freeze_embeddings else ''}"
     ),
-    "lora": Method(_lora, True, lambda s: f"LoRA of rank {s.rank}"),
-    "qlora": Method(_qlora, True, lambda s: f"QLoRA of rank {s.rank}, the base in 4 bits (nf4)"),
+    "lora": Method(_lora, True, lambda s: f"LoRA of rank {s.rank} on {s.targets} layers"),
+    "qlora": Method(_qlora, True, lambda s: f"QLoRA of rank {s.rank} on {s.targets} layers, the base in 4 bits (nf4)"),
     "prefix": Method(_prefix, False, lambda s: f"prefix tuning, {s.virtual_tokens} virtual tokens a layer"),
     "prompt": Method(_prompt, False, lambda s: f"prompt tuning, {s.virtual_tokens} virtual tokens"),
     "bottleneck": Method(_bottleneck, False, lambda s: f"bottleneck adapters of width {s.bottleneck}"),
@@ -218,7 +225,7 @@ def folded(model: Any) -> Any:
     for path, layer in _lora_layers(model).items():
         linear = layer.get_base_layer()
         delta = layer.get_delta_weight("default")
-        linear = _in_full(linear)
+        linear = in_full(linear)
         linear.weight.data += delta.to(linear.weight.dtype)
         model.set_submodule(path, linear)
     return model
@@ -252,28 +259,21 @@ def solid(model: Any) -> Any:
     return _replaced(model, SolidPrefix(base, keys_and_values[0::2], keys_and_values[1::2]))
 
 
-def lora_matrices(model: Any) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """Of every layer with LoRA by its path: A, float32 (in, rank), and B, (rank, out), with LoRA's scale in B."""
-    return {
-        path: (
-            layer.lora_A["default"].weight.detach().T.float(),
-            layer.scaling["default"] * layer.lora_B["default"].weight.detach().T.float(),
-        )
-        for path, layer in _lora_layers(model).items()
-    }
+def lora_matrices(model: Any) -> dict[str, tuple[Matrix, Matrix]]:
+    """Of every layer with LoRA by its path: A, float32 (in, rank), and B, (rank, out), with LoRA's scale in B.
 
-
-@contextmanager
-def disabled(model: Any) -> Iterator[None]:
-    """While it lasts the model computes as its base does, LoRA's matrices left out."""
-    layers = list(_lora_layers(model).values())
-    for layer in layers:
-        layer.enable_adapters(False)
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.enable_adapters(True)
+    Raises ConfigError on DoRA, and where there is no LoRA.
+    """
+    found = {}
+    for path, layer in _lora_layers(model).items():
+        if getattr(layer, "use_dora", {}).get("default"):
+            raise ConfigError(f"{path} has a DoRA, which is more than two matrices; fold it into the model instead")
+        first, second = layer.lora_A["default"].weight, layer.lora_B["default"].weight * layer.scaling["default"]
+        a, b = (weight.detach().float().cpu().numpy().T.copy() for weight in (first, second))
+        found[path.removeprefix(_PEFT)] = (a, b)
+    if not found:
+        raise ConfigError("the model has no LoRA on any layer; adapt it first")
+    return found
 
 
 def _lora_layers(model: Any) -> dict[str, Any]:
@@ -309,33 +309,14 @@ def _outputs(base: Any, name: str) -> list[str]:
 
 
 def _four_bits(linear: torch.nn.Linear) -> Any:
-    bitsandbytes = _bitsandbytes()
-    out = bitsandbytes.nn.Linear4bit(
+    library = bitsandbytes()
+    out = library.nn.Linear4bit(
         linear.in_features, linear.out_features, bias=linear.bias is not None, quant_type="nf4"
     )  # fmt: skip
-    out.weight = bitsandbytes.nn.Params4bit(linear.weight.detach(), requires_grad=False, quant_type="nf4")
+    out.weight = library.nn.Params4bit(linear.weight.detach(), requires_grad=False, quant_type="nf4")
     out.bias = linear.bias
     out.support_avx512bf16_for_cpu = False  # it would pack weights for inference, from which no gradient comes back
     return out.to(linear.weight.device)  # which quantises
-
-
-def _in_full(linear: Any) -> torch.nn.Linear:
-    """A linear layer in fp32, what 4 bits made of its weights included."""
-    if type(linear) is torch.nn.Linear:
-        return linear
-    weight = _bitsandbytes().functional.dequantize_4bit(linear.weight.data, linear.weight.quant_state)
-    out = torch.nn.Linear(linear.in_features, linear.out_features, bias=linear.bias is not None)
-    out.weight = torch.nn.Parameter(weight.detach().float())
-    out.bias = linear.bias
-    return out
-
-
-def _bitsandbytes() -> Any:
-    try:
-        import bitsandbytes
-    except ImportError as error:
-        raise MissingExtraError("train", "bitsandbytes") from error
-    return bitsandbytes
 
 
 @contextmanager

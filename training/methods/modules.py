@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from importlib import import_module
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from engine.errors import MissingExtraError
 
 # Added to attention scores of padding. The usual -10,000 and less make softmax compute with denormal numbers, which
 # takes processors a tenth of the whole model's time; e^-60 is as little against the other weights.
@@ -128,6 +131,25 @@ def attend(attention: Any, asking: Tensor, hidden: Tensor, mask: Tensor) -> Tens
         key, value = torch.cat([before[0], key], dim=2), torch.cat([before[1], value], dim=2)
     scores = query @ key.transpose(2, 3) * attention.attention_head_size**-0.5 + mask
     return (torch.softmax(scores, dim=-1) @ value).transpose(1, 2).flatten(2)
+
+
+def in_full(linear: Any) -> torch.nn.Linear:
+    """A linear layer in fp32, what 4 bits made of its weights included."""
+    if type(linear) is torch.nn.Linear:
+        return linear
+    weight = bitsandbytes().functional.dequantize_4bit(linear.weight.data, linear.weight.quant_state)
+    out = torch.nn.Linear(linear.in_features, linear.out_features, bias=linear.bias is not None)
+    out.weight = torch.nn.Parameter(weight.detach().float())
+    out.bias = linear.bias
+    return out
+
+
+def bitsandbytes() -> Any:
+    """The library. Raises MissingExtraError."""
+    try:
+        return import_module("bitsandbytes")
+    except ImportError as error:
+        raise MissingExtraError("train", "bitsandbytes") from error
 
 
 def _text_alone(hidden: Tensor, n_tokens: int, pooler: Any) -> BaseModelOutputWithPooling:

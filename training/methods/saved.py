@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from engine.adapters import METADATA, Adapter, AdapterCard, AdapterKind
 from engine.errors import ModelError
 from training.report import RECIPE, Recipe
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from training.methods import Adapted
 
 ADAPTER = "adapter.safetensors"
-#: Tasks whose models are served with LoRA's matrices as inputs, so that adapters can be chosen per request.
-SWAPPED = ("reranker", "encoder")
 
 
 def fingerprint(weights: Mapping[str, torch.Tensor]) -> str:
@@ -33,30 +32,27 @@ def fingerprint(weights: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def save_adapter(directory: Path, adapted: Adapted, recipe: Recipe) -> None:
+def save_adapter(directory: Path, adapted: Adapted, recipe: Recipe, kind: AdapterKind | None = None) -> None:
     """Writes what the method trained, alone, beside the model; nothing of full fine-tuning, which leaves no base.
 
-    LoRA's matrices are written as they are served: to a layer's output for ``x``, ``(x @ A) @ B`` is added.
+    ``kind`` says of what model it is an adapter that can be chosen per request where the method is LoRA: then its
+    matrices are written as they are served. None says that it can't be.
     """
     settings = adapted.settings
     if settings.method == "full":
         return
-    offset, tensors = recipe.offset, adapted.tensors()
-    if recipe.task in SWAPPED and settings.method in ("lora", "qlora"):
-        tensors, shift = adapted.matrices()
-        offset += recipe.scale * shift
-    card = {
-        "format": 1, "name": recipe.name, "kind": recipe.task, "method": settings.method, "base": adapted.base,
-        "scale": recipe.scale, "offset": offset, "source": recipe.source, "license": recipe.license,
-        "notes": recipe.card,
+    about: dict[str, Any] = {
+        "name": recipe.name, "method": settings.method, "base": adapted.base, "source": recipe.source,
+        "license": recipe.license, "notes": recipe.card,
     }  # fmt: skip
-    write(directory / ADAPTER, tensors, card)
-
-
-def write(path: Path, tensors: Mapping[str, torch.Tensor], card: Mapping[str, Any]) -> None:
-    """Writes tensors and what ``card`` says of them."""
-    kept = {name: tensor.detach().cpu().float().contiguous() for name, tensor in tensors.items()}
-    save_file(kept, path, metadata={"aisle": msgspec.json.encode(card).decode()})
+    if kind and settings.method in ("lora", "qlora"):
+        matrices, shift = adapted.matrices()
+        offset = recipe.offset + recipe.scale * shift
+        Adapter(AdapterCard(**about, kind=kind, scale=recipe.scale, offset=offset), matrices).write(directory / ADAPTER)
+        return
+    kept = {name: tensor.detach().cpu().float().contiguous() for name, tensor in adapted.tensors().items()}
+    card = about | {"format": 1, "kind": recipe.task}
+    save_file(kept, directory / ADAPTER, metadata={METADATA: msgspec.json.encode(card).decode()})
 
 
 def load_into(model: torch.nn.Module, directory: Path) -> None:

@@ -14,11 +14,13 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.errors import ConfigError
-from training.methods.modules import Bottleneck
+from training.methods.modules import Bottleneck, in_full
 from training.models import layers_of
 
 
@@ -60,6 +62,43 @@ def take_out_silent(model: Any) -> None:
         neurons = _heard(after, after.in_features)
         _keep_rows(layer.intermediate.dense, neurons)
         _keep_columns(after, neurons)
+
+
+def audible(model: Any) -> dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Of the layers' linear maps by path, which of the numbers that go in and come out are of heads and neurons that
+    are not silent; nothing of a model that is not built like BERT.
+    """
+    found: dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
+    paths = {id(module): path for path, module in model.named_modules()}
+    for layer in layers_of(model):
+        if not hasattr(layer, "intermediate"):
+            return {}
+        attention = layer.attention.self
+        before, after = (_own(_linear(part.dense)) for part in (layer.attention.output, layer.output))
+        inner = _columns(_heard(before, attention.num_attention_heads), attention.attention_head_size).numpy()
+        neurons = _heard(after, after.in_features).numpy()
+        width = np.arange(before.out_features)
+        for name in ("query", "key", "value"):
+            found[paths[id(getattr(attention, name))]] = width, inner
+        found[paths[id(layer.attention.output.dense)]] = inner, width
+        found[paths[id(layer.intermediate.dense)]] = width, neurons
+        found[paths[id(layer.output.dense)]] = neurons, width
+    return found
+
+
+def keep_silent(layers: Iterable[Any]) -> None:
+    """Has LoRA give nothing for what a pruned layer does not hear, now and as it is trained."""
+    for layer in layers:
+        weight = _own(layer).weight
+        heard = (weight.detach().abs().sum(dim=0) > 0).to(weight.dtype)
+        first = layer.lora_A["default"].weight
+        first.data *= heard
+        first.register_hook(partial(torch.mul, heard))
+
+
+def _own(module: Any) -> torch.nn.Linear:
+    """A linear layer in fp32, without the LoRA that it may have."""
+    return in_full(module.get_base_layer() if hasattr(module, "get_base_layer") else module)
 
 
 def _linear(module: Any) -> torch.nn.Linear:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from engine.adapters import AdapterKind
 from training.data.pairs import Batch, Pairs
 from training.data.ranking import NDCG, RankingData
 from training.data.settings import RankingConfig, RankingModel, RankingTraining
@@ -176,7 +177,8 @@ class EncoderTask:
 
     def save(self, directory: Path, recipe: Recipe) -> None:
         self._encoder.save(directory)
-        save_adapter(directory, self._encoder.adapted, recipe)
+        kind: AdapterKind | None = "encoder" if self._config.model.trains == "queries" else None
+        save_adapter(directory, self._encoder.adapted, recipe, kind)
 
     def finish(self, run: Path, best: Best) -> float | None:
         """nDCG@10 on the queries held out for a test, or None."""

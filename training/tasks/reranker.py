@@ -152,7 +152,7 @@ class RerankerTask:
 
     def save(self, directory: Path, recipe: Recipe) -> None:
         self._encoder.save(directory)
-        save_adapter(directory, self._encoder.adapted, recipe)
+        save_adapter(directory, self._encoder.adapted, recipe, "reranker")
 
     def finish(self, run: Path, best: Best) -> float | None:
         """nDCG@10 on the queries held out for a test, or None. Raises ModelError on a model no better than chance."""

@@ -2,36 +2,30 @@
 
 A target is a linear layer; with an adapter it gives ``linear(x) + (x @ A) @ B``, LoRA's scaling being part of B (Hu et
 al. 2021, arXiv 2106.09685). The branch reads the layer's input as it is, before any smoothing, and stays fp32 when
-``training.quantize`` makes 8 bits of the graph, for its matrices are no constants.
+``training.export.quantize`` makes 8 bits of the graph, for its matrices are no constants.
 """
 
 from __future__ import annotations
 
 import copy
-import hashlib
 import re
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import get_args
 
 import numpy as np
 import onnx
 import torch
-from torch.jit._trace import TracerWarning
 
-from engine.adapters import ADAPTABLE, MATRICES, Adapter, AdapterBase, AdapterCard, Matrix
-from engine.errors import ConfigError, ModelError
-from training.onnx_files import OPSET, first_line
-from training.quantize import Feeds
+from engine.adapters import ADAPTABLE, MATRICES, Adapter, AdapterBase, AdapterCard
+from engine.errors import ConfigError
+from training.export import INPUTS, trace
+from training.export.quantize import Feeds
+from training.settings import Targets
 
-#: Which linear layers take matrices: all; those of attention and of the head; or, of attention, only queries' and
-#: values', which LoRA was first tried on. Each costs time in every call that has an adapter: see docs/adapters.md.
-Targets = Literal["all", "attention", "query+value"]
 Shapes = dict[str, tuple[int, int]]
 
-_PEFT = "base_model.model."  # what peft puts before the names of the model that it adapts
-_INPUTS = ("input_ids", "attention_mask")
+#: Which linear layers take matrices. Each costs time in every call that has an adapter: see docs/adapters.md.
 _PARTS: dict[Targets, re.Pattern[str]] = {
     "all": re.compile(""),
     "attention": re.compile(r"\.attention\.|^pooler|\.pooler\.|classifier"),
@@ -39,19 +33,6 @@ _PARTS: dict[Targets, re.Pattern[str]] = {
 }
 # A layer of which only the first token is computed is wrapped; its linears keep the names that training knows.
 _WRAPPED = re.compile(r"(\.layer\.\d+)\.layer\b")
-
-
-def fingerprint(weights: Mapping[str, torch.Tensor]) -> str:
-    """Names the weights that adapters are trained on: SHA-256, hexadecimal, of names, types, shapes and bytes.
-
-    ``weights`` are a ``state_dict`` of the model as it is adapted, without the adapter's own.
-    """
-    digest = hashlib.sha256()
-    for name in sorted(weights):
-        tensor = weights[name].detach().cpu().contiguous()
-        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def targets_of(model: torch.nn.Module, targets: Targets = "query+value") -> dict[str, torch.nn.Linear]:
@@ -88,25 +69,14 @@ def write_adaptable(
     """
     shapes = shapes_of(targets)
     matrices = [f"{target}.{matrix}" for target in shapes for matrix in MATRICES]
-    axes = {**{n: {0: "batch", 1: "tokens"} for n in _INPUTS}, output: {0: "batch"}}
+    axes = {**{n: {0: "batch", 1: "tokens"} for n in INPUTS}, output: {0: "batch"}}
     # Every target has a rank of its own: onnxruntime takes what has one name to have one size.
     axes |= {f"{target}.A": {1: f"rank_{place}"} for place, target in enumerate(shapes)}
     axes |= {f"{target}.B": {0: f"rank_{place}"} for place, target in enumerate(shapes)}
-    names = [*_INPUTS, *matrices]
+    names = [*INPUTS, *matrices]
     zeros = (matrix for n_in, n_out in shapes.values() for matrix in (torch.zeros(n_in, 1), torch.zeros(1, n_out)))
     example = (ids, torch.ones_like(ids), *zeros)
-    try:
-        with warnings.catch_warnings(), torch.inference_mode():
-            warnings.simplefilter("ignore", TracerWarning)
-            warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torch\.onnx|transformers")
-            warnings.filterwarnings("ignore", message="You are using the legacy TorchScript-based ONNX export")
-            warnings.filterwarnings("ignore", message="Exporting aten::index operator")  # no index is negative here
-            torch.onnx.export(
-                _Adaptable(model, targets), example, str(work / ADAPTABLE), dynamo=False, opset_version=OPSET,
-                input_names=names, output_names=[output], dynamic_axes=axes,
-            )  # fmt: skip
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise ModelError(f"{name} cannot be exported to ONNX with adapters: {first_line(error)}") from error
+    trace(_Adaptable(model, targets), example, work / ADAPTABLE, names, output, axes, f"{name} with adapters")
     left = _drop_unused_inputs(work / ADAPTABLE)
     return {target: shape for target, shape in shapes.items() if f"{target}.A" in left}
 
@@ -128,25 +98,6 @@ def quantise_adaptable(
     smaller = work / f"{ADAPTABLE}.8"
     quantise(work / ADAPTABLE, smaller, [{**feeds, **inputs} for inputs in matrices for feeds in calibration])
     smaller.replace(work / ADAPTABLE)
-
-
-def lora_matrices(model: torch.nn.Module, adapter: str = "default") -> dict[str, tuple[Matrix, Matrix]]:
-    """What peft has trained, as an ``Adapter`` takes it: by target A (in, rank) and B (rank, out) with the scaling.
-
-    Raises ConfigError where ``model`` has no LoRA of that name, or DoRA's.
-    """
-    found = {}
-    layers: list[tuple[str, Any]] = [pair for pair in model.named_modules() if hasattr(pair[1], "lora_A")]
-    for name, layer in layers:
-        if adapter in layer.lora_A:
-            if getattr(layer, "use_dora", {}).get(adapter):
-                raise ConfigError(f"{name} has a DoRA {adapter!r}, which is more than two matrices; merge it instead")
-            first, second = layer.lora_A[adapter].weight, layer.lora_B[adapter].weight * layer.scaling[adapter]
-            a, b = (weight.detach().float().cpu().numpy().T.copy() for weight in (first, second))
-            found[name.removeprefix(_PEFT)] = (a, b)
-    if not found:
-        raise ConfigError(f"the model has no LoRA {adapter!r} on any layer; adapt it first")
-    return found
 
 
 def _drop_unused_inputs(graph: Path) -> set[str]:
