@@ -148,7 +148,8 @@ def compare(
 
     Example: aisle train compare my-reranker.toml --losses bce,ranknet
     """
-    comparing, settings = _trainer("training.compare"), _trainer("training.tasks.reranker").RerankerConfig.read(config)
+    comparing = _trainer("training.tasks.reranker")
+    settings = comparing.RerankerConfig.read(config)
     folder = out or Path("runs") / f"{settings.name}-losses"
     with _stoppable(), training_progress() as progress:
         found = comparing.compare_losses(settings, losses.split(","), folder, progress)

@@ -22,7 +22,6 @@ from engine.errors import ConfigError, ModelError
 from ranking.cross_encoder import CrossEncoderModel
 from tests.conftest import synthetic_products
 from tests.training_sets import settings, write_base, write_set
-from training.compare import compare_losses
 from training.data.pairs import Pairs
 from training.data.ranking import taught
 from training.data.settings import TeacherSettings
@@ -33,7 +32,7 @@ from training.models import find_base
 from training.models.cross_encoder import CrossEncoder
 from training.report import read_evaluations
 from training.run import Outcome, train
-from training.tasks.reranker import RerankerConfig
+from training.tasks.reranker import RerankerConfig, compare_losses
 
 FILES = {"catalog": "corpus.jsonl", "queries": "queries.tsv", "qrels": "qrels.txt"}
 SAME = {"3": 0.5, "1": 0.5, "0": 0.49}
