@@ -316,7 +316,14 @@ def _four_bits(linear: torch.nn.Linear) -> Any:
     out.weight = library.nn.Params4bit(linear.weight.detach(), requires_grad=False, quant_type="nf4")
     out.bias = linear.bias
     out.support_avx512bf16_for_cpu = False  # it would pack weights for inference, from which no gradient comes back
+    out.register_forward_pre_hook(_in_autocast)
     return out.to(linear.weight.device)  # which quantises
+
+
+def _in_autocast(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    """Lets 4-bit layers take part in autocast: their outputs, kept for the backward pass, then have 16 bits too."""
+    kind = inputs[0].device.type
+    return (inputs[0].to(torch.get_autocast_dtype(kind)),) if torch.is_autocast_enabled(kind) else inputs
 
 
 @contextmanager
