@@ -66,13 +66,17 @@ def default_root() -> Path:
 
 @dataclass
 class Workbench:
-    """What a system is made from: the catalog, the configuration, and indexes that are kept below ``root``."""
+    """What a system is made from: the catalog, the configuration, and indexes that are kept below ``root``.
+
+    ``adapters`` are files for systems that answer with them.
+    """
 
     corpus: Path
     config: EngineConfig = field(default_factory=EngineConfig)
     root: Path = field(default_factory=default_root)
     report: Report = lambda *_: None
     say: Callable[[str], None] = lambda _: None
+    adapters: tuple[Path, ...] = ()
 
     def products(self) -> Iterator[Product]:
         """The catalog's products, in its order."""

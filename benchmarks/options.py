@@ -32,6 +32,10 @@ Relevant = Annotated[int | None, typer.Option(help="The lowest relevant grade.",
 First = Annotated[int | None, typer.Option(min=1, help="Only the first N queries, by id (a-9 comes before a-10).")]
 Pool = Annotated[bool, typer.Option("--pool", help="Rank only the products judged for each query.")]
 K = Annotated[int, typer.Option(min=1, help="Results per query. R@100 and the full nDCG see no further than this.")]
+Adapters = Annotated[
+    list[Path] | None,
+    typer.Option("--adapter", metavar="FILE", help="An adapter for systems whose name ends in +adapter; repeatable."),
+]
 Config = Annotated[Path | None, _path("An engine configuration (TOML) to start from, in place of the defaults.")]
 Index = Annotated[
     Path | None,

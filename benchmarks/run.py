@@ -124,6 +124,7 @@ def main(
     pool: options.Pool = False,
     k: options.K = 100,
     config: options.Config = None,
+    adapter: options.Adapters = None,
     index: options.Index = None,
     out: options.Out = None,
     runs: options.Runs = None,
@@ -147,7 +148,7 @@ def main(
         with Bars(errors) as bars:
             bench = Workbench(
                 search_set.corpus, EngineConfig.read(config) if config else EngineConfig(),
-                index or default_root(), bars.report, bars.say,
+                index or default_root(), bars.report, bars.say, tuple(adapter or ()),
             )  # fmt: skip
             result = run(search_set, bench, plan, bars)
     except AisleError as error:

@@ -47,13 +47,13 @@ Factory = Callable[[Workbench], System]
 class EngineSystem:
     """A SearchEngine as a system."""
 
-    def __init__(self, engine: SearchEngine, build: Build | None = None) -> None:
-        self.engine, self.build = engine, build
+    def __init__(self, engine: SearchEngine, build: Build | None = None, adapter: str | None = None) -> None:
+        self.engine, self.build, self._adapter = engine, build, adapter
         self.last: SearchResult | None = None
 
     def rank(self, query: str, k: int, allowed_ids: Collection[str] | None = None) -> list[tuple[str, float]]:
         filters = () if allowed_ids is None else (In("product_id", sorted(allowed_ids)),)
-        self.last = self.engine.search(query, k, filters=filters)
+        self.last = self.engine.search(query, k, filters=filters, adapter=self._adapter)
         return [(hit.product.product_id, hit.score) for hit in self.last.hits]
 
 
@@ -72,6 +72,9 @@ class Variant:
         return EngineSystem(*bench.engine(config))
 
 
+#: Behind a system's name: the same, answering with the adapters that ``--adapter`` names.
+ADAPTED = "+adapter"
+_ADAPTER = "measured"
 #: What ``hybrid`` is without: reading and routing the query, and an answer where there is none.
 UNGUIDED: dict[str, Any] = {"understand": (), "route_weight": 0.0, "nearest": False}
 
@@ -122,8 +125,26 @@ SYSTEMS: dict[str, Factory | str] = {
 }
 
 
+def _adapted(inner: Factory) -> Factory:
+    """The system with the workbench's adapters, all of which stand for one name."""
+
+    def made(bench: Workbench) -> EngineSystem:
+        system = inner(bench)
+        if not isinstance(system, EngineSystem) or not bench.adapters:
+            raise ConfigError(
+                f"a system with {ADAPTED} is a search engine that answers with adapters; give them with --adapter FILE"
+            )
+        for path in bench.adapters:
+            system.engine.add_adapter(path, name=_ADAPTER)
+        return EngineSystem(system.engine, system.build, _ADAPTER)
+
+    return made
+
+
 def factory(name: str) -> Factory:
     """The factory a name or "module:attribute" stands for. Raises ConfigError."""
+    if name.endswith(ADAPTED):
+        return _adapted(factory(name.removesuffix(ADAPTED)))
     target = SYSTEMS.get(name, name)
     if not isinstance(target, str):
         return target

@@ -80,6 +80,10 @@ class AdapterCard(msgspec.Struct, frozen=True, kw_only=True):
     notes: str = ""
 
 
+class _Kind(msgspec.Struct):
+    kind: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class AdapterInfo:
     """An adapter that an engine has. ``size`` is of its matrices, in bytes; ``problem`` says why it cannot be used,
@@ -205,6 +209,13 @@ def _card(data: bytes) -> AdapterCard:
     if text is None:
         raise AdapterError(f"its metadata has no entry {METADATA!r}, so it is no adapter of Aisle's. Export it as one")
     try:
+        kind = msgspec.json.decode(text, type=_Kind).kind
+        if kind not in KINDS:
+            raise AdapterError(
+                f"its kind is {kind[:40]!r}, and adapters can be chosen per request for a {' and an '.join(KINDS)}, of "
+                "which they move queries alone. One that moves products' vectors needs an index of its own, and one of "
+                "product types its own classifier: use the model that was saved beside it"
+            )
         return msgspec.json.decode(text, type=AdapterCard)
     except msgspec.MsgspecError as error:
         raise AdapterError(f"its card cannot be read: {error}. Export it again") from error

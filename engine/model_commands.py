@@ -105,6 +105,7 @@ def reranker(
     """
     folder = _train_ranking("reranker", config, out, data, test)
     typer.echo(f"\nServe it: {program()} export {folder / 'best'} --out DIR")
+    _tell_of_adapter(folder)
 
 
 @train.command()
@@ -119,6 +120,7 @@ def encoder(
     """
     folder = _train_ranking("encoder", config, out, data, test)
     typer.echo(f"\nServe it: {program()} convert {folder / 'best'} --out DIR")
+    _tell_of_adapter(folder)
 
 
 @train.command()
@@ -179,6 +181,12 @@ def queries(
     kinds = ", ".join(f"{kind} {n:,}" for kind, n in sorted(made.kinds.items(), key=lambda item: -item[1]))
     typer.echo(f"{out}: {made.n_examples:,} synthetic examples of {sum(made.kinds.values()):,} queries ({kinds})")
     typer.echo(f"{made.types_file}: {len(made.types.types):,} product types of {len(made.types.typings):,} products")
+
+
+def _tell_of_adapter(folder: Path) -> None:
+    path = folder / "best" / "adapter.safetensors"
+    if path.exists():
+        typer.echo(f"Or alone, on the model it began from: {program()} adapter add INDEX {path}")
 
 
 def _train_ranking(task: str, config: Path, out: Path | None, data: Path | None, test: bool) -> Path:

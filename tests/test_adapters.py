@@ -86,7 +86,7 @@ class TestFile:
             ({"name": ""}, "letters, digits"),
             ({"name": "a\nb"}, "letters, digits"),
             ({"name": "x" * 65}, "letters, digits"),
-            ({"kind": "router"}, "card cannot be read"),
+            ({"kind": "router"}, "its kind is 'router'"),
             ({"scale": 0.0}, "scale is 0.0"),
             ({"scale": 1e999}, "card cannot be read"),
             ({"offset": "none"}, "card cannot be read"),

@@ -51,7 +51,7 @@ def save_adapter(directory: Path, adapted: Adapted, recipe: Recipe, kind: Adapte
         Adapter(AdapterCard(**about, kind=kind, scale=recipe.scale, offset=offset), matrices).write(directory / ADAPTER)
         return
     kept = {name: tensor.detach().cpu().float().contiguous() for name, tensor in adapted.tensors().items()}
-    card = about | {"format": 1, "kind": recipe.task}
+    card = about | {"format": 1, "kind": kind or f"{recipe.task}, whole"}
     save_file(kept, directory / ADAPTER, metadata={METADATA: msgspec.json.encode(card).decode()})
 
 
