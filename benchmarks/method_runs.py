@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -12,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from engine.errors import ModelError
 from training.settings import RunConfig
 
 #: Learning rates that each method chooses from: the fewer weights move, the higher. The middle one is tried first.
@@ -139,7 +141,8 @@ def run(job: Job, data: Path, sets: Path, runs: Path, threads: int) -> Measured:
     task = config.task(folder, prepared, False, progress)
     before = task.judge().per_query if job.method == "full" and not job.tuning and job.task != "types" else {}
     counts = [(parameter.numel(), parameter.requires_grad) for parameter in task.module.parameters()]
-    done = train_task(task, config, folder, progress)
+    with suppress(ModelError):  # no better than chance is a figure too
+        train_task(task, config, folder, progress)
     best = Best.read(folder)
     adapter, whole = folder / BEST / "adapter.safetensors", folder / BEST / "model.safetensors"
     found = Measured(
@@ -149,7 +152,7 @@ def run(job: Job, data: Path, sets: Path, runs: Path, threads: int) -> Measured:
         first_loss=best.evaluation.loss, score=best.evaluation.score, per_query=best.quality.per_query, before=before,
     )  # fmt: skip
     if job.method != "full" or job.tuning:
-        shutil.rmtree(done.directory)
+        shutil.rmtree(folder)
     kept.write_bytes(msgspec.json.encode(found))
     return found
 
