@@ -280,7 +280,9 @@ def _model_card(conversion: Conversion, source: BaseModel, recipe: Recipe, figur
             done.append(f"{kind.capitalize()} are encoded after the prefix {prefix!r}.")
     lines = [
         f"# {card.name}, as an encoder for product search", "",
-        f"- Source: {source.origin}", f"- Licence: {licence(source.location)}, that of the source", "",
+        f"- Source: {recipe.source or source.origin}",
+        f"- Licence: {recipe.license or f'{licence(source.location)}, that of the source'}", "",
+        *([recipe.card.strip(), ""] if recipe.card else []),
         "## What was done", "", *(f"- {line}" for line in done),
         f"- Tools: torch {torch.__version__.partition('+')[0]}, sentence-transformers "
         f"{metadata.version('sentence-transformers')}, onnxruntime {ort.__version__}.", "",

@@ -140,7 +140,8 @@ def in_full(linear: Any) -> torch.nn.Linear:
     weight = bitsandbytes().functional.dequantize_4bit(linear.weight.data, linear.weight.quant_state)
     out = torch.nn.Linear(linear.in_features, linear.out_features, bias=linear.bias is not None)
     out.weight = torch.nn.Parameter(weight.detach().float())
-    out.bias = None if linear.bias is None else torch.nn.Parameter(linear.bias.detach().float())
+    if linear.bias is not None:
+        out.bias = torch.nn.Parameter(linear.bias.detach().float())
     return out
 
 
