@@ -14,17 +14,20 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification, BertModel
 
 from benchmarks.adapters import Shape
-from engine.adapters import ADAPTABLE, AdapterBase
+from engine.adapters import ADAPTABLE, Adapter, AdapterBase
 from engine.dense.encoder import CARD as ENCODER_CARD
 from engine.dense.encoder import SHIPPED, EncoderCard
 from engine.model_files import MODEL, TOKENIZER
 from engine.storage.manifest import checksum
 from ranking.card import CARD, RerankerCard
+from ranking.cross_encoder import CrossEncoderModel
+from training.data.examples import read_examples
 from training.export import write_graph
 from training.export.adaptable import quantise_adaptable, targets_of, write_adaptable
 from training.export.quantize import Feeds, to_8_bits, to_static_8_bits
-from training.export.reranker import _Exported
+from training.export.reranker import _Exported, _load, _run, _served_sequences, _torch_logits
 from training.methods.saved import fingerprint
+from training.metrics import TORCH, Parity, compare
 from training.settings import Targets
 
 _VOCABULARY = 30_522  # of the tokenizer that ships
@@ -61,6 +64,21 @@ def write_encoder(directory: Path, layers: int, targets: Targets) -> Path:
     )  # fmt: skip
     (directory / ENCODER_CARD).write_bytes(msgspec.json.encode(card))
     return directory
+
+
+def parity(reranker: Path, trained: Path, judged: Path) -> Parity:
+    """How far a reranker directory with the adapter of a run's ``best`` is from that model, merged, in torch.
+
+    The bias of a head is part of an adapter's calibration, and of no logit that is compared here.
+    """
+    examples = sorted(read_examples(judged), key=lambda example: example.query_id)
+    served = CrossEncoderModel(reranker)
+    graph = served.adaptable.graph(Adapter.read(trained / "adapter.safetensors"))
+    adapted = _run(
+        _served_sequences(served, examples), lambda feeds: graph.run(feeds["input_ids"], feeds["attention_mask"])
+    )
+    reference = _torch_logits(_load(trained), examples)
+    return compare(examples, judged.name, {TORCH: reference, "adapted": adapted + (reference - adapted).mean()})
 
 
 @dataclass(frozen=True, slots=True)

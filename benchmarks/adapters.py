@@ -186,6 +186,10 @@ def main(
     ] = "1,30,50",
     threads: Annotated[int, typer.Option(min=1, help="That score.")] = 1,
     rounds: Annotated[int, typer.Option(min=2, help="Of every kind of request.")] = 60,
+    trained: Annotated[
+        Path | None, typer.Option(help="A run's best, whose adapter on --reranker is compared with it in torch.")
+    ] = None,
+    judged: Annotated[Path | None, typer.Option(help="For --trained: judged examples to compare on.")] = None,
     out: Annotated[Path, typer.Option(help="The result (JSON).")] = Path("results/adapters.json"),
     seed: options.Seed = 1,
     as_json: options.Json = False,
@@ -198,6 +202,9 @@ def main(
     """
     errors = Console(stderr=True)
     try:
+        if trained or judged:
+            print("\n".join(_parity(reranker, trained, judged)))
+            return
         shape = Shape(layers, heads, neurons, activation)
         numbers = [int(number) for number in candidates.split(",")]
         measured = []
@@ -221,6 +228,14 @@ def main(
     console = Console(width=None if sys.stdout.isatty() else 140)
     console.print(table("An adapter against a merged model", list(_cells(measured))))
     console.print(f"written: {out}", highlight=False, soft_wrap=True)
+
+
+def _parity(reranker: Path | None, trained: Path | None, judged: Path | None) -> list[str]:
+    if not (reranker and trained and judged):
+        raise ConfigError("to compare a trained adapter give all of --reranker DIR, --trained DIR and --judged FILE")
+    from benchmarks import adapter_models
+
+    return adapter_models.parity(reranker, trained, judged).table()
 
 
 def _directories(

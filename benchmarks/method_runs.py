@@ -41,7 +41,9 @@ _WANDS = "wands_queries"
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """One run. ``base`` is where it begins; ``tuning`` has it judged on a share of the training queries."""
+    """One run. ``base`` is where it begins; ``tuning`` has it judged on a share of the training queries; one for its
+    ``memory`` alone gives every tensor pages of its own, which its peak then counts, and is not timed.
+    """
 
     task: str
     train: str
@@ -51,10 +53,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     steps: int
     base: str = STOCK
     tuning: bool = False
+    memory: bool = False
 
     @property
     def name(self) -> str:
-        kind = f"rate-{self.rate:g}" if self.tuning else f"seed-{self.seed}"
+        kind = f"rate-{self.rate:g}" if self.tuning else f"seed-{self.seed}{'-memory' if self.memory else ''}"
         return f"{self.task}-{self.train}-{self.method}-{kind}"
 
 
@@ -139,7 +142,8 @@ def run(job: Job, data: Path, sets: Path, runs: Path, threads: int) -> Measured:
 
     held = _reset_peak()
     task = config.task(folder, prepared, False, progress)
-    before = task.judge().per_query if job.method == "full" and not job.tuning and job.task != "types" else {}
+    judged = job.method == "full" and not job.tuning and not job.memory and job.task != "types"
+    before = task.judge().per_query if judged else {}
     counts = [(parameter.numel(), parameter.requires_grad) for parameter in task.module.parameters()]
     with suppress(ModelError):  # no better than chance is a figure too
         train_task(task, config, folder, progress)
@@ -151,7 +155,7 @@ def run(job: Job, data: Path, sets: Path, runs: Path, threads: int) -> Measured:
         seconds_per_step=median(b - a for a, b in pairwise(steps)), memory_mb=_peak() - held,
         first_loss=best.evaluation.loss, score=best.evaluation.score, per_query=best.quality.per_query, before=before,
     )  # fmt: skip
-    if job.method != "full" or job.tuning:
+    if job.method != "full" or job.tuning or job.memory:
         shutil.rmtree(folder)
     kept.write_bytes(msgspec.json.encode(found))
     return found

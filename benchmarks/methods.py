@@ -11,8 +11,9 @@ can be told; runs that are there already are not repeated.
 from __future__ import annotations
 
 import logging
+import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 from multiprocessing import get_context
@@ -37,6 +38,9 @@ from benchmarks.significance import Values, bootstrap_interval, permutation_p
 _DEV = "dev"  # of product types, which have no other set
 _LEARNT = {"reranker": 120}  # steps that a reranker has learnt the other set before it is fine-tuned
 _RATE = 1.5e-4
+_MEMORY_STEPS = 6
+#: Has the C library give back at once what is freed, so that memory held is memory in use.
+_OWN_PAGES = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0", "MALLOC_TOP_PAD_": "0"}
 _WIDTH = 150  # characters
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -111,7 +115,21 @@ class _Bench:
             for method in self._methods
         ]
         measured = self._all(f"{task}: training", wanted)
-        return rates, {name: _summary(name, [one for one in measured if one.job.train == name]) for name in sets}
+        memory = {one.job.method: one.memory_mb for one in self._memory(task, [job for job in wanted if job.seed == 0])}
+        of_set = {name: [one for one in measured if one.job.train == name] for name in sets}
+        return rates, {name: _summary(name, found, memory) for name, found in of_set.items()}
+
+    def _memory(self, task: str, jobs: Sequence[Job]) -> list[Measured]:
+        """Of a few steps of each method on the first set."""
+        few = [
+            msgspec.structs.replace(job, steps=_MEMORY_STEPS, memory=True) for job in jobs if job.train == jobs[0].train
+        ]
+        os.environ.update(_OWN_PAGES)  # the C library of a process reads them when that begins
+        try:
+            return self._all(f"{task}: memory", few)
+        finally:
+            for name in _OWN_PAGES:
+                del os.environ[name]
 
     def _base(self, task: str, name: str) -> str:
         """Where a run on this set begins: for rerankers with what full fine-tuning learnt of the other set."""
@@ -133,7 +151,7 @@ class _Bench:
         return [found[job] for job in jobs]
 
 
-def _summary(name: str, measured: Sequence[Measured]) -> dict[str, Any]:
+def _summary(name: str, measured: Sequence[Measured], memory: Mapping[str, float]) -> dict[str, Any]:
     """By method. A query's value is its mean over seeds; intervals are over queries."""
     before = next((one.before for one in measured if one.before), {})
     by_method = {method: [one for one in measured if one.job.method == method] for method in _methods(measured)}
@@ -146,7 +164,7 @@ def _summary(name: str, measured: Sequence[Measured]) -> dict[str, Any]:
             "trained": runs[0].trained, "share": runs[0].trained / runs[0].weights, "rate": runs[0].job.rate,
             "saved_bytes": runs[0].saved_bytes,
             "seconds_per_step": float(np.median([r.seconds_per_step for r in runs])),
-            "memory_mb": float(np.median([r.memory_mb for r in runs])), "quality": float(values.mean()),
+            "memory_mb": memory[method], "quality": float(values.mean()),
             "interval": bootstrap_interval(values, 0), "by_seed": [r.score for r in runs],
         }  # fmt: skip
         if full is not None and method != "full":
