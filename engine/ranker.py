@@ -24,7 +24,7 @@ from engine.errors import ConfigError
 from engine.fusion import ReciprocalRankFusion, WeightedFusion, normalise, reranked, union
 from engine.guidance import Guidance, require_rows
 from engine.latency import LatencyEstimate
-from engine.lexical.retriever import Also, LexicalRetriever
+from engine.lexical.retriever import LexicalRetriever, QueryExpansion
 from engine.seams import Fusion, Reranker
 from engine.types import Candidates, Mask, Rows, StageReport, StageStatus, StageTrace
 
@@ -41,7 +41,7 @@ class Request:
 
     ``deadline`` is on ``time.perf_counter``'s clock; ``reserve_ms`` is what of the time before it the stages after
     ranking will need. ``meant`` is the query as it was probably meant, which models read, with what it excludes:
-    products that say "without buckle" are near it. ``query``, as typed, and ``also`` are searched by words.
+    products that say "without buckle" are near it. ``query``, as typed, and ``expansions`` are searched by words.
     ``adapted`` has the encoder and the reranker of the adapter that was chosen.
     ``guided`` is whether the first tier, whose word holds for all, has been looked at for what ``guidance`` says.
     """
@@ -52,7 +52,7 @@ class Request:
     meant: str = ""
     adapted: Adapted = NOT_ADAPTED
     guided: bool = False
-    also: tuple[Also, ...] = ()
+    expansions: tuple[QueryExpansion, ...] = ()
     guidance: Guidance = field(default_factory=Guidance)
     reports: list[StageReport] = field(default_factory=list)
 
@@ -146,7 +146,7 @@ class Ranker:
         lexical = dense = None
         if self.lexical:
             started = time.perf_counter()
-            lexical = self.lexical.retrieve(request.query, depth, allowed=allowed, also=request.also)
+            lexical = self.lexical.retrieve(request.query, depth, allowed=allowed, expansions=request.expansions)
             request.report("lexical", started, len(self._columns), len(lexical))
             stages.append(("lexical", lexical))
         if self.dense:

@@ -44,7 +44,7 @@ from engine.errors import ConfigError, IndexMismatchError, InvalidFilterError, I
 from engine.filters import Equal, Exists, Filter, In, Range
 from engine.guidance import guide, require_rows
 from engine.latency import LatencyEstimate
-from engine.lexical.retriever import Also, LexicalRetriever
+from engine.lexical.retriever import LexicalRetriever, QueryExpansion
 from engine.product import Product
 from engine.ranker import Ranker, Ranking, Request
 from engine.routes import SKUS, tell
@@ -310,11 +310,11 @@ class SearchEngine:
         """What the query says; None where there is nothing to search for in it."""
         started = time.perf_counter()
         understood = self._understanding.understand(request.query)
-        request.meant, request.also = understood.corrected, _also(understood)
+        request.meant, request.expansions = understood.corrected, _expansions(understood)
         if self._ranker.lexical:
             terms = [
                 term.text if term.source == "typed" else f"{term.text} ({term.source}: {term.origin})"
-                for term in self._ranker.lexical.plan(request.query, request.also)
+                for term in self._ranker.lexical.plan(request.query, request.expansions)
             ]
         else:
             terms = [word for word in request.query.split() if any(c.isalnum() for c in word)]
@@ -338,7 +338,7 @@ class SearchEngine:
             return None
         asked = _rest(request.meant, understood.excluded) or request.meant
         # The words of a shop say more about its types than a shopper's own do.
-        asked = " ".join((asked, *(also.text for also in request.also if also.source == "synonym")))
+        asked = " ".join((asked, *(found.text for found in request.expansions if found.source == "synonym")))
         if not dense.encoder.understands(asked):
             request.report("route", started, 1, 0, "the query holds no word that the encoder knows", "skipped")
             return None
@@ -383,7 +383,7 @@ class SearchEngine:
             return []
         asked = _rest(understood.corrected, (*understood.excluded, *understood.constraints))
         spelt = self._spelling is not None and "spelling" in self.config.understand
-        unknown = self._ranker.lexical.unknown(asked, request.also, spelt=spelt)
+        unknown = self._ranker.lexical.unknown(asked, request.expansions, spelt=spelt)
         before = dict(zip(understood.words[1:], understood.words, strict=False)) if unknown else {}
         return [word for word in unknown if word not in GRAMMAR and not is_everyday(word, before.get(word, ""))]
 
@@ -406,7 +406,7 @@ class SearchEngine:
         return explained
 
     def _matches(self, request: Request, product: Product) -> tuple[TermMatch, ...]:
-        return self._ranker.lexical.explain(request.query, product, request.also) if self._ranker.lexical else ()
+        return self._ranker.lexical.explain(request.query, product, request.expansions) if self._ranker.lexical else ()
 
     def _facets(self, request: Request, ranking: Ranking, names: Sequence[str]) -> dict[str, tuple[FacetCount, ...]]:
         started = time.perf_counter()
@@ -426,11 +426,11 @@ class SearchEngine:
             self._latencies[stage].add(elapsed_ms / n)
 
 
-def _also(understood: Understood) -> tuple[Also, ...]:
+def _expansions(understood: Understood) -> tuple[QueryExpansion, ...]:
     """What is searched beside the typed words: how they are spelt right, and what means the same."""
-    corrections = (Also(change.replacement, "correction", change.original) for change in understood.changes)
+    corrections = (QueryExpansion(change.replacement, "correction", change.original) for change in understood.changes)
     synonyms = (
-        Also(" ".join(phrase), "synonym", " ".join(understood.words[expansion.start : expansion.end]))
+        QueryExpansion(" ".join(phrase), "synonym", " ".join(understood.words[expansion.start : expansion.end]))
         for expansion in understood.synonyms
         for phrase in expansion.replacements
     )

@@ -34,7 +34,7 @@ _EMPTY = ("\u2205",)
 _VOCABULARY = "vocabulary.tsv"
 _STATISTICS = "statistics.json"
 _INDEX = "index"
-_ALSO_WEIGHT = 0.8  # of a typed word, which is worth 1
+_EXPANSION_WEIGHT = 0.8  # of a typed word, which is worth 1
 
 
 class _Statistics(msgspec.Struct, frozen=True):
@@ -43,7 +43,7 @@ class _Statistics(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Also:
+class QueryExpansion:
     """Words searched beside a query's own. ``source`` is correction or synonym; ``origin`` is what was typed."""
 
     text: str
@@ -99,9 +99,11 @@ class LexicalRetriever:
         """The same index with other weights."""
         return LexicalRetriever(self._backend, self._analyzer, self._vocabulary, self._statistics, config)
 
-    def retrieve(self, query: str, k: int, *, allowed: Mask | None = None, also: tuple[Also, ...] = ()) -> Candidates:
-        """The best ``k`` products that hold at least one term of the query, or of what is ``also`` searched."""
-        clauses = [(term.text, term.weight) for term in self.plan(query, also) if term.text in self._vocabulary]
+    def retrieve(
+        self, query: str, k: int, *, allowed: Mask | None = None, expansions: tuple[QueryExpansion, ...] = ()
+    ) -> Candidates:
+        """The best ``k`` products that hold at least one term of the query, or of its ``expansions``."""
+        clauses = [(term.text, term.weight) for term in self.plan(query, expansions) if term.text in self._vocabulary]
         if not clauses or k <= 0:
             return Candidates.empty()
         return self._backend.search(clauses, self._weights, self._tie, k, allowed)
@@ -113,17 +115,17 @@ class LexicalRetriever:
         ]
         return self._backend.search(codes, self._weights, self._tie, k, allowed) if codes else Candidates.empty()
 
-    def _plan(self, query: str, also: tuple[Also, ...] = ()) -> tuple[QueryTerm, ...]:
+    def _plan(self, query: str, expansions: tuple[QueryExpansion, ...] = ()) -> tuple[QueryTerm, ...]:
         """The terms that are searched for ``query``; those the vocabulary lacks find nothing but are listed."""
         terms = {term.text: term for term in self._vocabulary.expand(self._analyzer, query)}
-        for other in also:
+        for other in expansions:
             for term in self._analyzer.analyze(other.text):
                 if term.text not in STOP_WORDS:
-                    added = QueryTerm(term.text, _ALSO_WEIGHT, other.source, other.origin, term.is_code)
+                    added = QueryTerm(term.text, _EXPANSION_WEIGHT, other.source, other.origin, term.is_code)
                     terms.setdefault(term.text, added)
         return tuple(terms.values())
 
-    def unknown(self, query: str, also: tuple[Also, ...] = (), *, spelt: bool = False) -> list[str]:
+    def unknown(self, query: str, expansions: tuple[QueryExpansion, ...] = (), *, spelt: bool = False) -> list[str]:
         """The words of ``query``, as written, that no product has, and that nothing known stands in for.
 
         ``spelt`` says that slips are corrected in it, so that the known words near an unknown one are only guesses.
@@ -133,19 +135,21 @@ class LexicalRetriever:
         if not lacking:
             return []
         guesses = {"spelling"} if spelt else set()
-        plan = [term for term in self.plan(query, also) if term.text in self._vocabulary]
+        plan = [term for term in self.plan(query, expansions) if term.text in self._vocabulary]
         known = {term.origin for term in plan if term.source not in guesses}
         stood_in = {stem for origin in known for stem in self._analyzer.terms(origin)} | known
         plain = [part for part in query.split() if not any(c.isdigit() for c in part)]  # not the letters of a code
         words = dict.fromkeys(word for part in plain for word in self._analyzer.words(part))
         return [word for word in words if (lacking - stood_in).intersection(self._analyzer.terms(word))]
 
-    def explain(self, query: str, product: Product, also: tuple[Also, ...] = ()) -> tuple[TermMatch, ...]:
+    def explain(
+        self, query: str, product: Product, expansions: tuple[QueryExpansion, ...] = ()
+    ) -> tuple[TermMatch, ...]:
         """Every query term in every field of ``product``, by what it adds; the sum is the lexical score."""
         fields = _analyse(self._analyzer, product)
         counts = {field: Counter(terms) for field, terms in fields.items()}
         matches: list[TermMatch] = []
-        for term in self.plan(query, also):
+        for term in self.plan(query, expansions):
             scored = sorted(
                 (
                     (self._weights.get(field, 0.0) * term.weight * self._score(field, term.text, tally, fields), field)
