@@ -144,7 +144,10 @@ def run(job: Job, data: Path, sets: Path, runs: Path, threads: int) -> Measured:
     task = config.task(folder, prepared, False, progress)
     judged = job.method == "full" and not job.tuning and not job.memory and job.task != "types"
     before = task.judge().per_query if judged else {}
-    counts = [(parameter.numel(), parameter.requires_grad) for parameter in task.module.parameters()]
+    # A byte of a 4-bit layer holds two weights.
+    counts = [
+        (p.numel() * (2 if str(p.dtype) == "torch.uint8" else 1), p.requires_grad) for p in task.module.parameters()
+    ]
     with suppress(ModelError):  # no better than chance is a figure too
         train_task(task, config, folder, progress)
     best = Best.read(folder)

@@ -165,7 +165,7 @@ def _summary(name: str, measured: Sequence[Measured], memory: Mapping[str, float
             "saved_bytes": runs[0].saved_bytes,
             "seconds_per_step": float(np.median([r.seconds_per_step for r in runs])),
             "memory_mb": memory[method], "quality": float(values.mean()),
-            "interval": bootstrap_interval(values, 0), "by_seed": [r.score for r in runs],
+            "interval": bootstrap_interval(values, 0), "by_seed": [float(_values([r], own).mean()) for r in runs],
         }  # fmt: skip
         if full is not None and method != "full":
             row["against_full"] = float((values - full).mean() / full.mean())
