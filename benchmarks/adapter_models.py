@@ -74,9 +74,11 @@ def parity(reranker: Path, trained: Path, judged: Path) -> Parity:
     examples = sorted(read_examples(judged), key=lambda example: example.query_id)
     served = CrossEncoderModel(reranker)
     graph = served.adaptable.graph(Adapter.read(trained / "adapter.safetensors"))
-    adapted = _run(
-        _served_sequences(served, examples), lambda feeds: graph.run(feeds["input_ids"], feeds["attention_mask"])
-    )
+
+    def logits(feeds: Feeds) -> Any:
+        return graph.run(*(feeds[name].astype(np.int64) for name in ("input_ids", "attention_mask")))
+
+    adapted = _run(_served_sequences(served, examples), logits)
     reference = _torch_logits(_load(trained), examples)
     return compare(examples, judged.name, {TORCH: reference, "adapted": adapted + (reference - adapted).mean()})
 
