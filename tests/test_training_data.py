@@ -26,8 +26,8 @@ from training.data.settings import ExamplesSource, JudgedSource, NegativeSetting
 from training.data.sources import Catalogs, Group, Loaded, read_source
 from training.data.types import CatalogSource
 from training.metrics import platt
+from training.tasks import config_of
 from training.tasks.reranker import RerankerConfig
-from training.tasks.types import TypesConfig
 
 QUERIES = '{ kind = "queries", path = "q.tsv", catalogs = ["c.jsonl"] }'
 
@@ -52,7 +52,7 @@ def test_a_configuration_round_trips_through_its_file(tmp_path: Path, monkeypatc
     assert shipped
     monkeypatch.setenv("AISLE_DATA", "/some/where")
     for path in shipped:
-        kind: type[RerankerConfig] | type[TypesConfig] = TypesConfig if "types" in path.name else RerankerConfig
+        kind = config_of("types" if "types" in path.name else "encoder" if "diwali" in path.name else "reranker")
         config = kind.read(path)
         config.write(tmp_path / path.name)
         again = kind.read(tmp_path / path.name)
