@@ -53,13 +53,13 @@ def test_a_configuration_round_trips_through_its_file(tmp_path: Path, monkeypatc
     monkeypatch.setenv("AISLE_DATA", "/some/where")
     for path in shipped:
         kind = config_of("types" if "types" in path.name else "encoder" if "diwali" in path.name else "reranker")
-        config = kind.read(path)
+        config: Any = kind.read(path)
         config.write(tmp_path / path.name)
         again = kind.read(tmp_path / path.name)
         assert again == config
         assert config.differences(again) == []
         assert isinstance(config.source[0], JudgedSource | CatalogSource)
-        assert config.source[0].catalog.startswith("/some/where/")
+        assert config.source[0].catalog.startswith(("/some/where/", "engine/sample/"))
         if isinstance(config, RerankerConfig):
             assert config.with_loss("mse+listnet").differences(config) == ["training.loss"]
 
