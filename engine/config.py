@@ -149,16 +149,17 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         lines: list[str] = []
         for table, settings in tables.items():
             lines.append(f"[{table}]")
-            lines += [f"{key} = {_toml(value)}" for key, value in settings.items()]
+            lines += [f"{key} = {toml_value(value)}" for key, value in settings.items()]
             lines.append("")
         Path(path).write_text("\n".join(lines), encoding="utf-8")
 
 
-def _toml(value: object) -> str:
+def toml_value(value: object) -> str:
+    """A string, number, boolean, list or table as TOML writes it, on one line."""
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{k} = {_toml(v)}" for k, v in value.items()) + " }"
+        return "{ " + ", ".join(f"{k} = {toml_value(v)}" for k, v in value.items()) + " }"
     if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(_toml(v) for v in value) + "]"
+        return "[" + ", ".join(toml_value(v) for v in value) + "]"
     return msgspec.json.encode(value).decode()  # TOML's strings, numbers and booleans are JSON's
 
 

@@ -1,4 +1,4 @@
-"""What understanding and routing ask of a ranking, as numbers by row.
+"""What understanding and routing add to a ranking, as numbers by row.
 
 Nothing is ever hidden: what a query does not ask for falls back, and stays among the candidates.
 """
@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from engine.columns import Columns
 from engine.config import SearchConfig
+from engine.errors import ConfigError
 from engine.filters import Exists
+from engine.fitted import Fitted
 from engine.product import AttributeValue, Product
 from engine.types import Candidates, Mask, Routed, Rows, Scores
 from engine.understanding.constraints import Constraint
@@ -21,12 +24,34 @@ from engine.understanding.understand import Understood
 
 #: Fused scores go from 0 to 1, so that this puts a row behind all that it is not taken from.
 _BEHIND = 1.0
-_OUTSIDE = 0.15  # taken from what is not of the type that a query surely asks for
-_NAMED_MODEL = 0.2  # given to a title that has a model's whole name, as in "S23 Ultra"; more changes little
-_EXCLUDED = 0.15  # a product that names what is not wanted may yet be right: texts say "fits belts with buckles"
 _STRICT = frozenset({"price", "rating"})  # what shoppers mean to the letter; of colours and sizes shops say too little
-_NAMED = 0.5  # of a limit's weight, for names, which the words of a query find as well
-_LIKELY = 0.5  # of the best fit, from which rows are looked for on their own
+
+
+class GuidanceNumbers(Fitted, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What guidance adds to and takes from fused scores, which go from 0 to 1.
+
+    - ``outside_penalty``: taken from what is not of the type that a query surely asks for.
+    - ``model_name_gain``: given to a title that has a model's whole name, as in "S23 Ultra".
+    - ``exclusion_penalty``: taken from a product that names what is not wanted, which may yet be right: texts say
+      "fits belts with buckles".
+    - ``named_limit_share``: of a limit's weight, for colours and brands, which the words of a query find as well.
+    - ``wanted_share``: of the best fit, from which rows are looked for on their own.
+    """
+
+    outside_penalty: float
+    model_name_gain: float
+    exclusion_penalty: float
+    named_limit_share: float
+    wanted_share: float
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if name != "provenance" and not 0 <= value <= 1:
+                raise ConfigError(f"{name} is {value}; it must be from 0 to 1")
+
+
+NUMBERS = GuidanceNumbers.read(Path(__file__).with_suffix(".toml"))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,6 +72,7 @@ class Guidance:
     named: Callable[[Rows], Scores] | None = None
     wanted: Mask | None = None
     limits: tuple[tuple[Constraint, Mask], ...] = ()
+    numbers: GuidanceNumbers = NUMBERS
 
     @property
     def constrains(self) -> bool:
@@ -59,33 +85,34 @@ class Guidance:
             scores += self.constraints[fused.rows]
         best = np.argsort(-scores, kind="stable")[:depth]
         if self.excludes is not None:
-            scores[best] -= np.float32(_EXCLUDED) * self.excludes(fused.rows[best])
+            scores[best] -= np.float32(self.numbers.exclusion_penalty) * self.excludes(fused.rows[best])
         if self.named is not None:
-            scores[best] += np.float32(_NAMED_MODEL) * self.named(fused.rows[best])
+            scores[best] += np.float32(self.numbers.model_name_gain) * self.named(fused.rows[best])
         return Candidates.ranked(fused.rows, scores)
 
-    def seen(self, fused: Candidates) -> Guidance:
+    def revised(self, fused: Candidates) -> Guidance:
         """With the route in the light of what was found by words and meaning."""
-        look = self.routed.seen if self.routed else None
-        return replace(self, routed=look(fused)) if look and len(fused) else self
+        revise = self.routed.revise if self.routed else None
+        return replace(self, routed=revise(fused)) if revise and len(fused) else self
 
     @property
-    def prefers(self) -> bool:
+    def boosts(self) -> bool:
+        """Whether the route moves products."""
         return self.routed is not None and self.routed.fit is not None
 
-    def preferred(self, fused: Candidates) -> Candidates:
-        """With what the types asked for add."""
+    def boosted(self, fused: Candidates) -> Candidates:
+        """With what products of the types asked for gain, and others lose."""
         assert self.routed is not None
         assert self.routed.fit is not None
         scores = fused.scores + np.float32(self.route_weight) * self.routed.fit[fused.rows]
         if self.routed.inside is not None:
-            scores -= np.float32(_OUTSIDE) * ~self.routed.inside[fused.rows]
+            scores -= np.float32(self.numbers.outside_penalty) * ~self.routed.inside[fused.rows]
         return Candidates.ranked(fused.rows, scores)
 
 
 def guide(
     understood: Understood, routed: Routed | None, columns: Columns, config: SearchConfig,
-    products: Callable[[Rows], Sequence[Product]],
+    products: Callable[[Rows], Sequence[Product]], numbers: GuidanceNumbers = NUMBERS,
 ) -> Guidance:  # fmt: skip
     """The guidance for one query; ``products`` gives the products of some rows, to be read."""
 
@@ -97,13 +124,15 @@ def guide(
         shares = [sum(name.found_in(title) for name in understood.names) / len(understood.names) for title in titles]
         return np.array(shares, np.float32)
 
-    likely = routed.fit >= _LIKELY * routed.fit.max() if routed is not None and routed.fit is not None else None
+    likely = (
+        routed.fit >= numbers.wanted_share * routed.fit.max() if routed is not None and routed.fit is not None else None
+    )
     limits = tuple(_limits(understood.constraints, columns))
-    constraints, allowed = _constraints(limits, columns, config)
+    constraints, allowed = _constraints(limits, columns, config.constraint_weight, numbers.named_limit_share)
     wanted = likely if allowed is None else allowed if likely is None else likely & allowed
     return Guidance(
         routed, config.route_weight, constraints, excludes if understood.excluded else None,
-        named if understood.names else None, wanted, limits,
+        named if understood.names else None, wanted, limits, numbers,
     )  # fmt: skip
 
 
@@ -124,14 +153,14 @@ def _limits(constraints: Sequence[Constraint], columns: Columns) -> Iterator[tup
 
 
 def _constraints(
-    limits: Sequence[tuple[Constraint, Mask]], columns: Columns, config: SearchConfig
+    limits: Sequence[tuple[Constraint, Mask]], columns: Columns, weight: float, named_share: float
 ) -> tuple[Scores | None, Mask | None]:
     """Products that fit rise a little; where limits are strict and the words sure, those that do not fall behind."""
     added: Scores | None = None
     allowed: Mask | None = None
     for constraint, fits in limits:
         added = np.zeros(len(columns), np.float32) if added is None else added
-        added[fits] += config.constraint_weight * (_NAMED if constraint.kind in ("color", "brand") else 1.0)
+        added[fits] += weight * (named_share if constraint.kind in ("color", "brand") else 1.0)
         if constraint.sure and constraint.kind in _STRICT:
             says = columns.mask([Exists(constraint.field)])
             assert says is not None

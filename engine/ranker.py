@@ -237,7 +237,7 @@ class Ranker:
         return found
 
     def _guide(self, request: Request, found: Candidates, stages: list[tuple[str, Candidates]]) -> Candidates:
-        """What the query's limits and its product type ask for, each as a stage of its own."""
+        """What the query's limits and its product type add and take, each as a stage of its own."""
         guidance = request.guidance
         if not len(found) or (guidance.routed is None and not guidance.constrains):
             return found
@@ -249,21 +249,21 @@ class Ranker:
             request.report("constraints", started, len(found), len(found))
         started = time.perf_counter()
         if not request.guided:
-            self._look(request, found)
-        if request.guidance.prefers:
-            found = request.guidance.preferred(found)
+            self._revise(request, found)
+        if request.guidance.boosts:
+            found = request.guidance.boosted(found)
             stages.append(("prefer", found))
             assert request.guidance.routed is not None
             request.report("prefer", started, len(found), len(found), request.guidance.routed.reason)
         # The best counts 1 again, whatever was added, for those who blend.
         return Candidates(found.rows, found.scores + np.float32(1 - found.scores[0]))
 
-    def _look(self, request: Request, found: Candidates) -> None:
-        """Lets the router see what was found. One that fails is left out."""
+    def _revise(self, request: Request, found: Candidates) -> None:
+        """Lets the router revise the route by what was found. One that fails is left out."""
         started = time.perf_counter()
         request.guided = True
         try:
-            request.guidance = request.guidance.seen(found)
+            request.guidance = request.guidance.revised(found)
             if request.guidance.routed is not None:
                 require_rows(request.guidance.routed, len(self._columns))
         except Exception as error:

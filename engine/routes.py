@@ -1,4 +1,4 @@
-"""What a search tells of its way: the ``Route`` of a result, made of what was understood, routed and found."""
+"""How a search came to its result: the ``Route``, made of what was understood, routed and found."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _POPULAR = 0.8  # share of the catalog that is less popular
 _LONGEST = 60  # characters of a feature's value
 
 
-def tell(
+def describe_route(
     understood: Understood, routed: Routed | None, products: Sequence[Product], found: Candidates,
     limits: Sequence[tuple[Constraint, Mask]], popular: Scores | None, analyzer: Analyzer, lacking: Sequence[str],
 ) -> Route:  # fmt: skip

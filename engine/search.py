@@ -42,12 +42,12 @@ from engine.dense.retriever import DenseRetriever
 from engine.dense.vectors import VectorIndex
 from engine.errors import ConfigError, IndexMismatchError, InvalidFilterError, InvalidQueryError
 from engine.filters import Equal, Exists, Filter, In, Range
-from engine.guidance import guide, require_rows
+from engine.guidance import NUMBERS, GuidanceNumbers, guide, require_rows
 from engine.latency import LatencyEstimate
 from engine.lexical.retriever import LexicalRetriever, QueryExpansion
 from engine.product import Product
 from engine.ranker import Ranker, Ranking, Request
-from engine.routes import SKUS, tell
+from engine.routes import SKUS, describe_route
 from engine.seams import Encoder, RerankerModel, Router, RouterModel
 from engine.storage.adapter_store import AdapterStore
 from engine.storage.manifest import Manifest, current_version, publishing, read_manifest, require_intact
@@ -65,7 +65,7 @@ from engine.understanding.words import GRAMMAR
 
 logger = logging.getLogger(__name__)
 
-_ASKS = "constraints", "excludes", "named", "routed"  # of guidance: what the guide stage tells
+_GUIDES = "constraints", "excludes", "named", "routed"  # parts of guidance that the guide stage reports
 _MAX_QUERY = 2_000  # characters; what is beyond is not read, and the understand stage says so
 
 
@@ -79,11 +79,12 @@ class SearchEngine:
     def __init__(
         self, version: Path, manifest: Manifest, config: SearchConfig, products: ProductStore, columns: Columns,
         ranker: Ranker, facts: CatalogFacts, spelling: SpellingModel | None, router: Router | None,
-        adapters: AdapterRegistry,
+        adapters: AdapterRegistry, numbers: GuidanceNumbers = NUMBERS,
     ) -> None:  # fmt: skip
         self.version, self.manifest, self.config = version, manifest, config
         self._products, self._columns, self._ranker = products, columns, ranker
         self._facts, self._spelling, self._router, self._adapters = facts, spelling, router, adapters
+        self._numbers = numbers
         synonyms = Synonyms.named(config.synonyms) if config.synonyms and "synonyms" in config.understand else None
         self._understanding = QueryUnderstanding(facts, spelling, synonyms, config.understand)
         self._analyzer = Analyzer(manifest.config.language)
@@ -187,7 +188,7 @@ class SearchEngine:
         ranker = self._ranker.configured(config)
         return SearchEngine(
             self.version, self.manifest, config, self._products, self._columns, ranker, self._facts, self._spelling,
-            self._router, self._adapters,
+            self._router, self._adapters, self._numbers,
         )  # fmt: skip
 
     def __len__(self) -> int:
@@ -243,7 +244,7 @@ class SearchEngine:
         allowed = self._filter(request, filters)
         ranking, understood = self._ranking(request, offset + k, allowed)
         hits = self._hydrate(request, ranking, offset, k)
-        route = self._tell(request, understood, ranking, hits if not offset else ())
+        route = self._describe(request, understood, ranking, hits if not offset else ())
         if explain:
             hits = self._explain(request, hits)
         counts = self._facets(request, ranking, facets)
@@ -300,10 +301,10 @@ class SearchEngine:
             return Ranking.empty(), Understood(request.query, request.query)
         routed = self._route(request, understood)
         started = time.perf_counter()
-        request.guidance = guide(understood, routed, self._columns, self.config, self._products.get)
-        asks = [name for name in _ASKS if getattr(request.guidance, name) is not None]
-        if asks:
-            request.report("guide", started, len(self), len(request.guidance.limits), ", ".join(asks))
+        request.guidance = guide(understood, routed, self._columns, self.config, self._products.get, self._numbers)
+        guides = [name for name in _GUIDES if getattr(request.guidance, name) is not None]
+        if guides:
+            request.report("guide", started, len(self), len(request.guidance.limits), ", ".join(guides))
         return self._ranker.rank(request, needed, allowed), understood
 
     def _understand(self, request: Request) -> Understood | None:
@@ -354,7 +355,9 @@ class SearchEngine:
         )
         return routed
 
-    def _tell(self, request: Request, understood: Understood, ranking: Ranking, first: Sequence[Hit]) -> Route | None:
+    def _describe(
+        self, request: Request, understood: Understood, ranking: Ranking, first: Sequence[Hit]
+    ) -> Route | None:
         """The route of a result, with the products of its first page: later ones have the same.
 
         ``first`` are hits from rank 1 on, as many as there are at hand.
@@ -371,7 +374,7 @@ class SearchEngine:
             lacking = [f"no product was found for {request.query!r}"]
         best = [hit.product for hit in first[: min(SKUS, len(found))]]
         best += self._products.get(found.rows[len(best) : SKUS])
-        route = tell(
+        route = describe_route(
             understood, routed, best, found, request.guidance.limits, self._columns.percentiles, self._analyzer, lacking
         )
         self._timed("tell", request.report("tell", started, len(found), len(route.skus), route.nearest), 1)

@@ -130,7 +130,7 @@ class Routed:
     may be parents. ``fit`` is float32 (n_products,): how probable it is that a row is of the type asked for; None with
     action ``none``. ``inside``, bool (n_products,), are the rows of the chosen types; None unless they are filtered to.
     ``reason`` says in words why that action. ``name_of`` gives the name of the type asked for that a row is of, empty
-    where it is of none. ``seen`` gives all of this again in the light of what the search found, whose best score is
+    where it is of none. ``revise`` gives all of this again in the light of what the search found, whose best score is
     about 1; None where the router says the same whatever is found.
     """
 
@@ -141,7 +141,7 @@ class Routed:
     fit: Scores | None = None
     inside: Mask | None = None
     name_of: Callable[[int], str] = lambda row: ""
-    seen: Callable[[Candidates], Routed] | None = None
+    revise: Callable[[Candidates], Routed] | None = None
 
 
 @dataclass(frozen=True, slots=True)

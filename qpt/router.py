@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import ConfigError, IndexCorruptError, ModelError
+from engine.fitted import Fitted
 from engine.product import Product
 from engine.seams import Embeddings, Encoder
 from engine.types import Candidates, RouteAction, Routed, TypeProbability
@@ -39,13 +41,36 @@ CATALOG = "catalog"  # the name of a router that learns from the catalog
 _HEAD, _ROWS, _CARD = "head", "types.npy", "router.json"
 _VERSION = "catalog-2"  # of what is written; another needs a new index
 _LEAST_TYPES, _LEAST_EXAMPLES = 2, 10
-_SURE = 0.97  # probability of a type or parent from which products of others fall back
-_LIKELY = (0.5, 0.3)  # of one from which products are raised; the lower only where none reaches the higher
 _SHOWN = 5  # product types that a route tells
 _ALL = 0.95  # share of the typed products from which a type above them says nothing: choosing it would do nothing
-_FOUND = 0.5  # what the types of the products found count, of 1; the query's words count the rest
-_VOTERS = 15  # products found that have a vote, each the square of its score
-_SHARPER = 2.5  # two opinions averaged are less sure than both together may be; fitted on judged queries
+
+
+class RouterNumbers(Fitted, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When a router acts, and what the products found count for it.
+
+    - ``sure``: the probability of a type or parent from which products of others fall back.
+    - ``likely``: of one from which products are raised; ``plausible`` the same where none reaches that.
+    - ``found_weight``: what the types of the products found count, of 1; the query's words count the rest.
+    - ``voters``: how many products found have a vote, each the square of its score.
+    - ``sharpness``: the power that the average of both is raised to: it is less sure than both together may be.
+    """
+
+    sure: float
+    likely: float
+    plausible: float
+    found_weight: float
+    voters: int
+    sharpness: float
+
+    def __post_init__(self) -> None:
+        for name in ("sure", "likely", "plausible", "found_weight"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be from 0 to 1")
+        if self.voters < 1 or self.sharpness <= 0:
+            raise ConfigError(f"voters is {self.voters} and sharpness {self.sharpness}; they must be above 0")
+
+
+NUMBERS = RouterNumbers.read(Path(__file__).with_suffix(".toml"))
 
 
 class _Card(msgspec.Struct, frozen=True):
@@ -133,8 +158,10 @@ class TypeRouter:
     type, it never routes.
     """
 
-    def __init__(self, head: Head | None, of_rows: NDArray[np.int32], *, derived: bool) -> None:
-        self._head, self._of_rows, self._derived = head, of_rows, derived
+    def __init__(
+        self, head: Head | None, of_rows: NDArray[np.int32], *, derived: bool, numbers: RouterNumbers = NUMBERS
+    ) -> None:
+        self._head, self._of_rows, self._derived, self._numbers = head, of_rows, derived, numbers
         if head is None:
             return
         self._hierarchy = Hierarchy(head.taxonomy, head.types)
@@ -159,21 +186,38 @@ class TypeRouter:
         return np.asarray(below >= _ALL * max(counts.sum(), 1))
 
     def route(self, query: str, vector: NDArray[np.float32]) -> Routed:
-        if self._head is None:
+        likely = self.probabilities(query, vector)
+        if likely is None:
             return Routed((), "none", (), "the catalog has fewer than two product types")
-        likely = self._head.probabilities([query], vector[None], [""])[0]
-        return replace(self._routed(likely), seen=partial(self._seen, likely))
+        return self.routed(likely)
+
+    def probabilities(self, query: str, vector: NDArray[np.float32]) -> NDArray[np.floating[Any]] | None:
+        """What the head says of a query, a probability for each of its types; None without a head."""
+        return None if self._head is None else self._head.probabilities([query], vector[None], [""])[0]
+
+    def routed(self, likely: NDArray[np.floating[Any]]) -> Routed:
+        """The route for what ``probabilities`` said, to be revised by what is found."""
+        return replace(self._routed(likely), revise=partial(self._revised, likely))
+
+    def with_numbers(self, numbers: RouterNumbers) -> TypeRouter:
+        """The same head over the same rows, acting by other numbers."""
+        other = copy(self)
+        other._numbers = numbers
+        return other
 
     def _routed(self, likely: NDArray[np.floating[Any]]) -> Routed:
         """The route for a distribution over the head's types."""
+        numbers = self._numbers
         rolled = self._hierarchy.roll_up(likely[None])[0]
         ranked = self._best(likely)
         telling = np.where(self._idle, np.float32(0.0), rolled)
-        found = [self._hierarchy.choose(telling, least) for least in (_SURE, *_LIKELY)]
+        found = [self._hierarchy.choose(telling, least) for least in (numbers.sure, numbers.likely, numbers.plausible)]
         best = next(filter(None, found), None)
         if best is None or best[0] == NO_TYPE:
             first = ranked[0]
-            reason = f"no type is as probable as {_LIKELY[-1]:.0%}; the best is {first.name}, {first.probability:.0%}"
+            reason = (
+                f"no type is as probable as {numbers.plausible:.0%}; the best is {first.name}, {first.probability:.0%}"
+            )
             return Routed(ranked, "none", (), reason)
         if self._derived:
             return Routed(ranked, "none", (), "product types that were guessed from titles are told, not acted on")
@@ -189,23 +233,24 @@ class TypeRouter:
         name_of = partial(self._name_of, likely, under, chosen.name)
         return Routed(ranked, action, (chosen,), reason, fit, inside, name_of)
 
-    def _seen(self, likely: NDArray[np.floating[Any]], found: Candidates) -> Routed:
+    def _revised(self, likely: NDArray[np.floating[Any]], found: Candidates) -> Routed:
         """The route for what is likely by the query and by the types of the best products found.
 
         A linear pool, made sharper (Ranjan and Gneiting 2010, "Combining probability forecasts").
         """
+        voters, share = self._numbers.voters, self._numbers.found_weight
         votes = np.zeros(len(likely) + 1)  # the last is of products without a column
-        np.add.at(votes, self._of_rows[found.rows[:_VOTERS]], np.maximum(found.scores[:_VOTERS], 0.0) ** 2)
+        np.add.at(votes, self._of_rows[found.rows[:voters]], np.maximum(found.scores[:voters], 0.0) ** 2)
         if not votes[:-1].sum():
             return self._routed(likely)
-        pooled = ((1 - _FOUND) * likely + _FOUND * votes[:-1] / votes[:-1].sum()) ** _SHARPER
+        pooled = ((1 - share) * likely + share * votes[:-1] / votes[:-1].sum()) ** self._numbers.sharpness
         return self._routed((pooled / pooled.sum()).astype(np.float32))
 
     def _name_of(self, likely: Matrix, under: NDArray[np.bool_], chosen: str, row: int) -> str:
         """The name of a row's own type where that is the likely one, or else of the chosen one above it."""
         assert self._head is not None
         column = self._of_rows[row]
-        if column >= 0 and likely[column] >= _LIKELY[0] and self._head.types[column] != NO_TYPE:
+        if column >= 0 and likely[column] >= self._numbers.likely and self._head.types[column] != NO_TYPE:
             return self._head.taxonomy.name(self._head.types[column])
         return chosen if column >= 0 and under[column] else ""
 

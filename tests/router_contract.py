@@ -94,11 +94,11 @@ class RouterContract:
 
     def test_what_was_found_has_a_say(self, subject: Any) -> None:
         routed = route(subject, ASKED[1])
-        if routed.seen is None:
+        if routed.revise is None:
             return
         rows = np.arange(0, len(PRODUCTS), 4)
         scores = np.linspace(1, 0, len(rows), dtype=np.float32)
-        phones, fridges = (routed.seen(Candidates(rows + kind, scores)) for kind in (0, 1))
+        phones, fridges = (routed.revise(Candidates(rows + kind, scores)) for kind in (0, 1))
         assert fridges.product_types[0].name == KINDS[1]
         of_phones = [
             {t.name: t.probability for t in said.product_types}.get(KINDS[0], 0.0) for said in (phones, fridges)
@@ -109,12 +109,12 @@ class RouterContract:
         assert phones.fit[0] > fridges.fit[0] + 0.1
         for said in (phones, fridges):
             assert sum(found.probability for found in said.product_types) <= 1 + 1e-4
-            assert said.seen is None
+            assert said.revise is None
 
     def test_nothing_found_changes_nothing(self, subject: Any) -> None:
         routed = route(subject, ASKED[1])
-        if routed.seen is not None:
-            assert routed.seen(Candidates.empty()).product_types == routed.product_types
+        if routed.revise is not None:
+            assert routed.revise(Candidates.empty()).product_types == routed.product_types
 
     def test_the_vector_is_left_as_it_is(self, subject: Any) -> None:
         given = vector(ASKED[1])

@@ -76,9 +76,9 @@ class LookingRouter(RuledRouter):
 
     def route(self, query: str, vector: np.ndarray) -> Routed:
         self.found = []
-        return replace(super().route(query, vector), seen=self._seen)
+        return replace(super().route(query, vector), revise=self._revise)
 
-    def _seen(self, found: Candidates) -> Routed:
+    def _revise(self, found: Candidates) -> Routed:
         self.found.append(found)
         said = super().route(self.then[len(self.found) - 1], np.empty(0, np.float32))
-        return replace(said, seen=self._seen)
+        return replace(said, revise=self._revise)

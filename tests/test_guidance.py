@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 import engine.guidance as guiding
 from engine import Candidates, Equal, Product, Range, SearchConfig
 from engine.columns import Columns
-from engine.guidance import Guidance, guide
+from engine.guidance import Guidance, GuidanceNumbers
 from engine.types import Routed, Rows, TypeProbability
 from engine.understanding.constraints import Constraint
 from engine.understanding.names import find_names
@@ -22,21 +23,15 @@ from engine.understanding.negation import Excluded
 from engine.understanding.understand import Understood
 from engine.understanding.words import tokens
 
-#: The numbers are tuned on judged queries; what is done with them is tested here with these.
-NUMBERS = {
-    "_BEHIND": 1.0, "_OUTSIDE": 0.3, "_EXCLUDED": 0.5, "_NAMED_MODEL": 0.7, "_LIKELY": 0.5, "_NAMED": 0.5,
-}  # fmt: skip
+#: The numbers are fitted on judged queries; what is done with them is tested here with these.
+NUMBERS = GuidanceNumbers(
+    provenance="", outside_penalty=0.3, exclusion_penalty=0.5, model_name_gain=0.7, wanted_share=0.5,
+    named_limit_share=0.5,
+)  # fmt: skip
+guide = partial(guiding.guide, numbers=NUMBERS)
 PRICES = [100.0, 500.0, None, 900.0, 300.0, None]
 COLORS = ["red", "red", "blue", "", "blue", "red"]
 N = len(PRICES)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def numbers() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, number in NUMBERS.items():
-            patch.setattr(guiding, name, number)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +95,7 @@ class TestConstraints:
         found = guidance(columns)
         assert (found.constraints, found.excludes, found.named, found.wanted) == (None, None, None, None)
         assert not found.constrains
-        assert not found.prefers
+        assert not found.boosts
 
     def test_what_fits_rises_what_says_otherwise_falls_behind_what_says_nothing_stays(self, columns: Columns) -> None:
         found = guidance(columns, limit(400))
@@ -205,22 +200,22 @@ class TestRoute:
 
     def added(self, found: Guidance) -> list[float]:
         """What each row gains."""
-        ranked = found.preferred(RISING)
+        ranked = found.boosted(RISING)
         return (ranked.scores - RISING.scores[N - 1 - ranked.rows])[np.argsort(ranked.rows)].tolist()
 
     def test_a_filter_raises_what_is_inside_over_what_is_not(self, columns: Columns) -> None:
         found = guidance(columns, route=routed((0.9,) * N, inside=[0, 2, 4]), route_weight=0.0)
         assert self.added(found) == pytest.approx([0.0, -0.3] * 3, abs=1e-6)
-        assert found.preferred(RISING).rows.tolist()[0] == 4
+        assert found.boosted(RISING).rows.tolist()[0] == 4
 
     def test_a_boost_adds_by_probability(self, columns: Columns) -> None:
         found = guidance(columns, route=routed(self.FIT), route_weight=0.6)
         assert self.added(found) == pytest.approx([0.6 * fit for fit in self.FIT], abs=1e-6)
-        assert found.preferred(RISING).rows.tolist() == [5, 4, 1, 2, 3, 0]
+        assert found.boosted(RISING).rows.tolist() == [5, 4, 1, 2, 3, 0]
 
     def test_without_an_action_nothing_is_asked(self, columns: Columns) -> None:
         found = guidance(columns, route=Routed((), "none", (), "unsure"))
-        assert not found.prefers
+        assert not found.boosts
         assert found.wanted is None
 
     def test_what_is_looked_for_fits_type_and_limits(self, columns: Columns) -> None:
@@ -231,21 +226,21 @@ class TestRoute:
     def test_what_is_found_makes_another_route(self, columns: Columns) -> None:
         looked: list[Candidates] = []
 
-        def seen(found: Candidates) -> Routed:
+        def revise(found: Candidates) -> Routed:
             looked.append(found)
             return routed(self.FIT)
 
-        before = guidance(columns, route=replace(routed(self.FIT[::-1]), seen=seen), route_weight=0.6)
-        after = before.seen(RISING)
+        before = guidance(columns, route=replace(routed(self.FIT[::-1]), revise=revise), route_weight=0.6)
+        after = before.revised(RISING)
         assert looked == [RISING]
         assert self.added(after) == pytest.approx([0.6 * fit for fit in self.FIT], abs=1e-6)
         assert after.wanted is before.wanted
-        assert before.seen(Candidates.empty()) is before
+        assert before.revised(Candidates.empty()) is before
 
     @pytest.mark.parametrize("route", [None, routed(FIT)])
     def test_a_router_that_does_not_look_says_the_same(self, columns: Columns, route: Routed | None) -> None:
         found = guidance(columns, route=route)
-        assert found.seen(RISING) is found
+        assert found.revised(RISING) is found
 
     @settings(max_examples=100, deadline=None)
     @given(
@@ -255,7 +250,7 @@ class TestRoute:
     def test_any_route_is_a_permutation_that_keeps_the_order_of_rows_of_equal_fit(self, columns, scores, fit) -> None:
         fit = [fit[0]] * 3 + fit[3:]
         ranking = fused(*scores)
-        ranked = guidance(columns, route=routed(fit)).preferred(ranking)
+        ranked = guidance(columns, route=routed(fit)).boosted(ranking)
         assert sorted(ranked.rows.tolist()) == list(range(N))
         assert (np.diff(ranked.scores) <= 0).all()
         before, after = ([row for row in found.rows.tolist() if row < 3] for found in (ranking, ranked))

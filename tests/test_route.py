@@ -195,8 +195,8 @@ class TestLooking:
 
     def test_one_that_then_speaks_of_other_rows_is_not_believed(self, load) -> None:
         class Shrinking(LookingRouter):
-            def _seen(self, found: Candidates) -> Routed:
-                said = super()._seen(found)
+            def _revise(self, found: Candidates) -> Routed:
+                said = super()._revise(found)
                 assert said.fit is not None
                 return replace(said, fit=said.fit[:-1])
 

@@ -77,9 +77,9 @@ class TestTypesFileRouter(RouterContract):
 
 
 def look(router: Any, query: str, found: Candidates) -> Routed:
-    seen = route(router, query).seen
-    assert seen is not None
-    return seen(found)
+    revise = route(router, query).revise
+    assert revise is not None
+    return revise(found)
 
 
 class TestRuledRouter(RouterContract):
