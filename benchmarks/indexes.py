@@ -84,14 +84,19 @@ class Workbench:
 
     def engine(self, config: EngineConfig) -> tuple[SearchEngine, Build]:
         """An engine over this catalog, freshly loaded, so that no cache of another one helps it."""
+        directory, build = self.index(config)
+        return SearchEngine.load(directory, config.search), build
+
+    def index(self, config: EngineConfig) -> tuple[Path, Build]:
+        """The directory of this catalog's index, which is built where none is kept."""
         fingerprint = self._fingerprint
         key = hashlib.sha256(fingerprint["corpus"].encode() + msgspec.json.encode(config.index)).hexdigest()[:16]
         directory = self.root / f"{self.corpus.resolve().parent.name}-{key}"
-        made_of = fingerprint | _made_of(config.index)
-        build = self._kept(directory, made_of)
+        parts = fingerprint | made_of(config.index)
+        build = self._kept(directory, parts)
         if build is None:
-            build = self._build(directory, config, made_of)
-        return SearchEngine.load(directory, config.search), build
+            build = self._build(directory, config, parts)
+        return directory, build
 
     @cached_property
     def _fingerprint(self) -> dict[str, str]:
@@ -99,7 +104,7 @@ class Workbench:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return {"corpus": f"{self.corpus.stat().st_size} bytes, sha256 {digest}"}
 
-    def _kept(self, directory: Path, made_of: dict[str, str]) -> Build | None:
+    def _kept(self, directory: Path, parts: dict[str, str]) -> Build | None:
         try:
             kept = msgspec.json.decode(_beside(directory).read_bytes(), type=_Kept)
             published = current_version(directory).name
@@ -108,15 +113,15 @@ class Workbench:
         except (OSError, msgspec.MsgspecError, IndexNotFoundError, IndexCorruptError) as error:
             self.say(f"building the index anew: {error}")
             return None
-        names = made_of.keys() | kept.made_of.keys()
-        changed = sorted(name for name in names if made_of.get(name) != kept.made_of.get(name))
+        names = parts.keys() | kept.made_of.keys()
+        changed = sorted(name for name in names if parts.get(name) != kept.made_of.get(name))
         if changed or kept.version != published:
             more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
             self.say(f"building the index anew; changed since: {', '.join(changed[:3]) or 'its version'}{more}")
             return None
         return msgspec.structs.replace(kept.build, reused=True)
 
-    def _build(self, directory: Path, config: EngineConfig, made_of: dict[str, str]) -> Build:
+    def _build(self, directory: Path, config: EngineConfig, parts: dict[str, str]) -> Build:
         directory.parent.mkdir(parents=True, exist_ok=True)
         started = time.perf_counter()
         built = SearchEngine.build(self.products(), directory, config, progress=self.report)
@@ -127,7 +132,7 @@ class Workbench:
             peak_memory_mb=peak_memory_mb(),
             directory=str(directory),
         )
-        write_atomically(_beside(directory), msgspec.json.encode(_Kept(made_of, built.version.name, build)))
+        write_atomically(_beside(directory), msgspec.json.encode(_Kept(parts, built.version.name, build)))
         return build
 
 
@@ -135,7 +140,7 @@ def _beside(directory: Path) -> Path:
     return directory.with_name(directory.name + ".json")
 
 
-def _made_of(config: IndexConfig) -> dict[str, str]:
+def made_of(config: IndexConfig) -> dict[str, str]:
     """Everything but the catalog that decides what an index holds, by name."""
     backend = BACKENDS[config.lexical_backend].split(":")[0]
     parts = checksums_below("engine.builder", "engine.catalog", backend)

@@ -1,4 +1,4 @@
-"""Quality of rankings, through ir-measures; and a quick judge of the two figures that tuning needs.
+"""Quality of rankings, through ir-measures; and a quick judge of the figures that choosing settings needs.
 
 nDCG is trec_eval's (Järvelin and Kekäläinen 2002, with a linear gain)::
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from benchmarks.data import Grading, Qrels
 from engine.errors import MissingExtraError
 
-NDCG, RECALL = "nDCG@10", "R@100"
+NDCG, RECALL, JUDGED_ONLY, JUDGED = "nDCG@10", "R@100", "nDCG@10 judged-only", "Judged@10"
 Ranking = Sequence[tuple[str, float]]
 #: Metric name to query id to value.
 PerQuery = dict[str, dict[str, float]]
@@ -53,12 +53,12 @@ def _measures(grading: Grading) -> dict[str, Any]:
     relevant = grading.relevant
     measures = {
         NDCG: nDCG(**gains) @ 10,
-        "nDCG@10 judged-only": nDCG(judged_only=True, **gains) @ 10,
+        JUDGED_ONLY: nDCG(judged_only=True, **gains) @ 10,
         "nDCG": nDCG(**gains) if gains else nDCG,
         RECALL: R(rel=relevant) @ 100,
         "RR@10": RR(rel=relevant) @ 10,
         "P@10": P(rel=relevant) @ 10,
-        "Judged@10": Judged @ 10,
+        JUDGED: Judged @ 10,
     }
     return measures | {f"R(rel={grade})@100": R(rel=grade) @ 100 for grade in grading.recall_from}
 
@@ -82,7 +82,9 @@ def means(values: PerQuery) -> dict[str, float]:
 
 
 class QuickJudge:
-    """nDCG@10 and R@100 of many rankings at once, equal to ir-measures' figures for the same qrels."""
+    """The figures of ``QUICK`` for many rankings at once, equal to ir-measures' for the same qrels."""
+
+    QUICK = (NDCG, JUDGED_ONLY, RECALL, JUDGED)
 
     def __init__(self, qrels: Qrels, grading: Grading) -> None:
         gains = grading.gains or {}
@@ -95,20 +97,29 @@ class QuickJudge:
             for grades in qrels.values()
         ]
         self._discounts = 1 / np.log2(np.arange(2, 12))
-        ideal = np.zeros((len(self._gains), 10))
-        for row, of_product in enumerate(self._gains):
-            best = sorted(of_product.values(), reverse=True)[:10]
-            ideal[row, : len(best)] = best
-        self._ideal = ideal @ self._discounts
+        self._ideal = self._dcg([sorted(of_product.values(), reverse=True) for of_product in self._gains])
 
-    def judge(self, rankings: Sequence[Sequence[str]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(nDCG@10, R@100), float64 (n_queries,) each, for rankings of product ids in the order of the qrels."""
-        gains = np.zeros((len(self._gains), 10))
-        recall = np.zeros(len(self._gains))
-        for row, ranking in enumerate(rankings):
-            of_product, relevant = self._gains[row], self._relevant[row]
-            top = [of_product.get(product_id, 0) for product_id in ranking[:10]]
-            gains[row, : len(top)] = top
-            recall[row] = len(relevant.intersection(ranking[:100])) / len(relevant) if relevant else 0.0
-        found = gains @ self._discounts
-        return np.divide(found, self._ideal, out=np.zeros_like(found), where=self._ideal > 0), recall
+    def judge(self, rankings: Sequence[Sequence[str]]) -> dict[str, NDArray[np.float64]]:
+        """Each of ``QUICK``, float64 (n_queries,), for rankings of product ids in the order of the qrels."""
+        pairs = list(zip(rankings, self._gains, strict=True))
+        recall = [
+            len(relevant.intersection(ranking[:100])) / len(relevant) if relevant else 0.0
+            for ranking, relevant in zip(rankings, self._relevant, strict=True)
+        ]
+        judged = [sum(i in of for i in ranking[:10]) / len(ranking[:10]) if ranking else 0.0 for ranking, of in pairs]
+        return {
+            NDCG: self._ndcg([[of.get(i, 0) for i in ranking[:10]] for ranking, of in pairs]),
+            JUDGED_ONLY: self._ndcg([[of[i] for i in ranking if i in of] for ranking, of in pairs]),
+            RECALL: np.array(recall),
+            JUDGED: np.array(judged),
+        }
+
+    def _ndcg(self, gains: Sequence[Sequence[int]]) -> NDArray[np.float64]:
+        found = self._dcg(gains)
+        return np.divide(found, self._ideal, out=np.zeros_like(found), where=self._ideal > 0)
+
+    def _dcg(self, gains: Sequence[Sequence[int]]) -> NDArray[np.float64]:
+        table = np.zeros((len(gains), 10))
+        for row, of_query in enumerate(gains):
+            table[row, : len(of_query[:10])] = of_query[:10]
+        return table @ self._discounts

@@ -89,7 +89,11 @@ ProfileOut = Annotated[
     Path, typer.Option("--out", help="The result (JSON); the report (.md) and plot (.png) go beside it.")
 ]
 
-Sets = Annotated[str, typer.Option(help="SET:SPLIT or SET:SPLIT@N (the first N queries), comma-separated.")]
-Best = Annotated[Path, typer.Option("--out", help="The best configuration (TOML); all trials go beside it as .json.")]
-Trials = Annotated[int, typer.Option(min=1, help="How many, the starting configuration included.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on where the trials beside --out end.")]
+Sets = Annotated[str, typer.Option(help="SET:SPLIT or SET:SPLIT+SPLIT, with @N only N drawn queries; comma-separated.")]
+Chosen = Annotated[
+    Path,
+    typer.Option("--out", help="The chosen configuration (TOML); the trials (.json), page and plot go beside it."),
+]
+Trials = Annotated[int, typer.Option(min=1, help="How many in a search for one family's numbers on one fold.")]
+Serial = Annotated[bool, typer.Option("--serial", help="Search all catalogs in one process, not in one each.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Take the trials beside --out for done.")]

@@ -113,3 +113,23 @@ def draw_methods(tasks: Mapping[str, Any], path: Path) -> None:
         panel.grid(alpha=0.3)
     axes[0][0].set_ylabel("quality on dev (dotted: before)")
     _save(figure, path)
+
+
+def draw_families(steps: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Writes a PNG: of each family the mean of the left-out catalogs with its interval, beside the in-sample mean."""
+    pyplot = _pyplot()
+    figure, panel = pyplot.subplots(figsize=(9, 4), layout="constrained")
+    places = range(len(steps))
+    means = [step["left_out"] for step in steps]
+    bounds = [step["interval"] for step in steps]
+    errors = [
+        [max(mean - low, 0) for mean, (low, _) in zip(means, bounds, strict=True)],
+        [max(high - mean, 0) for mean, (_, high) in zip(means, bounds, strict=True)],
+    ]
+    panel.errorbar(places, means, yerr=errors, fmt="o", capsize=3, label="left out, 95 % interval")
+    panel.plot(places, [step["in_sample"] for step in steps], "x", color="tab:red", label="in sample")
+    panel.set_xticks(places, [step["family"] + ("" if step["kept"] else " (not kept)") for step in steps], rotation=20)
+    panel.set_ylabel("objective, mean over catalogs")
+    panel.grid(alpha=0.3)
+    panel.legend()
+    _save(figure, path)

@@ -1,4 +1,4 @@
-"""Source files of what searches, `engine` and `ranking`: their checksums, and which decide what an index holds.
+"""Source files of what searches, `engine`, `ranking` and `qpt`: their checksums, and which decide what an index holds.
 
 All are read once, while this module is imported: a file that is edited while a run goes on must not pass for the code
 that runs.
@@ -16,7 +16,7 @@ import msgspec
 import engine
 
 _ROOT = Path(engine.__file__).parent.parent
-_PARTS = ("engine", "ranking")
+_PARTS = ("engine", "ranking", "qpt")
 
 
 def _module(path: Path) -> str:

@@ -29,6 +29,9 @@ from engine.filters import In
 from engine.search import SearchEngine
 from engine.types import SearchResult
 
+#: Pairs (product id, score), best first.
+Ranked = list[tuple[str, float]]
+
 
 class System(Protocol):
     """Ranks products for a query.
@@ -38,7 +41,7 @@ class System(Protocol):
     SearchResult behind the latest ranking; its stages are then reported).
     """
 
-    def rank(self, query: str, k: int, allowed_ids: Collection[str] | None = None) -> list[tuple[str, float]]: ...
+    def rank(self, query: str, k: int, allowed_ids: Collection[str] | None = None) -> Ranked: ...
 
 
 Factory = Callable[[Workbench], System]
@@ -51,7 +54,7 @@ class EngineSystem:
         self.engine, self.build, self._adapter = engine, build, adapter
         self.last: SearchResult | None = None
 
-    def rank(self, query: str, k: int, allowed_ids: Collection[str] | None = None) -> list[tuple[str, float]]:
+    def rank(self, query: str, k: int, allowed_ids: Collection[str] | None = None) -> Ranked:
         filters = () if allowed_ids is None else (In("product_id", sorted(allowed_ids)),)
         self.last = self.engine.search(query, k, filters=filters, adapter=self._adapter)
         return [(hit.product.product_id, hit.score) for hit in self.last.hits]
@@ -122,6 +125,7 @@ SYSTEMS: dict[str, Factory | str] = {
     "lucene": _lexical(lexical_backend="lucene"),
     "rank-bm25": _lexical(lexical_backend="rank-bm25"),
     "bm25s": "benchmarks.bm25s_peer:Bm25s",
+    "stock-rrf": "benchmarks.stock:StockRrf",
 }
 
 

@@ -21,7 +21,7 @@ from engine.columns import Columns
 from engine.config import SearchConfig
 from engine.dense.retriever import DenseRetriever
 from engine.errors import ConfigError
-from engine.fusion import ReciprocalRankFusion, WeightedFusion, normalise, reranked, union
+from engine.fusion import ReciprocalRankFusion, WeightedFusion, among, normalise, reranked, union
 from engine.guidance import Guidance, require_rows
 from engine.latency import LatencyEstimate
 from engine.lexical.retriever import LexicalRetriever, QueryExpansion
@@ -275,7 +275,7 @@ class Ranker:
         """What else speaks for a candidate: the query's model codes, and popularity. Too weak for an equal vote."""
         assert self.lexical is not None
         codes = self.lexical.retrieve_codes(query, self._config.depth, allowed=allowed)
-        known = np.isin(codes.rows, rows)
+        known = among(codes.rows, rows)
         signals = [Candidates(codes.rows[known], codes.scores[known])]
         if self._popularity is not None:
             signals.append(Candidates.ranked(rows, self._popularity[rows]))
@@ -316,7 +316,7 @@ class Ranker:
 
 def _merged(left: Candidates, right: Candidates) -> Candidates:
     """Both, of scores on the same scale."""
-    new = ~np.isin(right.rows, left.rows)
+    new = ~among(right.rows, np.sort(left.rows))
     return Candidates.ranked(
         np.concatenate([left.rows, right.rows[new]]), np.concatenate([left.scores, right.scores[new]])
     )

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -99,7 +99,7 @@ class SearchEngine:
         cls, products: Iterable[Product | dict[str, object]], directory: str | Path | None = None,
         config: EngineConfig | None = None, *, encoder: Encoder | None = None, reranker: RerankerModel | None = None,
         router: RouterModel | None = None, progress: Progress = lambda *_: None,
-    ) -> SearchEngine:  # fmt: skip
+    ) -> Self:  # fmt: skip
         """Builds an index of ``products`` (records or mappings) and opens it.
 
         Without ``directory`` the index lives in a temporary one until the engine is gone; ``save`` keeps it.
@@ -124,7 +124,7 @@ class SearchEngine:
     def load(
         cls, directory: str | Path, config: SearchConfig | None = None, *, encoder: Encoder | None = None,
         reranker: RerankerModel | None = None, router: RouterModel | None = None, verify: bool = True,
-    ) -> SearchEngine:  # fmt: skip
+    ) -> Self:  # fmt: skip
         """Opens the published index in ``directory``.
 
         ``verify`` reads every file once to check its checksum. ``encoder``, ``reranker`` and ``router`` stand in for

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.indexes import _made_of
+from benchmarks.indexes import made_of
 from benchmarks.systems import SYSTEMS
 from engine import (
     Candidates,
@@ -349,15 +349,15 @@ class TestIndex:
 
 class TestBenchmarks:
     def test_what_shapes_the_index(self, tmp_path: Path) -> None:
-        assert not any(name.startswith("rank") for name in _made_of(IndexConfig(reranker="")))
+        assert not any(name.startswith("rank") for name in made_of(IndexConfig(reranker="")))
         directory = write_model(tmp_path, synthetic_products(3))
         config = IndexConfig(reranker=str(directory))
-        before = _made_of(config)
+        before = made_of(config)
         assert "ranking.tokens" in before
         seal(directory, scale=2.0)
-        assert _made_of(config)["reranker"] != before["reranker"]
+        assert made_of(config)["reranker"] != before["reranker"]
 
     def test_only_systems_that_say_so_rerank(self) -> None:
         depths = {name: getattr(system, "search", {}).get("rerank_depth") for name, system in SYSTEMS.items()}
         reranking = {"hybrid+rerank", "hybrid+route+rerank"}
-        assert {name for name, depth in depths.items() if depth is None} == {*reranking, "bm25s"}
+        assert {name for name, depth in depths.items() if depth is None} == {*reranking, "bm25s", "stock-rrf"}
