@@ -148,7 +148,9 @@ def test_the_standard_error_is_that_of_paired_queries() -> None:
 
 def test_catalogs_that_disagree_make_the_error_large_however_many_queries_they_have() -> None:
     simpler: PerCatalog = {name: np.zeros(10_000) for name in CATALOGS}
-    other: PerCatalog = {name: np.full(10_000, gain) for name, gain in zip(CATALOGS, (0.3, -0.3, 0.2, 0.1), strict=True)}
+    other: PerCatalog = {
+        name: np.full(10_000, gain) for name, gain in zip(CATALOGS, (0.3, -0.3, 0.2, 0.1), strict=True)
+    }
     difference, error = paired(simpler, other)
     assert difference == pytest.approx(0.075)
     assert error == pytest.approx(np.std([0.3, -0.3, 0.2, 0.1], ddof=1) / 2)
