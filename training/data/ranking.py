@@ -72,11 +72,15 @@ class RankingData:
         self.test = pairs(TEST) if test else None
 
     def batches(self, epoch: int | str) -> list[Batch]:
-        return self.train.batches(self._config.training.pairs_per_batch, f"{self._config.seed}:{epoch}")
+        training = self._config.training
+        return self.train.batches(training.pairs_per_batch, f"{self._config.seed}:{epoch}", training.products_per_query)
 
     def scores(self, score: Score) -> dict[str, Scores]:
         """What a model gives every pair of each dev set."""
         return {name: score(pairs, partial(self._evaluating, name)) for name, pairs in self.dev.items()}
+
+    def encoding(self, done: int, total: int) -> None:
+        self._progress("encoding", done, total)
 
     def _evaluating(self, name: str, done: int, total: int) -> None:
         self._progress("evaluating", done, total, name)
