@@ -204,7 +204,7 @@ class TestInASearch:
         found = engine.search(QUERY, 100)
         assert all(a.score >= b.score for a, b in itertools.pairwise(found.hits))
         pages = [ids(engine.search(QUERY, 20, offset=offset)) for offset in range(0, 100, 20)]
-        assert sum(pages, []) == ids(found)
+        assert list(itertools.chain.from_iterable(pages)) == ids(found)
 
     def test_features_are_what_the_stages_found(self, engine_with: Callable[..., SearchEngine]) -> None:
         seen: list[np.ndarray] = []

@@ -6,6 +6,7 @@ are those that searching itself gives: every query is asked of its source's inde
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,37 +147,32 @@ def train(config: CombinerConfig, search: SearchConfig, out: Path, progress: Pro
             "do not compare; build them with the same"
         )
     encoder, reranker = made.pop()
-    empty = CombinerFile(
+    raw = CombinerFile(
         name=config.name, features=list(config.fit.features), model=fit(asked, config.fit), scale=1.0, offset=0.0,
         encoder=encoder, reranker=reranker, license=config.license, notes=config.notes,
     )  # fmt: skip
-    combiner = measured(empty, asked, config.fit, search.rerank_weight)
+    combiner = measured(raw, asked, config.fit, search.rerank_weight)
     combiner.write(out)
     return Fitted(combiner, len(asked))
 
 
 def measured(file: CombinerFile, asked: Sequence[Asked], settings: FitSettings, weight: float) -> FittedCombiner:
-    """``file`` calibrated, and with figures: nDCG@10 of judged candidates, by source, of queries held out.
+    """``file`` calibrated, and with figures: nDCG@10 by source, of queries held out, in its order and in others.
 
     Held out is each source in turn, or, where there is one, a fifth of its queries: what orders them was fitted on the
-    others, and so are scale and offset. ``weight`` is the blend's.
+    rest, and so are scale and offset. ``weight`` is the blend's. Raises ModelError where that is no better than chance.
     """
-    odds: list[NDArray[np.float64]] = [np.empty(0)] * len(asked)
-    for held in folds(asked, settings.seed):
-        rest = [one for place, one in enumerate(asked) if place not in held]
-        model = FittedCombiner(replace(file, model=fit(rest, settings)))
-        for place in held:
-            odds[place] = model.log_odds(asked[place].values)
-    known = [~np.isnan(one.labels) for one in asked]
-    sources = list(dict.fromkeys(one.source for one in asked))
-    of = {name: [place for place, one in enumerate(asked) if one.source == name] for name in sources}
-    scale, offset = platt(
-        [np.concatenate([odds[place][known[place]] for place in places]).astype(np.float32) for places in of.values()],
-        [
-            np.concatenate([asked[place].labels[known[place]] for place in places]).astype(np.float32)
-            for places in of.values()
-        ],
-    )
+    odds = held_out(file, asked, settings)
+    labels = [one.known(settings) for one in asked]
+    known = [~np.isnan(of_query) for of_query in labels]
+    by_source: dict[str, list[int]] = defaultdict(list)
+    for place, one in enumerate(asked):
+        by_source[one.source].append(place)
+
+    def together(values: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float32]]:
+        return [np.concatenate([values[p][known[p]] for p in of]).astype(np.float32) for of in by_source.values()]
+
+    scale, offset = platt(together(odds), together(labels))
     if scale <= 0:
         raise ModelError("on queries held out the combiner is no better than chance; give more judgments")
     orders: dict[str, Callable[[int], NDArray[np.int64]]] = {
@@ -185,14 +181,25 @@ def measured(file: CombinerFile, asked: Sequence[Asked], settings: FitSettings, 
         BEFORE: lambda place: np.arange(len(asked[place].ids)),
     }
     figures = {
-        name: {
-            order: round(float(np.mean([_ndcg(asked[place], places_of(place)) for place in places])), 4)
-            for order, places_of in orders.items()
+        source: {
+            name: round(float(np.mean([_ndcg(labels[place][order(place)], asked[place].ideal) for place in places])), 4)
+            for name, order in orders.items()
         }
-        for name, places in of.items()
+        for source, places in by_source.items()
     }
-    learnt_from = {name: len(places) for name, places in of.items()}
+    learnt_from = {source: len(places) for source, places in by_source.items()}
     return FittedCombiner(replace(file, scale=scale, offset=offset, learnt_from=learnt_from, figures=figures))
+
+
+def held_out(file: CombinerFile, asked: Sequence[Asked], settings: FitSettings) -> list[NDArray[np.float64]]:
+    """Log-odds of every query's candidates, float64 (n,) each, by a model that was fitted on the other ``folds``."""
+    odds: list[NDArray[np.float64]] = [np.empty(0)] * len(asked)
+    for held in folds(asked, settings.seed):
+        rest = [one for place, one in enumerate(asked) if place not in held]
+        model = FittedCombiner(replace(file, model=fit(rest, settings)))
+        for place in held:
+            odds[place] = model.log_odds(asked[place].values)
+    return odds
 
 
 def folds(asked: Sequence[Asked], seed: int) -> list[frozenset[int]]:
@@ -213,11 +220,10 @@ def folds(asked: Sequence[Asked], seed: int) -> list[frozenset[int]]:
     return [frozenset(order[fold::_FOLDS].tolist()) for fold in range(_FOLDS)]
 
 
-def _ndcg(asked: Asked, order: NDArray[np.int64]) -> float:
-    """nDCG@10 of the judged candidates in that order, against the best order of all that were judged."""
-    labels = asked.labels[order]
+def _ndcg(labels: NDArray[np.float64], ideal: float) -> float:
+    """nDCG@10 of candidates in the order of their labels, which are left out where they are NaN."""
     top = labels[~np.isnan(labels)][:10]
-    return float(top @ _DISCOUNTS[: len(top)]) / asked.ideal if asked.ideal else 0.0
+    return float(top @ _DISCOUNTS[: len(top)]) / ideal if ideal else 0.0
 
 
 def _ticking(source: str, total: int, progress: Progress) -> Callable[[], None]:

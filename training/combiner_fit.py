@@ -36,14 +36,13 @@ class FitSettings(Settings, frozen=True, kw_only=True):
     """How a combiner is fitted.
 
     ``kind`` is ``trees``, LambdaMART's (Burges 2010), or ``linear``. ``features`` are of ``engine.features``.
-    ``unjudged`` candidates are left ``out`` or count as ``irrelevant``, which is right where labels are clicks alone.
-    ``trees`` of ``leaves`` each are added at ``learning_rate``, with ``least`` candidates in a leaf; ``l2`` holds both
-    kinds back.
+    ``unjudged`` candidates count as ``irrelevant``, or are left ``out``. ``trees`` of ``leaves`` each are added at
+    ``learning_rate``, with ``least`` candidates in a leaf; ``l2`` holds both kinds back.
     """
 
     kind: Literal["trees", "linear"] = "trees"
     features: tuple[str, ...] = tuple(FEATURES)
-    unjudged: Literal["out", "irrelevant"] = "out"
+    unjudged: Literal["irrelevant", "out"] = "irrelevant"
     trees: int = 60
     leaves: int = 8
     learning_rate: float = 0.05
@@ -75,6 +74,11 @@ class Asked:
     labels: NDArray[np.float64]
     ideal: float
 
+    def known(self, settings: FitSettings) -> NDArray[np.float64]:
+        """The labels, with 0 where nobody judged if the settings have it so."""
+        irrelevant = np.isnan(self.labels) & (settings.unjudged == "irrelevant")
+        return np.where(irrelevant, 0.0, self.labels)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Group:
@@ -100,7 +104,7 @@ def _groups(asked: Sequence[Asked], settings: FitSettings) -> Iterator[_Group]:
     columns = [list(FEATURES).index(name) for name in settings.features]
     counts = Counter(one.source for one in asked)
     for one in asked:
-        labels = np.where(np.isnan(one.labels) & (settings.unjudged == "irrelevant"), 0.0, one.labels)
+        labels = one.known(settings)
         known = ~np.isnan(labels)
         if known.any() and labels[known].min() < labels[known].max():
             weight = len(asked) / len(counts) / counts[one.source]
