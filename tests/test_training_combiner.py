@@ -18,7 +18,7 @@ from engine.cli import app
 from engine.features import FEATURES
 from ranking.combiner import CombinerFile, FittedCombiner, Line, Trees
 from tests.conftest import synthetic_products
-from training.combiner import BLEND, COMBINED, CombinerConfig, ask, blended, folds, train
+from training.combiner import BLEND, COMBINED, CombinerConfig, ask, blended, folds, measured, train
 from training.combiner_fit import FALLING, RISING, Asked, FitSettings, boosted, fit, flattened
 from training.combiner_fit import _groups as groups_of
 
@@ -204,6 +204,16 @@ def test_indexes_of_other_models_do_not_mix(shop: Path, reranker_directory: Path
     (tmp_path / "two.toml").write_text(text + second)
     with pytest.raises(ConfigError, match="different pairs of encoder and reranker"):
         train(CombinerConfig.read(tmp_path / "two.toml"), SearchConfig(), tmp_path / "two.json")
+
+
+def test_a_query_that_finds_nothing_counts_as_nothing() -> None:
+    nothing = Asked("made", "?", (), np.empty((0, len(FEATURES)), np.float32), np.empty(0), ideal=1.0)
+    chosen = FitSettings(least=5)
+    for examples, share in ((asked(price=1.0), 1.0), (asked(price=1.0) + [nothing] * N, 0.5)):
+        raw = fitted(examples, kind=chosen.kind).file
+        figures = measured(raw, examples, chosen, 0.3).file.figures["made"]
+        assert figures[COMBINED] == pytest.approx(share, abs=0.1)
+        assert figures[BLEND] < figures[COMBINED]
 
 
 def test_what_is_asked_is_in_the_order_before_reranking(shop: Path) -> None:

@@ -112,6 +112,8 @@ def ask(
 
 def blended(values: Features, weight: float) -> NDArray[np.int64]:
     """The places of candidates in the order that ``rerank_weight`` gives without a combiner, int64 (n,)."""
+    if not len(values):
+        return np.empty(0, np.int64)
     fused, probability = (values[:, list(FEATURES).index(name)] for name in ("fused", "probability"))
     return reranked(Candidates(np.arange(len(fused)), fused), probability, weight).rows
 
