@@ -40,15 +40,16 @@ from engine.config import EngineConfig
 from engine.errors import AisleError
 from engine.features import FEATURES
 from ranking.combiner import CombinerFile, FittedCombiner
-from training.combiner import ask, blended, held_out
-from training.combiner_fit import Asked, FitSettings, fit
+from training.combiner import BEFORE, BLEND, ask, blended, held_out
+from training.combiner_fit import Asked, FitSettings, Kind, Unjudged, fit
 
 JUDGED = f"{NDCG} judged-only"
-BLEND, BEFORE = "blend", "before reranking"
 _WEIGHTS = (0.1, 0.2, 0.4, 0.5, 0.6, 0.7)  # other blends: what a combiner must beat to be worth more than one number
 _TIMED, _ROUNDS = 50, 500  # candidates of a timed call, and calls
 
 Order = NDArray[np.int64]
+#: A query's id and what was asked, to places of its candidates.
+Ordering = Callable[[str, Asked], Order]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class Part:
     qrels: dict[str, dict[str, int]]
     grading: Grading
 
-    def judge(self, order: Callable[[str, Asked], Order]) -> PerQuery:
+    def judge(self, order: Ordering) -> PerQuery:
         rankings = {
             query_id: [(one.ids[place], -float(rank)) for rank, place in enumerate(order(query_id, one).tolist())]
             for query_id, one in self.asked.items()
@@ -91,27 +92,31 @@ def collect(sets: Sequence[SearchSet], bench: Workbench, config: EngineConfig, b
 def measure(
     part: Part, others: Sequence[Part], settings: Mapping[str, FitSettings], weight: float
 ) -> dict[str, PerQuery]:
-    """Per order, the metrics of each query. The blend comes first."""
-    orders: dict[str, Callable[[str, Asked], Order]] = {
-        BLEND: lambda _, one: blended(one.values, weight),
-        BEFORE: lambda _, one: np.arange(len(one.ids)),
-    }
-    for other in _WEIGHTS:
-        orders[f"{BLEND} {other:g}"] = lambda _, one, other=other: blended(one.values, other)  # type: ignore[misc]
+    """Per order, the metrics of each query. The blend comes first; without ``others`` no order is by them."""
+    orders = {BLEND: _blend(weight), BEFORE: _as_they_are}
+    orders |= {f"{BLEND} {other:g}": _blend(other) for other in _WEIGHTS}
+    own, elsewhere = list(part.asked.values()), [one for other in others for one in other.asked.values()]
     for name, chosen in settings.items():
-        if others:
-            elsewhere = [one for other in others for one in other.asked.values()]
-            combiner = FittedCombiner(_file(chosen, elsewhere))
-            orders[f"{name}, others"] = lambda _, one, by=combiner: _best_first(by.log_odds(one.values))  # type: ignore[misc]
-        odds = dict(
-            zip(
-                part.asked,
-                held_out(_file(chosen, list(part.asked.values())), list(part.asked.values()), chosen),
-                strict=True,
-            )
-        )
-        orders[f"{name}, own"] = lambda query_id, _, odds=odds: _best_first(odds[query_id])  # type: ignore[misc]
+        if elsewhere:
+            orders[f"{name}, others"] = _by(FittedCombiner(_file(chosen, elsewhere)))
+        orders[f"{name}, own"] = _known(dict(zip(part.asked, held_out(_file(chosen, own), own, chosen), strict=True)))
     return {name: part.judge(order) for name, order in orders.items()}
+
+
+def _as_they_are(_: str, one: Asked) -> Order:
+    return np.arange(len(one.ids))
+
+
+def _blend(weight: float) -> Ordering:
+    return lambda _, one: blended(one.values, weight)
+
+
+def _by(combiner: FittedCombiner) -> Ordering:
+    return lambda _, one: np.argsort(-combiner.log_odds(one.values), kind="stable")
+
+
+def _known(odds: Mapping[str, NDArray[np.float64]]) -> Ordering:
+    return lambda query_id, _: np.argsort(-odds[query_id], kind="stable")
 
 
 def _file(settings: FitSettings, asked: Sequence[Asked]) -> CombinerFile:
@@ -119,10 +124,6 @@ def _file(settings: FitSettings, asked: Sequence[Asked]) -> CombinerFile:
         name="measured", features=list(settings.features), model=fit(asked, settings), scale=1.0, offset=0.0,
         encoder="", reranker="",
     )  # fmt: skip
-
-
-def _best_first(odds: NDArray[np.float64]) -> Order:
-    return np.argsort(-odds, kind="stable")
 
 
 def timings(asked: Sequence[Asked], settings: Mapping[str, FitSettings]) -> dict[str, float]:
@@ -163,8 +164,8 @@ def summed_up(name: str, per_query: Mapping[str, PerQuery], seed: int) -> dict[s
 
 
 def run(
-    sets: Sequence[tuple[str, str, int | None]], data: Path | None, config: EngineConfig, root: Path, unjudged: str,
-    seed: int, bars: Bars,
+    sets: Sequence[tuple[str, str, int | None]], data: Path | None, config: EngineConfig, root: Path,
+    unjudged: Unjudged, seed: int, bars: Bars,
 ) -> dict[str, Any]:  # fmt: skip
     by_name: dict[str, list[SearchSet]] = defaultdict(list)
     for name, split, first in sets:
@@ -173,7 +174,8 @@ def run(
         collect(found, Workbench(found[0].corpus, config, root, bars.report, bars.say), config, bars)
         for found in by_name.values()
     ]
-    settings = {kind: FitSettings(kind=kind, unjudged=unjudged, seed=seed) for kind in ("trees", "linear")}  # type: ignore[arg-type]
+    kinds: tuple[Kind, ...] = ("trees", "linear")
+    settings: dict[str, FitSettings] = {kind: FitSettings(kind=kind, unjudged=unjudged, seed=seed) for kind in kinds}
     results = []
     for part in parts:
         others = [other for other in parts if other is not part]
@@ -204,7 +206,7 @@ def _rows(result: Mapping[str, Any]) -> list[list[str]]:
 
 def main(
     sets: options.Sets,
-    unjudged: Annotated[str, typer.Option(help="What nobody judged, in fitting: irrelevant or out.")] = "irrelevant",
+    unjudged: Annotated[Unjudged, typer.Option(help="What candidates count as that nobody judged.")] = "irrelevant",
     data: options.Data = None,
     config: options.Config = None,
     index: options.Index = None,

@@ -52,7 +52,9 @@ def fitted(examples: list[Asked], **said: Any) -> FittedCombiner:
 
 
 def test_arrays_serve_what_lightgbm_predicts() -> None:
-    chosen = FitSettings(features=("price", "probability", "lexical", "outside"), least=5, leaves=12, trees=40)
+    chosen = FitSettings(
+        kind="trees", features=("price", "probability", "lexical", "outside"), least=5, leaves=12, trees=40
+    )
     examples = asked(probability=1.0, price=-2.0, lexical=0.5)
     booster = boosted(list(groups_of(examples, chosen)), chosen)
     combiner = served(flattened(booster.dump_model()), chosen)

@@ -21,6 +21,8 @@ from ranking.combiner import Line, Trees
 from training.settings import Settings, at_least
 
 Matrix = NDArray[np.float64]
+Kind = Literal["linear", "trees"]
+Unjudged = Literal["irrelevant", "out"]
 
 #: Features that a score must not fall with, and those that it must not rise with. Of the others either may be right.
 RISING = frozenset({
@@ -35,14 +37,14 @@ _LEVELS = 100  # of labels, which LightGBM takes as whole numbers
 class FitSettings(Settings, frozen=True, kw_only=True):
     """How a combiner is fitted.
 
-    ``kind`` is ``trees``, LambdaMART's (Burges 2010), or ``linear``. ``features`` are of ``engine.features``.
+    ``kind`` is ``linear``, or ``trees``, LambdaMART's (Burges 2010). ``features`` are of ``engine.features``.
     ``unjudged`` candidates count as ``irrelevant``, or are left ``out``. ``trees`` of ``leaves`` each are added at
     ``learning_rate``, with ``least`` candidates in a leaf; ``l2`` holds both kinds back.
     """
 
-    kind: Literal["trees", "linear"] = "trees"
+    kind: Kind = "linear"
     features: tuple[str, ...] = tuple(FEATURES)
-    unjudged: Literal["irrelevant", "out"] = "irrelevant"
+    unjudged: Unjudged = "irrelevant"
     trees: int = 60
     leaves: int = 8
     learning_rate: float = 0.05
