@@ -47,7 +47,7 @@ class Request:
     products that say "without buckle" are near it. ``query``, as typed, and ``expansions`` are searched by words.
     ``adapted`` has the encoder and the reranker of the adapter that was chosen.
     ``guided`` is whether the first tier, whose word holds for all, has been looked at for what ``guidance`` says.
-    ``evidence`` is what the latest fusion saw, None where only one retriever had an answer.
+    ``evidence`` is what the latest fusion saw, None where there was nothing to fuse.
     """
 
     query: str
@@ -212,12 +212,13 @@ class Ranker:
         vectors, query = self.dense.vectors(rows), self.dense.adapted(request.adapted.encoder).vector(request.meant)
         others = self._signals(request.query, rows, allowed) if self._config.fusion == "weighted" else []
 
-        def fuse(vector: NDArray[np.float32]) -> Candidates:
-            return self._fusion([lexical, Candidates.ranked(rows, _cosines(vectors, vector)), *others], len(rows))
+        def fuse(cosines: NDArray[np.float32]) -> Candidates:
+            return self._fusion([lexical, Candidates.ranked(rows, cosines), *others], len(rows))
 
-        fused = fuse(query)
-        codes = others[0] if others else Candidates.empty()
-        request.evidence = Evidence(rows, _cosines(vectors, query), lexical, codes)
+        cosines = _cosines(vectors, query)
+        fused = fuse(cosines)
+        if len(rows):
+            request.evidence = Evidence(rows, cosines, lexical, others[0] if others else Candidates.empty())
         stages.append(("fusion", fused))
         request.report("fusion", started, len(lexical) + len(dense), len(fused), self._config.fusion)
         weight, top = self._config.feedback_weight, self._config.feedback_products
@@ -225,7 +226,7 @@ class Ranker:
             return fused
         started = time.perf_counter()
         best = vectors[np.searchsorted(rows, fused.rows[:top])]
-        fused = fuse(_moved(query, best, weight))
+        fused = fuse(_cosines(vectors, _moved(query, best, weight)))
         stages.append(("feedback", fused))
         request.report("feedback", started, len(rows), len(fused), f"from the best {len(best)}")
         return fused

@@ -108,9 +108,12 @@ class Reranking:
         if self.combiner is None:
             return None
         started = time.perf_counter()
-        if self.misfit or request.evidence is None or self._lexical is None:
-            why = self.misfit or "only one retriever had an answer, and its features need both"
-            request.report(COMBINE, started, len(best), 0, why, "degraded")
+        if self.misfit:
+            request.report(COMBINE, started, len(best), 0, self.misfit, "degraded")
+            return None
+        if request.evidence is None or self._lexical is None:
+            why = "it weighs what words and meaning found together, and there is no such thing"
+            request.report(COMBINE, started, len(best), 0, why, "skipped")
             return None
         known = np.isfinite(probabilities)
         try:

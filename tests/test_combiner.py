@@ -264,23 +264,33 @@ class TestInASearch:
         assert ids(found) == bare[:30:2][::-1] + bare[1:30:2] + bare[30:]
 
     @pytest.mark.parametrize(
-        ("combiner", "config", "why"),
+        ("combiner", "why"),
         [
-            (made(encoder="another"), {}, "encoder 'another'"),
-            (made(features=["probability", "lexical", "margin"]), {}, "margin"),
-            (line(probability=1.0), {"retrievers": ("lexical",)}, "both"),
+            (made(encoder="another"), "encoder 'another'"),
+            (made(features=["probability", "lexical", "margin"]), "margin"),
         ],
     )
     def test_one_that_does_not_fit_leaves_the_blend(
-        self, engine_with: Callable[..., SearchEngine], combiner: Any, config: dict[str, Any], why: str
+        self, engine_with: Callable[..., SearchEngine], combiner: Any, why: str
     ) -> None:
-        found, blend = (engine_with(one, **config).search(QUERY, 40) for one in (combiner, None))
+        found, blend = (engine_with(one).search(QUERY, 40) for one in (combiner, None))
         (report,) = (report for report in found.stages if report.stage == "combine")
         assert report.status == "degraded"
         assert why in report.note
         assert [(hit.product.product_id, hit.score) for hit in found.hits] == [
             (hit.product.product_id, hit.score) for hit in blend.hits
         ]
+
+    @pytest.mark.parametrize(("query", "config"), [(QUERY, {"retrievers": ("lexical",)}), ("zzyzx", {})])
+    def test_where_nothing_was_fused_there_is_nothing_to_weigh(
+        self, engine_with: Callable[..., SearchEngine], query: str, config: dict[str, Any]
+    ) -> None:
+        found = engine_with(line(probability=3.0), min_similarity=0.99, **config).search(query, 40)
+        (report,) = (report for report in found.stages if report.stage == "combine")
+        assert report.status == "skipped"
+        assert "together" in report.note
+        assert not found.degraded
+        assert found.hits
 
     def test_one_that_fails_leaves_the_blend(self, engine_with: Callable[..., SearchEngine]) -> None:
         class Failing(FittedCombiner):
