@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from engine.arguments import search_config
+from engine.config import SearchConfig
 from engine.errors import MissingExtraError
 from engine.terminal import megabytes, program, training_progress
 
@@ -136,6 +138,31 @@ def types(config: TrainingConfig, out: RunFolder = None) -> None:
     typer.echo(f"{export.parity.n_queries} queries held out; calibration error {export.calibration.ece:.3f}\n")
     typer.echo("\n".join(export.parity.table()))
     typer.echo(f"\n{export.directory}: {len(export.card.types):,} types, {megabytes(export.model_bytes)}")
+
+
+@train.command()
+def combiner(
+    config: TrainingConfig,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The combiner's file, .json.")],
+    search: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="How the indexes are searched, as for aisle search.")
+    ] = None,
+) -> None:
+    """Fit what weighs all that is known of a candidate into one score, on your own judgments or clicks.
+
+    Its features come from searching indexes that are there already. It needs: pip install 'aisle[train]'
+
+    Example: aisle train combiner my-combiner.toml --out my-combiner.json
+    """
+    training = _trainer("training.combiner")
+    with training_progress() as progress:
+        done = training.train(
+            training.CombinerConfig.read(config), search_config(search) or SearchConfig(), out, progress
+        )
+    typer.echo(f"{out}: fitted on {done.n_queries:,} queries; nDCG@10 of judged candidates, on queries held out:\n")
+    for source, figures in done.combiner.file.figures.items():
+        typer.echo(f"{source}: {', '.join(f'{order} {value:.4f}' for order, value in figures.items())}")
+    typer.echo(f'\nUse it: combiner = "{out}" under [search] in a file for --config')
 
 
 @train.command()
