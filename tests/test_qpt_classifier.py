@@ -108,7 +108,7 @@ def break_card(path: Path, **said: object) -> None:
 @pytest.mark.parametrize(
     ("said", "reason"),
     [
-        ({"format": 2}, "format 2"),
+        ({"format": 1}, "format 1"),
         ({"temperature": 0.0}, "not one this version reads"),
         ({"types": ["nowhere", "else"]}, "the taxonomy cannot be used"),
         ({"weights": {"name": 1.0}}, "names or weights"),
