@@ -41,7 +41,7 @@ ANALYZER = Analyzer()
 
 @dataclass(frozen=True)
 class QueryWords:
-    """Words of labelled queries. A word, as a stem, and a type that queries with it ask for are a pair: ``rows``, places
+    """Words of labelled queries, as stems. A word and a type that queries with it ask for are a pair: ``rows``, places
     in ``words``, ascending, and ``columns``, int64 (pairs,), with ``counts``, float32 (pairs,), of such queries.
     """
 
@@ -198,8 +198,8 @@ class ItemEvidence:
 class Evidence:
     """All of it. ``basis``, float32 (dim, d), makes an encoder's vectors narrow; all others are of d numbers.
     ``names`` is by locale and has the empty one; ``mapping``, float32 (d, d), moves a query's vector towards its
-    types' paths; ``words`` are labelled queries'; ``locales`` are those that labelled queries and products are told apart
-    by; ``items`` has ``queries``, ``products``, both or neither.
+    types' paths; ``words`` are labelled queries'; ``locales`` are those that queries and products are told
+    apart by; ``items`` has ``queries``, ``products``, both or neither.
     """
 
     basis: Matrix
@@ -229,9 +229,7 @@ class Evidence:
         mapped /= np.maximum(np.linalg.norm(mapped, axis=1, keepdims=True), 1e-9)
         placed = with_locales(vectors, locales, self.locales)
         for row, (query, locale) in enumerate(zip(queries, locales, strict=True)):
-            self.names.get(locale, self.names[""]).write(
-                query, vectors[row], mapped[row], self.words, out[row, :width]
-            )
+            self.names.get(locale, self.names[""]).write(query, vectors[row], mapped[row], self.words, out[row, :width])
             for place, items in enumerate(self.items.values()):
                 first = width + place * len(ITEM_FEATURES)
                 items.write(placed[row], self._alike, out[row, first : first + len(ITEM_FEATURES)])

@@ -220,15 +220,15 @@ def _table(
     return _Table(
         [texts[place] for place in kept], [keys[place][1] for place in kept], [keys[place][2] for place in kept],
         targets, encoder.encode_queries([texts[place] for place in kept]),
-        np.array(list(_folds([keys[place][0] for place in kept], rng)), np.int64),
+        np.array(list(stem_folds([keys[place][0] for place in kept], _FOLDS, rng)), np.int64),
     )  # fmt: skip
 
 
-def _folds(queries: Sequence[str], rng: np.random.Generator) -> Iterator[int]:
+def stem_folds(queries: Sequence[str], n_folds: int, rng: np.random.Generator) -> Iterator[int]:
     """A fold for each query, the same for queries of the same stems; folds are as equal as that allows."""
     groups = [tuple(sorted(set(ANALYZER.terms(query)))) or (query,) for query in queries]
     distinct = list(dict.fromkeys(groups))
-    places = {distinct[int(i)]: place % _FOLDS for place, i in enumerate(rng.permutation(len(distinct)))}
+    places = {distinct[int(i)]: place % n_folds for place, i in enumerate(rng.permutation(len(distinct)))}
     return (places[group] for group in groups)
 
 
@@ -243,7 +243,7 @@ def _cross_logits(features: Matrix, table: _Table) -> Matrix:
 
 
 def _once(targets: Matrix) -> Matrix:
-    """Shares of a query that counts once however often it was clicked, and less only where its weights add up to less."""
+    """Float32 (n, types): a query counts once however often it was clicked, and less only where its weights do."""
     shares: Matrix = targets / np.maximum(targets.sum(axis=1, keepdims=True), 1.0)
     return shares
 

@@ -37,8 +37,8 @@ class _Node(msgspec.Struct, frozen=True):
 
 
 class HeadCard(msgspec.Struct, frozen=True, kw_only=True):
-    """What ``types.json`` says. ``words`` are stems of labelled queries; ``weights`` are by kind of evidence; ``learnt_from`` and ``calibrated_on`` are for
-    people: numbers of queries, by what they were.
+    """What ``types.json`` says. ``words`` are stems of labelled queries; ``weights`` are by kind of evidence;
+    ``learnt_from`` and ``calibrated_on`` are for people: numbers of queries, by what they were.
     """
 
     format: int
