@@ -169,7 +169,7 @@ def measure(
                 "metrics": {name: float(of.mean()) for name, of in means[system].items()},
                 "intervals": {name: bootstrap_interval(of, seed) for name, of in means[system].items()},
                 **_calibration(likely[system], data.right, seed),
-                "accuracy@1 of types without an example": float(values[system]["accuracy@1"][unseen].mean()),
+                "accuracy@1 of types without an example": _mean(values[system]["accuracy@1"][unseen]),
                 "chosen": {said: chosen[system].count(said) for said in dict.fromkeys(chosen[system])},
             }
             for system in likely
@@ -179,6 +179,10 @@ def measure(
         "inner_folds": _INNER, "share_of_types_without_an_example": float(unseen.mean()), "seed": seed,
         "encoder": encoder.fingerprint,
     }  # fmt: skip
+
+
+def _mean(values: Numbers) -> float | None:
+    return float(values.mean()) if len(values) else None
 
 
 def _values(likely: Matrix, right: Flags) -> dict[str, Numbers]:
@@ -226,7 +230,7 @@ def _cells(result: Mapping[str, Any]) -> list[list[str]]:
         rows.append([
             system, *(cell(value, of["intervals"][name]) for name, value in of["metrics"].items()),
             cell(of["ece"], of["ece_interval"]), f"{of['ece_by_chance']:.3f}",
-            f"{of['accuracy@1 of types without an example']:.3f}",
+            "–" if (of_new := of["accuracy@1 of types without an example"]) is None else f"{of_new:.3f}",
             "; ".join(f"{c['difference']:+.3f} ({c['interval'][0]:+.3f} … {c['interval'][1]:+.3f}), {c['p']:.4f}"
                       for c in differences),
         ])  # fmt: skip

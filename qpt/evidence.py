@@ -53,15 +53,16 @@ class QueryWords:
     @classmethod
     def made(cls, queries: Sequence[str], shares: Matrix) -> QueryWords:
         """``shares``, float32 (n, types), are what each query counts for each type."""
-        counts: dict[str, Counter[int]] = {}
+        counts: dict[str, dict[int, float]] = {}
         for query, row in zip(queries, shares, strict=True):
-            columns = np.flatnonzero(row)
-            said = dict(zip(columns.tolist(), row[columns].tolist(), strict=True))
             for stem in set(_stems(query)):
-                counts.setdefault(stem, Counter()).update(said)
-        pairs = [(row, column, n) for row, of in enumerate(counts.values()) for column, n in of.items()]
-        rows, columns, numbers = zip(*pairs, strict=True) if pairs else ((), (), ())
-        return cls(tuple(counts), np.array(rows, np.int64), np.array(columns, np.int64), np.array(numbers, np.float32))
+                of_word = counts.setdefault(stem, {})
+                for column in np.flatnonzero(row).tolist():
+                    of_word[column] = of_word.get(column, 0.0) + float(row[column])
+        words = tuple(sorted(counts))
+        pairs = [(place, column, n) for place, word in enumerate(words) for column, n in counts[word].items()]
+        places = np.array([pair[:2] for pair in pairs], np.int64).reshape(len(pairs), 2)
+        return cls(words, places[:, 0], places[:, 1], np.array([n for *_, n in pairs], np.float32))
 
     @cached_property
     def _spans(self) -> dict[str, tuple[int, int]]:
