@@ -48,7 +48,7 @@ _INNER = 3
 _PENALTIES = (1.0, 10.0, 100.0)  # inverse: scikit-learn's C
 _SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)  # of the name in the mix
 _NEIGHBOURS = (1, 5, 20)
-_SHARPNESS = 20.0  # cosines differ by tenths, logits by more
+_SHARPNESS = 50.0  # cosines differ by tenths, logits by more; temperatures reach from a quarter to four times it
 _LEAST = 1e-3  # a probability, before the logarithm
 _RESAMPLES = 200  # of queries, for the interval of the calibration error
 
@@ -97,10 +97,15 @@ def baselines(data: Labelled, learnt: Places, asked: Places) -> Answers:
             f"k {k}": _logs(q2pt_baselines.neighbour_votes(near, data.right[learnt], k)) for k in _NEIGHBOURS
         },
         MIX: {
-            f"{said}, name {share:g}": _SHARPNESS * (share * cosines + (1 - share) * likely)
+            f"{said}, name {share:g}": _mixed(cosines, likely, share)
             for said, likely in regressions.items() for share in _SHARES
         },
     }  # fmt: skip
+
+
+def _mixed(cosines: Matrix, likely: Matrix, share: float) -> Matrix:
+    mixed: Matrix = (_SHARPNESS * (share * cosines + (1 - share) * likely)).astype(np.float32)
+    return mixed
 
 
 def _logs(likely: Matrix) -> Matrix:
@@ -220,21 +225,27 @@ def _calibration(likely: Matrix, right: Flags, seed: int) -> dict[str, Any]:
 
 
 def _cells(result: Mapping[str, Any]) -> list[list[str]]:
-    def cell(value: float, interval: tuple[float, float]) -> str:
-        return f"{value:.3f} ({interval[0]:.3f} … {interval[1]:.3f})"
-
-    rows = [["system", "accuracy@1", "recall@3", "ECE", "by chance", "accuracy@1, no example", f"− {MIX}, p"]]
-    against = {(c["a"], c["metric"]): c for c in result["comparisons"]}
+    rows = [["system", "accuracy@1", "recall@3", "ECE", "by chance", "accuracy@1, no example"]]
     for system, of in result["systems"].items():
-        differences = [against[MIX, name] for name in of["metrics"]] if system == HEAD else []
+        new = of["accuracy@1 of types without an example"]
         rows.append([
-            system, *(cell(value, of["intervals"][name]) for name, value in of["metrics"].items()),
-            cell(of["ece"], of["ece_interval"]), f"{of['ece_by_chance']:.3f}",
-            "–" if (of_new := of["accuracy@1 of types without an example"]) is None else f"{of_new:.3f}",
-            "; ".join(f"{c['difference']:+.3f} ({c['interval'][0]:+.3f} … {c['interval'][1]:+.3f}), {c['p']:.4f}"
-                      for c in differences),
+            system, *(f"{value:.3f} {_between(of['intervals'][name])}" for name, value in of["metrics"].items()),
+            f"{of['ece']:.3f} {_between(of['ece_interval'])}", f"{of['ece_by_chance']:.3f}",
+            "–" if new is None else f"{new:.3f}",
         ])  # fmt: skip
     return rows
+
+
+def _against(result: Mapping[str, Any]) -> list[list[str]]:
+    lines = [
+        [c["a"], c["metric"], f"{c['difference']:+.3f} {_between(c['interval'], '+')}", f"{c['p']:.4f}"]
+        for c in result["comparisons"]
+    ]
+    return [[f"{HEAD} minus", "metric", "difference", "p"], *lines]
+
+
+def _between(interval: tuple[float, float], sign: str = "") -> str:
+    return f"({interval[0]:{sign}.3f} … {interval[1]:{sign}.3f})"
 
 
 def main(
@@ -277,7 +288,7 @@ def main(
         f"{set_name}: {result['n_queries']} queries, {result['n_types']} types; {folds} outer folds, {repeats} times; "
         f"{result['share_of_types_without_an_example']:.0%} ask for a type without an example"
     )
-    Console(width=200).print(table(heading, _cells(result)), f"written: {out}")
+    Console(width=160).print(table(heading, _cells(result)), "", table("", _against(result)), "", f"written: {out}")
 
 
 if __name__ == "__main__":
