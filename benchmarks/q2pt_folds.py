@@ -45,7 +45,7 @@ from qpt.softmax import Matrix
 
 HEAD, MIX = "linear head", "plain mix"
 _INNER = 3
-_PENALTIES = (1.0, 10.0, 100.0)  # inverse: scikit-learn's C
+_PENALTIES = (1.0, 10.0, 100.0, 1000.0)  # inverse: scikit-learn's C
 _SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)  # of the name in the mix
 _NEIGHBOURS = (1, 5, 20)
 _SHARPNESS = 50.0  # cosines differ by tenths, logits by more; temperatures reach from a quarter to four times it
