@@ -37,7 +37,7 @@ Head = LinearHead | TransformerHead
 
 CATALOG = "catalog"  # the name of a router that learns from the catalog
 _HEAD, _ROWS, _CARD = "head", "types.npy", "router.json"
-_VERSION = "catalog-2"  # of what is written; another needs a new index
+_VERSION = "catalog-3"  # of what is written; another needs a new index
 _LEAST_TYPES, _LEAST_EXAMPLES = 2, 10
 _SURE = 0.97  # probability of a type or parent from which products of others fall back
 _LIKELY = (0.5, 0.3)  # of one from which products are raised; the lower only where none reaches the higher
