@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar
 
 import msgspec
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 #: Linear layers: all; those of attention; or, of attention, only queries' and values'. A head is always among them.
 Targets = Literal["all", "attention", "query+value"]
+Read = TypeVar("Read", bound="Settings")
 Method = Literal["full", "lora", "qlora", "prefix", "prompt", "bottleneck", "bitfit", "lora+prefix"]
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
@@ -125,14 +126,8 @@ class RunConfig(Settings, frozen=True, kw_only=True):
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
-        """Reads TOML; ``${NAME}`` stands for an environment variable. Raises ConfigError naming file and setting."""
-        try:
-            tables = msgspec.toml.decode(Path(path).read_bytes())
-            return msgspec.convert(_expanded(tables, "$"), cls)
-        except OSError as error:
-            raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
-        except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
-            raise ConfigError(f"{path}: {error}") from error
+        """Reads TOML as ``read_toml`` does."""
+        return read_toml(path, cls)
 
     def task(self, run: Path, data: Path, test: bool, progress: Progress) -> Task[Any]:
         """What ``training.run`` trains by these settings; ``data`` is where prepared data is, or goes."""
@@ -146,6 +141,17 @@ class RunConfig(Settings, frozen=True, kw_only=True):
         """The settings, ``table.name``, that are not the same in both."""
         left, right = (dict(_flat("", msgspec.to_builtins(config))) for config in (self, other))
         return [name for name in left | right if left.get(name) != right.get(name)]
+
+
+def read_toml(path: str | Path, kind: type[Read]) -> Read:
+    """Reads TOML; ``${NAME}`` stands for an environment variable. Raises ConfigError naming file and setting."""
+    try:
+        tables = msgspec.toml.decode(Path(path).read_bytes())
+        return msgspec.convert(_expanded(tables, "$"), kind)
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def _expanded(value: Any, place: str) -> Any:

@@ -63,12 +63,13 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Judgment:
-    """An example with the product itself. The label is None where nobody judged the pair."""
+    """An example with the product itself, and its line. The label is None where nobody judged the pair."""
 
     query_id: str
     query: str
     label: float | None
     product: Product
+    line: int
 
 
 def read_examples(path: str | Path) -> list[Example]:
@@ -161,7 +162,8 @@ def _judgment(path: Path, number: int, row: dict[str, Any], labels: Mapping[str,
         product = msgspec.convert(row.get("product"), Product)
     except msgspec.ValidationError as error:
         raise bad("product", f"{error}. It must be a product as in a catalog's JSON lines") from error
-    return Judgment(row["query_id"], row["query"], None if row.get("judged") is False else float(label), product)
+    given = None if row.get("judged") is False else float(label)
+    return Judgment(row["query_id"], row["query"], given, product, number)
 
 
 def _found(row: dict[str, Any], name: str) -> str:
