@@ -24,20 +24,15 @@ class ClicksStep(Step, frozen=True, kw_only=True, tag="clicks"):
     says it, as a test of the shop's own found, and ``none`` takes clicks as they are. Positions from ``deepest`` on are
     one.
 
-    A pair's rate is what ``estimator`` makes of its impressions i, with clicks c and propensities p:
-
-    - ``examined``: sum(c) / sum(p), clicks over expected looks. It is the mean of c / p, each weighted by p, which is
-      the inverse of its variance while clicks are rare; weights add up to 1.
-    - ``ips``: sum(c / p) / n, which weighs every impression alike (Joachims et al. 2017).
-
-    No p counts as less than ``floor``, so that no click counts for more than 1 / floor of them; a purchase counts as
-    ``purchase`` clicks. Rates are pulled to the log's mean as if ``prior`` more looks had had it, and a label is the
-    rate over the best of its query. Queries with fewer clicks than ``min_clicks`` say nothing, and are dropped. A log
-    of clicks alone has no rates: a label is then clicks / (those of the query's most clicked product + 1).
+    A pair's rate is the mean over its impressions of clicks / p, which is without bias where p is right (Joachims et
+    al. 2017, "Unbiased Learning-to-Rank with Biased Feedback"). No p counts as less than ``floor``, so that no click
+    counts for more than 1 / floor of them; a purchase counts as ``purchase`` clicks. Rates are pulled to the log's mean
+    as if ``prior`` more impressions had had it, and a label is the rate over the best of its query. Queries with fewer
+    clicks than ``min_clicks`` say nothing, and are dropped. A log of clicks alone has no rates: a label is then clicks
+    / (those of the query's most clicked product + 1).
     """
 
     propensities: Literal["auto", "all-pairs", "em", "none"] | tuple[float, ...] = "auto"
-    estimator: Literal["examined", "ips"] = "examined"
     deepest: int = 20
     floor: float = 0.05
     prior: float = 10.0
@@ -70,7 +65,7 @@ class ClicksStep(Step, frozen=True, kw_only=True, tag="clicks"):
         looks = self._looks(impressions, tally) if corrects else np.ones(len(impressions))
         pairs = self._pairs(impressions, looks, is_clicks_alone)
         everything = np.ones(len(impressions), np.bool_)
-        tally.merge("impressions", "now in a pair", len(impressions), impressions.origins(everything, 5))
+        tally.merge("impressions", "now in a pair", len(impressions), impressions.origins(everything))
         tally.add("pairs", len(pairs))
         return replace(rows, impressions=Impressions.none(), pairs=(*rows.pairs, *pairs))
 
@@ -131,10 +126,9 @@ class ClicksStep(Step, frozen=True, kw_only=True, tag="clicks"):
 
     def _rates(self, pair: NDArray[np.int64], value: Floats, looks: Floats) -> Floats:
         """Of each pair, by number, the smoothed rate of clicks of what was looked at."""
-        if self.estimator == "ips":
-            value, looks = value / looks, np.ones(len(looks))
-        mean = value.sum() / looks.sum()
-        rates: Floats = (np.bincount(pair, value) + self.prior * mean) / (np.bincount(pair, looks) + self.prior)
+        weighed = value / looks
+        shown = np.bincount(pair)
+        rates: Floats = (np.bincount(pair, weighed) + self.prior * weighed.mean()) / (shown + self.prior)
         return rates
 
 

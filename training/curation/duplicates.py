@@ -26,7 +26,7 @@ from training.curation.rows import Rows
 from training.curation.step import Context, Step, rename_queries
 
 _PERMUTATIONS = 128
-_MISSED = 0.05  # of a pair at the threshold, what banding may miss is weighed against needless comparisons
+_FOUND = 0.99  # of the pairs at the threshold, by banding
 _CHARACTERS = 3  # of a query's shingles
 _LONG = 4  # letters from which on a word may be misspelt
 _WORD = re.compile(r"\w+")
@@ -166,6 +166,16 @@ def _jaccard(a: Shingles, b: Shingles) -> float:
     return len(a & b) / max(len(a | b), 1)
 
 
+def _bands(jaccard: float) -> tuple[int, int]:
+    """How many bands of how many values: the most selective that find enough of the pairs at the threshold.
+
+    With b bands of r values a pair is found with probability 1 - (1 - jaccard^r)^b.
+    """
+    enough = (r for r in range(_PERMUTATIONS, 0, -1) if 1 - (1 - jaccard**r) ** (_PERMUTATIONS // r) >= _FOUND)
+    r = next(enough, 1)
+    return _PERMUTATIONS // r, r
+
+
 class _Index:
     """Texts by their MinHash."""
 
@@ -174,8 +184,7 @@ class _Index:
             from datasketch import MinHash, MinHashLSH
         except ImportError as error:
             raise MissingExtraError("train", "datasketch") from error
-        # Recall counts: a candidate too many costs one comparison.
-        self._lsh = MinHashLSH(threshold=jaccard, num_perm=_PERMUTATIONS, weights=(_MISSED, 1 - _MISSED))
+        self._lsh = MinHashLSH(num_perm=_PERMUTATIONS, params=_bands(jaccard))
         self._empty = MinHash(num_perm=_PERMUTATIONS, seed=seed + 1)
 
     def signature(self, shingles: Shingles) -> Any:

@@ -30,6 +30,11 @@ from training.data.examples import ExamplesError, numbered_lines
 COLUMNS = ("query", "product_id", "products", "clicked", "purchased", "position", "session", "time")
 
 _FLAGS: Mapping[object, bool] = {"0": False, "1": True, "false": False, "true": True, False: False, True: True}
+# The columns of Impressions, with the type code of their arrays.
+_ARRAYS = {
+    "query": "i", "product": "i", "session": "q", "position": "i", "clicked": "b", "purchased": "b", "time": "d",
+    "file": "i", "line": "q",
+}  # fmt: skip
 _FORMS = (".tsv", ".tsv.gz", ".jsonl", ".jsonl.gz")
 _MAX_POSITION = 1_000_000
 
@@ -58,9 +63,7 @@ class LogReader:
         self._queries: dict[str, int] = {}
         self._products: dict[str, int] = {}
         self._sessions: dict[str, int] = {}
-        self._columns: dict[str, array[Any]] = {
-            name: array(kind) for name, kind in zip(_ARRAYS, "iiqibbdiq", strict=True)
-        }
+        self._columns: dict[str, array[Any]] = {name: array(kind) for name, kind in _ARRAYS.items()}
 
     def read(
         self, path: str, file: int, columns: Mapping[str, str], known: Set[str], catalog: str, on_bad: _OnBad | None
@@ -110,7 +113,6 @@ class LogReader:
         return Impressions(queries=tuple(self._queries), product_ids=tuple(self._products), **columns)
 
 
-_ARRAYS = ("query", "product", "session", "position", "clicked", "purchased", "time", "file", "line")
 _OnBad = Callable[[int, ExamplesError], None]
 
 

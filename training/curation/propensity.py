@@ -45,7 +45,7 @@ class Counts:
     def moved(self) -> NDArray[np.bool_]:
         """Of each row, whether its pair was shown at another position too."""
         same = self.pair[1:] == self.pair[:-1]
-        return np.concatenate([same, [False]]) | np.concatenate([[False], same])
+        return np.asarray(np.concatenate([same, [False]]) | np.concatenate([[False], same]))
 
 
 def all_pairs(counts: Counts) -> Floats | None:
@@ -126,4 +126,4 @@ def expectation_maximisation(counts: Counts) -> Floats:
         change, p = np.abs(new - p).max(), new
         if change < _ENOUGH:
             break
-    return np.asarray(p / p[0])
+    return np.asarray(p / (p[0] or p.max()))  # the first has none where it was not clicked once

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
 from typing import Literal
 
 import msgspec
@@ -124,7 +123,7 @@ class Tally:
 
     def without(self, impressions: Impressions, bad: Mask, rule: str) -> Impressions:
         """The impressions that are not ``bad``; those that are count as dropped by ``rule``."""
-        self.drop("impressions", rule, int(bad.sum()), impressions.origins(bad, _EXAMPLES))
+        self.drop("impressions", rule, int(bad.sum()), impressions.origins(bad))
         return impressions.keep(~bad) if bad.any() else impressions
 
     def drop_pairs(self, pairs: Sequence[Pair], rule: str) -> None:
@@ -143,7 +142,7 @@ class Tally:
             flow = Flow(unit=unit, rows_in=n_in, rows_out=n_out, added=self._added.get(unit, 0), **kinds)
             if not flow.is_balanced:
                 raise RuntimeError(f"step {self._step!r} counts its {unit} wrongly: {flow}")
-            if n_in or n_out:
+            if n_in != n_out or (n_in and unit != "products"):
                 flows.append(flow)
         return StepReport(self._step, flows, self._notes)
 
@@ -152,9 +151,12 @@ class Tally:
             return
         affected = self._rules.setdefault((unit, kind), {}).setdefault(rule, Affected(0, []))
         affected.count += count
-        for origin in islice(examples, _EXAMPLES - len(affected.examples)):
+        for origin in examples:
+            if len(affected.examples) == _EXAMPLES:
+                break
             place = origin if isinstance(origin, str) else f"{self._files[origin.file]}:{origin.line}"
-            affected.examples.append(place)
+            if place not in affected.examples:
+                affected.examples.append(place)
 
 
 def markdown(report: Report, inputs: Mapping[str, str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
@@ -68,10 +68,14 @@ class Impressions:
         codes, places = _coded(product_ids)
         return replace(self, product_ids=codes, product=places[self.product])
 
-    def origins(self, mask: Mask, first: int | None = None) -> list[Origin]:
-        """Of the rows where ``mask`` is true: all, or the ``first`` ones."""
-        rows = np.flatnonzero(mask)[:first]
-        return [Origin(int(self.file[row]), int(self.line[row])) for row in rows]
+    def origins(self, mask: Mask) -> Iterator[Origin]:
+        """Of the rows where ``mask`` is true, each once where a line has several rows."""
+        before = None
+        for row in np.flatnonzero(mask):
+            origin = Origin(int(self.file[row]), int(self.line[row]))
+            if origin != before:
+                yield origin
+            before = origin
 
 
 def _coded(texts: Sequence[str]) -> tuple[tuple[str, ...], NDArray[np.int32]]:

@@ -53,7 +53,7 @@ def rename_queries(rows: Rows, names: Mapping[str, str], rule: str, tally: Tally
     renamed = np.array([query in names for query in impressions.queries], np.bool_)
     if renamed.any():
         affected = renamed[impressions.query]
-        tally.change("impressions", rule, int(affected.sum()), impressions.origins(affected, 5))
+        tally.change("impressions", rule, int(affected.sum()), impressions.origins(affected))
         impressions = impressions.asking([names.get(query, query) for query in impressions.queries])
     changed = [pair for pair in rows.pairs if pair.query in names]
     tally.change("pairs", rule, len(changed), (pair.origins[0] for pair in changed))
