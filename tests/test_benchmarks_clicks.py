@@ -45,7 +45,7 @@ def test_a_shop_log_has_what_nobody_should_learn_from() -> None:
 
 def test_ridge_finds_what_makes_a_product_good() -> None:
     weights = fit([(query, query.labels) for query in asked()])
-    assert np.abs(weights[2:]).max() < 0.3 * min(weights[:2])
+    assert np.abs(weights[2:]).max() < 0.5 * min(weights[:2])
 
 
 def test_bias_costs_and_curation_brings_it_back(tmp_path: Path) -> None:
