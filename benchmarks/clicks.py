@@ -10,6 +10,7 @@ nDCG@10 of true grades on the fifth left out, each fifth in turn.
 
 from __future__ import annotations
 
+import gzip
 import shlex
 import sys
 import tempfile
@@ -34,7 +35,7 @@ from benchmarks.machine import machine
 from benchmarks.report import table
 from benchmarks.results import write_result
 from benchmarks.significance import bootstrap_interval
-from benchmarks.synthetic_clicks import Asked, Floats, Shoppers, synthetic_log
+from benchmarks.synthetic_clicks import Asked, Floats, Shoppers, synthetic_log, synthetic_shop_log
 from engine.errors import AisleError, ConfigError
 from training.curation.clicks import ClicksStep
 from training.curation.inputs import LogInput, read_inputs
@@ -46,6 +47,7 @@ from training.metrics import ndcg
 _FOLDS = 5
 _PENALTY = 1.0  # of ridge regression, for features of standard deviation 1
 _PRODUCTION = 5  # queries that production learnt from
+_LOGGED = 16  # queries of a log to try curation on
 _RAW, _TRUE = "raw clicks", "true labels of what was shown"
 
 Labels = Mapping[tuple[str, str], float]
@@ -56,6 +58,12 @@ _Pages = Annotated[int, typer.Option(min=1, help="Times that each query is searc
 _Depth = Annotated[int, typer.Option(min=2, help="Products on a page.")]
 _Eta = Annotated[float, typer.Option(min=0, help="Position k is looked at with probability k^-eta.")]
 _Jitter = Annotated[float, typer.Option(min=0, help="How much a ranking varies from one search to the next.")]
+_Log = Annotated[
+    Path | None,
+    typer.Option(
+        "--log", metavar="FILE", help="Write a log of 16 queries there (.jsonl.gz), to try curation on, and stop."
+    ),
+]
 _Out = Annotated[Path, typer.Option(help="The result (JSON).")]
 
 
@@ -73,8 +81,7 @@ def systems(shoppers: Shoppers) -> dict[str, ClicksStep]:
 def run_seed(asked: Sequence[Asked], corpus: Path, shoppers: Shoppers, seed: int) -> dict[str, dict[str, float]]:
     """Of one drawn log: nDCG@10 by system, and the mean error of the logarithm of propensities that were estimated."""
     rng = np.random.default_rng(seed)
-    few = rng.choice(len(asked), _PRODUCTION, replace=False)
-    production = fit([(asked[place], asked[place].labels) for place in few])
+    production = _production(asked, rng)
     folds = rng.permutation(len(asked)) % _FOLDS
     ndcgs, errors = {"production": judge(asked, lambda fold: production, folds)}, {}
     shown: set[tuple[str, str]] = set()
@@ -99,6 +106,20 @@ def run_seed(asked: Sequence[Asked], corpus: Path, shoppers: Shoppers, seed: int
     ndcgs[_TRUE] = cross_validated(asked, {pair: truth[pair] for pair in shown}, folds)
     ndcgs["true labels of all candidates"] = cross_validated(asked, truth, folds)
     return {"ndcg": ndcgs, "error": errors}
+
+
+def _production(asked: Sequence[Asked], rng: np.random.Generator) -> Floats:
+    """The weights of a ranker that learnt from a few queries."""
+    few = rng.choice(len(asked), _PRODUCTION, replace=False)
+    return fit([(asked[place], asked[place].labels) for place in few])
+
+
+def _write_log(path: Path, asked: Sequence[Asked], shoppers: Shoppers, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    production = _production(asked, rng)
+    some = [asked[place] for place in rng.choice(len(asked), min(_LOGGED, len(asked)), replace=False)]
+    with path.open("wb") as file, gzip.GzipFile("", "wb", 9, file, mtime=0) as packed:
+        packed.writelines(synthetic_shop_log(some, production, shoppers, seed))
 
 
 def cross_validated(asked: Sequence[Asked], labels: Labels, folds: Any) -> float:
@@ -204,6 +225,7 @@ def main(
     depth: _Depth = 10,
     eta: _Eta = 1.0,
     jitter: _Jitter = 0.5,
+    log: _Log = None,
     out: _Out = Path("results/clicks.json"),
     seed: options.Seed = 1,
     as_json: options.Json = False,
@@ -218,6 +240,9 @@ def main(
     except AisleError as error:
         console.print(f"error: {error}", style="red", highlight=False)
         raise typer.Exit(2) from error
+    if log:
+        _write_log(log, asked, shoppers, seed)
+        return
     logs = track(range(seed, seed + seeds), "logs", console=console, transient=True)
     found = [run_seed(asked, search_set.corpus, shoppers, number) for number in logs]
     result: dict[str, Any] = {

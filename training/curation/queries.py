@@ -86,8 +86,8 @@ def _read_phrases(path: Path, analyzer: Analyzer) -> list[str]:
 class OffDomainStep(Step, frozen=True, kw_only=True, tag="off-domain"):
     """Drops queries of which more than ``max_unknown`` of the words are unknown to every product.
 
-    A word counts once and by its stem; stop words do not count, and misspelt words, one edit from a known word or two
-    where they are long, are known. Products are those of ``catalogs``, or of all inputs where it is empty.
+    A word counts once and by its stem; stop words do not count, and words one edit from a known one are misspelt, and
+    known. Products are those of ``catalogs``, or of all inputs where it is empty.
     """
 
     max_unknown: float = 0.5
@@ -105,10 +105,15 @@ class OffDomainStep(Step, frozen=True, kw_only=True, tag="off-domain"):
         def rule_of(query: str) -> str:
             words = {term.text for term in analyzer.analyze(query) if term.kind != "joined"}
             words = words - STOP_WORDS or words
-            unknown = sum(word not in known and not known.nearest(word) for word in words)
+            unknown = sum(word not in known and not _is_near(word, known) for word in words)
             return "off-domain" if unknown > self.max_unknown * len(words) or not words else ""
 
         return drop_queries(rows, rule_of, context.tally)
+
+
+def _is_near(word: str, known: Vocabulary) -> bool:
+    """Two edits, which spelling in search allows, make battery of lottery."""
+    return any(distance == 1 for _, distance in known.nearest(word))
 
 
 def _vocabulary(products: Iterable[Product], analyzer: Analyzer) -> Vocabulary:
