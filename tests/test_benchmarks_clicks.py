@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import typer
 
-from benchmarks.clicks import fit, main, run_seed, summary
+from benchmarks.clicks import _write_log, fit, main, run_seed, summary
 from benchmarks.synthetic_clicks import Asked, Shoppers, synthetic_log, synthetic_shop_log
+from training.curation.logs import LogReader
 
 
 def asked() -> list[Asked]:
@@ -41,6 +42,15 @@ def test_a_shop_log_has_what_nobody_should_learn_from() -> None:
     pages = [json.loads(line) for line in lines]
     assert {"program-1", "program-2"} <= {page["session"] for page in pages}
     assert any("jo@example.com" in page["query"] for page in pages)
+
+
+def test_a_log_is_written_that_curation_reads(tmp_path: Path) -> None:
+    _write_log(tmp_path / "log.jsonl.gz", asked(), Shoppers(pages=2, depth=3), 1)
+    reader = LogReader()
+    known = {f"p{i}" for i in range(12)}
+    gone = reader.read(str(tmp_path / "log.jsonl.gz"), 0, {}, known, "the catalog", None)
+    assert len(gone) == 1
+    assert len(set(reader.impressions().queries)) > 16
 
 
 def test_ridge_finds_what_makes_a_product_good() -> None:

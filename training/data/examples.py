@@ -15,7 +15,8 @@ A click log is tab-separated with a head, or JSON lines (.jsonl, also .gz), of `
 - ``clicks`` and ``impressions``: label = rate / the query's best rate, with a rate smoothed by ten impressions at the
   log's own mean m: (clicks + 10 m) / (impressions + 10). So few impressions say little.
 
-Counts of a pair that comes again add up. Positions are not corrected for: what was shown higher was clicked more.
+Counts of a pair that comes again add up. Positions are not corrected for: what was shown higher
+was clicked more. ``training.curation`` makes labels of a log that has positions.
 
 Queries alone are a .tsv, or a file of examples (.jsonl, also .gz) of which only the queries count. A .tsv has a head
 with a column ``query``, or no head and rows of ``query`` or ``query<TAB>locale``.
