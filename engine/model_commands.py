@@ -1,4 +1,7 @@
-"""The commands that make models: ``aisle convert``, ``export``, ``train``. They load ``training`` when they are run."""
+"""The commands that make models, and what they learn from: ``aisle convert``, ``export``, ``train``, ``curate``.
+
+They load ``training`` when they are run.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from engine.arguments import search_config
+from engine.arguments import AsJson, print_json, search_config
 from engine.config import SearchConfig
 from engine.errors import MissingExtraError
 from engine.terminal import megabytes, program, training_progress
@@ -83,6 +86,36 @@ def export(
     typer.echo(f"{parity.n_pairs} pairs of {parity.n_queries} queries, nDCG@10 by {parity.judged_by}:\n")
     typer.echo("\n".join(parity.table()))
     typer.echo(f"\nUse it: {program()} build CATALOG --out INDEX --reranker {out}")
+
+
+def curate(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Inputs and steps, as TOML.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Its folder. [default: curated/NAME]")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a clean training set of click logs, judged pairs and catalogs.
+
+    CONFIG has [[input]] tables, of kind log (clicks with positions and sessions), examples or judged, and [[step]]
+    tables, taken in their order: sessions, personal, unsafe, off-domain, duplicate-queries, duplicate-products,
+    clicks (labels without position bias) and contradictions. What comes out is for a [[source]] of kind examples of
+    aisle train. DIR/report.md counts what each step dropped, and names lines. It needs: pip install 'aisle[train]'
+
+    Example: aisle curate training/recipes/curate.toml --out curated/sample
+    """
+    curation = _trainer("training.curation.run")
+    settings = curation.CurationConfig.read(config)
+    folder = out or Path("curated") / settings.name
+    with training_progress() as progress:
+        report = curation.curate(settings, folder, progress)
+    if as_json:
+        print_json(report)
+        return
+    typer.echo("\n".join(report.table()))
+    typer.echo(f"\n{folder}: {report.pairs:,} pairs of {report.queries:,} queries, {report.products:,} products")
+    typer.echo(f"What was dropped and why: {folder / curation.PAGE}")
+    typer.echo(f'Train on it: [[source]] kind = "examples", path = "{folder / curation.EXAMPLES}"')
 
 
 train = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Train models on your own data.")
