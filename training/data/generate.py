@@ -33,7 +33,8 @@ _LINE_NEGATIVES, _SEARCHED_LINE = 2, 40
 _TOP_NEGATIVES = _LOWER_NEGATIVES = 2
 _SAME_TYPE, _REPLACING = 4, 16  # of the type, beside what is found; where something is to be replaced
 _LEAST_CANDIDATES = 3
-_RELEVANT, _IRRELEVANT = 0.9, 0.1
+RELEVANT = 0.9  # labels from here up say that a product answers the query
+_IRRELEVANT = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,7 @@ def _answered(
     ids = [hit.product.product_id for hit in result.hits]
     found = [shelf.row_of[product_id] for product_id in ids if product_id in shelf.row_of]
     labels = _labelled(want, found, shelf, judge, rng)
-    if len(labels) < _LEAST_CANDIDATES or max(labels.values()) < _RELEVANT or min(labels.values()) > _IRRELEVANT:
+    if len(labels) < _LEAST_CANDIDATES or max(labels.values()) < RELEVANT or min(labels.values()) > _IRRELEVANT:
         return None
     candidates = tuple((shelf.products[row].product_id, label) for row, label in labels.items())
     source = shelf.products[want.source].product_id
@@ -138,12 +139,12 @@ def _labelled(want: Want, found: list[int], shelf: Shelf, judge: Judge, rng: ran
     alike = [row for type_id in sorted(want.types) for row in shelf.rows_of[type_id]]
     pool = dict.fromkeys([*found, want.source, *some(alike, _REPLACING if want.instead else _SAME_TYPE, rng)])
     labels = {row: label for row in pool if (label := judge.label(want, row)) is not None}
-    positive = [row for row, label in labels.items() if label >= _RELEVANT]
-    partial = [row for row, label in labels.items() if _IRRELEVANT / 2 < label < _RELEVANT]
+    positive = [row for row, label in labels.items() if label >= RELEVANT]
+    partial = [row for row, label in labels.items() if _IRRELEVANT / 2 < label < RELEVANT]
     negative = [row for row in found if labels.get(row, 1.0) <= _IRRELEVANT / 2]
     picked = some(positive, _POSITIVES, rng) + some(partial, _PARTIAL, rng)
     line = {row: label for row in _same_line(want, shelf, rng) if (label := judge.label(want, row)) is not None}
-    picked += [row for row, label in line.items() if label < _RELEVANT][:_LINE_NEGATIVES]
+    picked += [row for row, label in line.items() if label < RELEVANT][:_LINE_NEGATIVES]
     picked += negative[:_TOP_NEGATIVES] + some(negative[_TOP_NEGATIVES:], _LOWER_NEGATIVES, rng)
     anything = rng.randrange(len(shelf.facts))
     if judge.label(want, anything) == 0.0:

@@ -147,11 +147,14 @@ class Judge:
     def _typed(self, want: Want, facts: Facts, kin: Kin, met: float) -> float | None:
         if kin is Kin.SAME:
             return _EXACT if met == 1 else 0.3 if met >= 0.5 else _RELATED
-        all_named = want.named.union(*want.words) <= facts.title
+        said = want.named.union(*want.words)
+        all_named = bool(said) and said <= facts.title
         if kin is Kin.ALIKE:
             return None if all_named else _SIMILAR if met == 1 else 0.15
         if kin is Kin.SIBLING:
             return 0.25 if met == 1 else _DISTANT
+        if kin is Kin.UNKNOWN and not said:
+            return None
         itself = want.named <= facts.title - facts.made_for
         if kin is Kin.UNKNOWN and want.named:
             if itself or (want.words and met == 1 and want.kind != "brand"):

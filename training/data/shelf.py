@@ -14,6 +14,7 @@ from engine.product import AttributeValue, Product
 from engine.text import lexical_fields, plain
 from qpt.product_types import ProductTypes
 from qpt.title_types import head, name_parts
+from training.data.uses import AUDIENCES
 
 Terms = frozenset[str]
 Words = tuple[str, ...]
@@ -112,7 +113,7 @@ class Shelf:
         tokens = _tokens(title)
         found = self.types.of(product.product_id)
         fields = lexical_fields(product)
-        names = tuple(filter(None, map(_tokens, _fitted(title, product.attributes))))
+        names = tuple(n for n in map(_tokens, _fitted(title, product.attributes)) if n and n[0] not in AUDIENCES)
         title_terms = frozenset(self.analyzer.terms(title))
         terms = title_terms.union(self.analyzer.terms(fields["attributes"][:_MAX_FIELD]))
         rest = " . ".join([*(fields[name][:_MAX_FIELD] for name in _FIELDS), found.name if found else ""])

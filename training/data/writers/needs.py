@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from qpt.title_types import head, name_parts
 from training.data.judging import Want
+from training.data.uses import GATHERING, NO_GIFT, RECIPIENTS, USES
 from training.data.writers.desk import Desk
-from training.data.writers.uses import GATHERING, NO_GIFT, RECIPIENTS, USES
 
 _GIFTS = ("gift for {}", "gifts for {}", "gift ideas for {}", "present for {}", "birthday gift for {}")
 _USED_RANGE, _LOOKED_AT = (0.02, 0.6), 200  # share of a type's products that speak for a use worth asking for

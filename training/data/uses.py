@@ -65,6 +65,9 @@ USES = (
     _use("summer, the beach, hot days", "beach", "summer beach"),
 )
 
+#: Words after "for" that say whom a thing suits, or where, and not what other thing it goes with.
+AUDIENCES = frozenset(word for use in USES for word in use.evidence)
+
 RECIPIENTS = (
     _recipient("a gamer, my gamer son, gamers", "console headset gamepad joystick game games"),
     _recipient("a photographer, photographers", "camera lens tripod camcorder flash"),
