@@ -26,7 +26,7 @@ from benchmarks import options, q2pt_baselines
 from benchmarks.data import DataError
 from benchmarks.indexes import write_atomically
 from benchmarks.machine import machine
-from benchmarks.q2pt_sets import TASKS, Task
+from benchmarks.q2pt_sets import TASKS, Task, right_types
 from benchmarks.report import table
 from benchmarks.significance import bootstrap_interval
 from engine.dense.encoder import OnnxEncoder
@@ -40,8 +40,8 @@ from qpt.linear_head import LinearHead
 from qpt.log_linear import log_shares
 from qpt.softmax import Matrix
 
-_ENCODER = "all-MiniLM-L6-v2"
-_TOKENS = 48  # of a product: brand, title and type come first, and a type needs no more
+ENCODER = "all-MiniLM-L6-v2"
+TOKENS = 48  # of a product: brand, title and type come first, and a type needs no more
 _COVERAGE = 0.9
 _PER_BIN = 20  # queries in a bin of the calibration error, at least, where there are fewer than 200
 _TIMED = 300
@@ -64,7 +64,7 @@ def measure(
     queries = list(task.asked)
     vectors = encoder.encode_queries(queries)
     likely = head.probabilities(queries, vectors, [""] * len(queries))
-    right = _right(task)
+    right = right_types(task)
     inside = threshold(head.conformal_scores, _COVERAGE)
     baselines = {
         "majority": q2pt_baselines.majority(task, queries),
@@ -77,7 +77,7 @@ def measure(
         "baselines": {name: _quality_means(scores, right) for name, scores in baselines.items()},
         "intervals": _intervals(likely, right, inside, seed),
         "baseline_intervals": {
-            name: {m: bootstrap_interval(v, seed) for m, v in _quality(scores, right).items()}
+            name: {m: bootstrap_interval(v, seed) for m, v in quality(scores, right).items()}
             for name, scores in baselines.items()
         },
         "others": {name: _other(other, queries, right, seed) for name, other in others.items()},
@@ -104,15 +104,7 @@ def _other(classifier: TypeClassifier, queries: list[str], right: Flags, seed: i
     }  # fmt: skip
 
 
-def _right(task: Task) -> Flags:
-    columns = {type_id: column for column, type_id in enumerate(task.types)}
-    right = np.zeros((len(task.asked), len(task.types)), bool)
-    for row, types in enumerate(task.asked.values()):
-        right[row, [columns[type_id] for type_id in types]] = True
-    return right
-
-
-def _quality(scores: Matrix, right: Flags) -> Values:
+def quality(scores: Matrix, right: Flags) -> Values:
     """Per query: is the best type right, is one of the best three. Equal scores rank by column."""
     top = np.argsort(-scores, axis=1, kind="stable")[:, :3]
     found = np.take_along_axis(right, top, axis=1)
@@ -120,7 +112,7 @@ def _quality(scores: Matrix, right: Flags) -> Values:
 
 
 def _quality_means(scores: Matrix, right: Flags) -> dict[str, float]:
-    return {name: float(values.mean()) for name, values in _quality(scores, right).items()}
+    return {name: float(values.mean()) for name, values in quality(scores, right).items()}
 
 
 def _sets(likely: Matrix, right: Flags, inside: float) -> Values:
@@ -131,21 +123,21 @@ def _sets(likely: Matrix, right: Flags, inside: float) -> Values:
     }
 
 
-def _sure(likely: Matrix, right: Flags) -> tuple[Numbers, Flags]:
+def confidence(likely: Matrix, right: Flags) -> tuple[Numbers, Flags]:
     best = likely.argmax(axis=1)
     rows = np.arange(len(best))
     return likely[rows, best].astype(np.float64), right[rows, best]
 
 
-def _bins(n: int) -> int:
+def n_bins(n: int) -> int:
     return max(1, min(10, n // _PER_BIN))
 
 
 def _means(likely: Matrix, right: Flags, inside: float) -> dict[str, float]:
-    sure, hits = _sure(likely, right)
-    values = {**_quality(likely, right), **_sets(likely, right, inside)}
+    sure, hits = confidence(likely, right)
+    values = {**quality(likely, right), **_sets(likely, right, inside)}
     means = {name: float(of.mean()) for name, of in values.items()}
-    ece = calibration_error(sure, hits, _bins(len(sure)))
+    ece = calibration_error(sure, hits, n_bins(len(sure)))
     return {
         "accuracy@1": means["accuracy@1"], "recall@3": means["recall@3"], "ece": ece, "coverage": means["coverage"],
         "set_size": means["set_size"],
@@ -153,7 +145,7 @@ def _means(likely: Matrix, right: Flags, inside: float) -> dict[str, float]:
 
 
 def _intervals(likely: Matrix, right: Flags, inside: float, seed: int) -> dict[str, tuple[float, float]]:
-    values = {**_quality(likely, right), **_sets(likely, right, inside)}
+    values = {**quality(likely, right), **_sets(likely, right, inside)}
     return {name: bootstrap_interval(of, seed) for name, of in values.items()}
 
 
@@ -164,12 +156,12 @@ def _cross_validated(head: LinearHead, crossed: CrossFitted, seed: int) -> dict[
     construction; it is left out.
     """
     likely = np.exp(log_shares((crossed.logits / head.card.temperature).astype(np.float32)))
-    quality = _quality(likely, crossed.right)
+    found = quality(likely, crossed.right)
     sizes = _sets(likely, crossed.right, threshold(head.conformal_scores, _COVERAGE))["set_size"]
     return {
         "n_queries": len(likely),
-        "metrics": {name: float(values.mean()) for name, values in quality.items()},
-        "intervals": {name: bootstrap_interval(values, seed) for name, values in quality.items()},
+        "metrics": {name: float(values.mean()) for name, values in found.items()},
+        "intervals": {name: bootstrap_interval(values, seed) for name, values in found.items()},
         "set_size": float(sizes.mean()),
         **_calibration(likely, crossed.right),
     }
@@ -177,8 +169,8 @@ def _cross_validated(head: LinearHead, crossed: CrossFitted, seed: int) -> dict[
 
 def _calibration(likely: Matrix, right: Flags) -> dict[str, float]:
     """``ece`` beside ``ece_by_chance``, what it would be on average if every probability were exactly true."""
-    sure, hits = _sure(likely, right)
-    bins = _bins(len(sure))
+    sure, hits = confidence(likely, right)
+    bins = n_bins(len(sure))
     return {
         "bins": bins, "ece": calibration_error(sure, hits, bins), "ece_by_chance": chance_error(sure, bins),
         "ece_10_bins": calibration_error(sure, hits), "ece_10_bins_by_chance": chance_error(sure),
@@ -269,7 +261,7 @@ def main(
             raise DataError(f"--set is {set_name!r}; it must be one of {', '.join(TASKS)}")
         if data is None:
             raise DataError("where are the sets? Give --data DIR or set AISLE_DATA")
-        encoder = OnnxEncoder.named(_ENCODER, max_tokens=_TOKENS)
+        encoder = OnnxEncoder.named(ENCODER, max_tokens=TOKENS)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)  # types are many by nature
             task = TASKS[set_name](data, test, encoder)

@@ -1,15 +1,17 @@
-"""What a query → type classifier must beat: the majority, TF-IDF with logistic regression, and the nearest name."""
+"""What a query → type classifier must beat: majority, nearest name, nearest queries, and logistic regressions."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
 from benchmarks.q2pt_sets import Task
 from engine.errors import MissingExtraError
 from engine.seams import Encoder
+from qpt.calibration import Flags
 from qpt.softmax import Matrix
 
 _STRENGTH = 10.0  # inverse of the penalty: the best of 1, 10 and 100 on dev, which favours this baseline
@@ -32,11 +34,9 @@ def names_by_cosine(task: Task, queries: Sequence[str], encoder: Encoder) -> Mat
 
 def tf_idf_regression(task: Task, queries: Sequence[str]) -> Matrix:
     """Float32 (n, types) by scikit-learn: TF-IDF of words, multinomial logistic regression."""
-    try:
+    with _scikit_learn():
         from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.linear_model import LogisticRegression
-    except ImportError as error:
-        raise MissingExtraError("bench", "scikit-learn") from error
     columns = {type_id: column for column, type_id in enumerate(task.types)}
     words = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
     features = words.fit_transform([example.query for example in task.learnt])
@@ -46,3 +46,39 @@ def tf_idf_regression(task: Task, queries: Sequence[str]) -> Matrix:
     out = np.zeros((len(queries), len(task.types)), np.float32)
     out[:, model.classes_] = model.predict_proba(words.transform(queries))
     return out
+
+
+def vector_regression(learnt: Matrix, right: Flags, asked: Matrix, strength: float) -> Matrix:
+    """Float32 (asked, types) by scikit-learn: multinomial logistic regression on the encoder's vectors.
+
+    A query with several of ``right``, bool (learnt, types), counts for each by an equal share.
+    """
+    with _scikit_learn():
+        from sklearn.linear_model import LogisticRegression
+    rows, columns = np.nonzero(right)
+    model = LogisticRegression(C=strength, solver="newton-cg", max_iter=100)
+    model.fit(learnt[rows], columns, sample_weight=1 / right.sum(axis=1)[rows])
+    out = np.zeros((len(asked), right.shape[1]), np.float32)
+    out[:, model.classes_] = model.predict_proba(asked)
+    return out
+
+
+def neighbour_votes(near: Matrix, right: Flags, k: int) -> Matrix:
+    """Float32 (asked, types): cosines of the ``k`` nearest of the learnt with each type, as shares of their sum.
+
+    ``near`` are cosines, float32 (asked, learnt); negative ones have no vote.
+    """
+    top = np.argsort(-near, axis=1, kind="stable")[:, :k]
+    votes = np.zeros_like(near)
+    np.put_along_axis(votes, top, np.maximum(np.take_along_axis(near, top, axis=1), 0), axis=1)
+    shares = votes @ (right / right.sum(axis=1, keepdims=True)).astype(np.float32)
+    out: Matrix = shares / np.maximum(shares.sum(axis=1, keepdims=True), 1e-9)
+    return out
+
+
+@contextmanager
+def _scikit_learn() -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtraError("bench", "scikit-learn") from error

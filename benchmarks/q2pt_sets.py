@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.data import GRADINGS, DataError, read_qrels, read_queries
 from benchmarks.indexes import default_root
 from engine.catalog import read_catalog
 from engine.product import Product
 from engine.seams import Embeddings, Encoder
+from qpt.calibration import Flags
 from qpt.evidence import ANALYZER
 from qpt.examples import LabelledQuery, from_catalog, from_judgments, read_labelled
 from qpt.head_fit import TypedProducts
 from qpt.product_types import ProductTypes, derive
 from qpt.taxonomy import Taxonomy, from_names, from_product_types, read_bestbuy
 from qpt.title_types import read_heads
+
+Places = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,21 @@ class Task:
     products: TypedProducts | None = field(default=None, repr=False)
     n_dropped: int = 0
     note: str = ""
+
+    def with_learnt_asked(self) -> Task:
+        """The same task that asks all labelled queries, also those that it learns; those made of products are left."""
+        shoppers = [example for example in self.learnt if not example.product_id]
+        asked = _by_query([*shoppers, *(LabelledQuery(q, t) for q, types in self.asked.items() for t in sorted(types))])
+        return replace(self, asked=asked)
+
+
+def right_types(task: Task) -> Flags:
+    """Bool (asked, types)."""
+    columns = {type_id: column for column, type_id in enumerate(task.types)}
+    right = np.zeros((len(task.asked), len(task.types)), bool)
+    for row, types in enumerate(task.asked.values()):
+        right[row, [columns[type_id] for type_id in types]] = True
+    return right
 
 
 def wands_queries(data: Path, test: Path | None, encoder: Encoder) -> Task:

@@ -25,7 +25,7 @@ from engine.dense.vectors import Kind, VectorIndex, choose_kind
 from engine.errors import CatalogError, ConfigError
 from engine.lexical.retriever import LexicalRetriever
 from engine.product import Product
-from engine.seams import Embeddings, Encoder, RerankerModel, RouterModel
+from engine.seams import Combiner, Embeddings, Encoder, RerankerModel, RouterModel
 from engine.storage.manifest import FORMAT_VERSION, Manifest, publishing
 from engine.storage.products import ProductStore
 from engine.text import fingerprints
@@ -33,10 +33,11 @@ from engine.understanding.spelling import SpellingModel
 
 LEXICAL, DENSE, RERANK, ROUTE = "lexical", "dense", "rerank", "route"
 SPELLING = "spelling.npz"
-#: The classes of configured rerankers and routers. By name, for they stand above the engine, and only an index that
+#: The classes of configured rerankers, routers and combiners. By name, for they stand above the engine, and only what
 #: has one loads it.
 _RERANKER = "ranking.cross_encoder:CrossEncoderModel"
 _ROUTER = "qpt.router:CatalogRouter"
+_COMBINER = "ranking.combiner:FittedCombiner"
 _ENCODE_BATCH = 256
 
 #: Called with a stage's name, how many products it has done, and how many there are (None while unknown).
@@ -144,6 +145,12 @@ class _RerankerClass(Protocol):
         ...
 
 
+class _CombinerClass(Protocol):
+    def read(self, path: str | Path) -> Combiner:
+        """The one in the file ``path``. Raises ModelError."""
+        ...
+
+
 def _reranker_class() -> _RerankerClass:
     return cast(_RerankerClass, _named(_RERANKER))
 
@@ -165,6 +172,11 @@ def open_reranker(name: str) -> RerankerModel | None:
 def open_router(name: str) -> RouterModel | None:
     """The configured router, or None where ``name`` is empty."""
     return _router_class().named(name) if name else None
+
+
+def open_combiner(path: str) -> Combiner | None:
+    """The configured combiner, or None where ``path`` is empty. Raises ModelError."""
+    return cast(_CombinerClass, _named(_COMBINER)).read(path) if path else None
 
 
 def checked(rows: Iterable[Product | dict[str, object]]) -> Iterator[Product]:

@@ -62,6 +62,7 @@ app.command()(route_commands.route)
 app.command()(route_commands.types)
 app.command()(model_commands.convert)
 app.command()(model_commands.export)
+app.command()(model_commands.curate)
 app.add_typer(model_commands.train, name="train")
 app.add_typer(adapter_commands.adapter, name="adapter")
 

@@ -73,6 +73,8 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     - ``min_similarity``: the cosine that the nearest product must reach for dense retrieval to have an answer.
     - ``rerank_depth``: how many of the best fused products are reranked, where the index has a reranker; 0 turns that
       off. ``rerank_weight``: what the reranker's probability counts in the score; the fused score counts the rest.
+    - ``combiner``: the path of a fitted combiner, which weighs all that is known of a candidate in place of
+      ``rerank_weight``; empty for none.
     - ``understand``: what is read out of a query before it is searched: ``spelling``, ``negation``, ``constraints``,
       ``names`` and ``synonyms``; the shopper's own words are searched in any case. ``synonyms`` is a file in Solr's
       format, or ``electronics``, which is shipped, or empty.
@@ -98,6 +100,7 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     min_similarity: float = 0.3
     rerank_depth: int = 30
     rerank_weight: float = 0.3
+    combiner: str = ""
     understand: tuple[Literal["spelling", "negation", "constraints", "names", "synonyms"], ...] = (
         "spelling", "negation", "constraints", "names", "synonyms",
     )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Literal, NotRequired, TypedDict
 
@@ -27,13 +27,17 @@ _SOURCES = {
 
 
 class StageData(TypedDict):
-    """One stage of one hit. ``rank`` and ``score`` are null unless it ranked the hit."""
+    """One stage of one hit. ``rank`` and ``score`` are null unless it ranked the hit.
+
+    ``parts``, of the combine stage, are what each feature adds to the log-odds of the score.
+    """
 
     stage: str
     state: StageState
     rank: int | None
     score: float | None
     note: NotRequired[str]
+    parts: NotRequired[dict[str, float]]
 
 
 class MatchData(TypedDict):
@@ -161,6 +165,8 @@ def _stages(hit: Hit, reports: Sequence[StageReport]) -> list[StageData]:
     for trace in hit.trace:
         state: StageState = "not_ranked" if trace.rank is None else "ranked"
         stages.append(StageData(stage=trace.stage, state=state, rank=trace.rank, score=trace.score))
+        if trace.parts:
+            stages[-1]["parts"] = dict(trace.parts)
     traced = {trace.stage for trace in hit.trace}
     return stages + [
         StageData(stage=report.stage, state=report.status, rank=None, score=None, note=report.note)
@@ -172,10 +178,20 @@ def _stages(hit: Hit, reports: Sequence[StageReport]) -> list[StageData]:
 def _stage_line(stage: StageData, width: int) -> str:
     name = f"{stage['stage']:<{width}}"
     if stage["state"] == "ranked":
-        return f"{name} rank {stage['rank']}, score {stage['score']:.3f}"
+        return "\n".join([f"{name} rank {stage['rank']}, score {stage['score']:.3f}", *_parts(stage.get("parts", {}))])
     if stage["state"] == "not_ranked":
         return f"{name} not among its candidates"
     return f"{name} {stage['state']}: {stage.get('note') or 'no reason given'}"
+
+
+def _parts(parts: Mapping[str, float]) -> Iterator[str]:
+    """What features add, as lines of a tree; those too small to show share one."""
+    if not parts:
+        return
+    shown = [f"{value:+8.3f}  {name}" for name, value in parts.items() if abs(value) >= _VISIBLE]
+    hidden = len(parts) - len(shown)
+    more = [f"and {hidden} that add next to nothing"] if hidden else []
+    yield from _branches([f"{sum(parts.values()):+8.3f}  log-odds of the score, made of", *shown, *more])
 
 
 def _fields(matches: Sequence[TermMatch]) -> Iterator[str]:

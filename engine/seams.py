@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from engine.adapters import Adapter
 from engine.product import Product
-from engine.types import Candidates, Mask, Routed, Rows, Scored
+from engine.types import Candidates, Features, Mask, Routed, Rows, Scored, Scores
 
 Embeddings = NDArray[np.float32]
 T_co = TypeVar("T_co", covariant=True)
@@ -94,6 +94,28 @@ class RerankerModel(Protocol):
 
     def open(self, directory: Path, threads: int) -> Reranker:
         """Reads what ``build`` wrote. All searches together use ``threads`` cores. Raises IndexCorruptError."""
+        ...
+
+
+class Combiner(Protocol):
+    """Makes one score of all that is known of a candidate. Thread-safe; bound to no index."""
+
+    def misfit(self, encoder: str, reranker: str) -> str:
+        """Why it cannot be used with models of these fingerprints or with these features; empty if it can."""
+        ...
+
+    def scores(self, values: Features) -> Scores:
+        """Float32 (n,), 0 to 1, of candidates with ``engine.features.FEATURES``, float32 (n, n_features).
+
+        A candidate's score depends on its own features alone.
+        """
+        ...
+
+    def parts(self, values: NDArray[np.float32]) -> tuple[tuple[str, float], ...]:
+        """What each feature adds to the log-odds of the score of one candidate, float32 (n_features,), the most first.
+
+        The first name that is no feature's is of what is there before any is looked at. They add up to the log-odds.
+        """
         ...
 
 

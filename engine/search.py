@@ -32,6 +32,7 @@ from engine.builder import (
     build_index,
     checked,
     dense_kind,
+    open_combiner,
     open_encoder,
     open_reranker,
     open_router,
@@ -48,7 +49,7 @@ from engine.lexical.retriever import LexicalRetriever, QueryExpansion
 from engine.product import Product
 from engine.ranker import Ranker, Ranking, Request
 from engine.routes import SKUS, describe_route
-from engine.seams import Encoder, RerankerModel, Router, RouterModel
+from engine.seams import Combiner, Encoder, RerankerModel, Router, RouterModel
 from engine.storage.adapter_store import AdapterStore
 from engine.storage.manifest import Manifest, current_version, publishing, read_manifest, require_intact
 from engine.storage.products import ProductStore
@@ -156,7 +157,7 @@ class SearchEngine:
             reranker = _matching("reranker", manifest.reranker, reranker or open_reranker(manifest.config.reranker))
             opened = reranker.open(version / RERANK, config.n_threads)
         columns = Columns.open(version)
-        ranker = Ranker(config, columns, lexical, dense, opened)
+        ranker = Ranker(config, columns, lexical, dense, opened, *_fitting(open_combiner(config.combiner), manifest))
         facts = CatalogFacts.from_columns(columns)
         spelling = SpellingModel.load(version / SPELLING) if (version / SPELLING).exists() else None
         guide = None
@@ -180,12 +181,14 @@ class SearchEngine:
                 shutil.copy2(self.version / name, target / name)
         AdapterStore(self.version.parent.parent).copy(AdapterStore(Path(directory)))
 
-    def configured(self, config: SearchConfig) -> SearchEngine:
+    def configured(self, config: SearchConfig, *, combiner: Combiner | None = None) -> SearchEngine:
         """This index, searched another way.
 
         Shares all data, adapters, and the reranker's threads; retrievers and a reranker that were not loaded stay out.
+        ``combiner`` stands in for the configured one. Raises ConfigError, and ModelError on a combiner of no use.
         """
-        ranker = self._ranker.configured(config)
+        combiner = combiner or open_combiner(config.combiner)
+        ranker = self._ranker.configured(config, *_fitting(combiner, self.manifest))
         return SearchEngine(
             self.version, self.manifest, config, self._products, self._columns, ranker, self._facts, self._spelling,
             self._router, self._adapters, self._numbers,
@@ -243,7 +246,7 @@ class SearchEngine:
         request.reserve_ms = self._reserve_ms(k, explain, len(facets))
         allowed = self._filter(request, filters)
         ranking, understood = self._ranking(request, offset + k, allowed)
-        hits = self._hydrate(request, ranking, offset, k)
+        hits = self._hydrate(request, ranking, offset, k, explain)
         route = self._describe(request, understood, ranking, hits if not offset else ())
         if explain:
             hits = self._explain(request, hits)
@@ -279,7 +282,7 @@ class SearchEngine:
         place = np.flatnonzero(ranking.final.rows == rows[0])
         rank, score = (int(place[0]) + 1, float(ranking.final.scores[place[0]])) if len(place) else (0, 0.0)
         product = self._products[int(rows[0])]
-        return Hit(product, rank, score, next(ranking.traces(rows[:1])), self._matches(request, product))
+        return Hit(product, rank, score, next(ranking.traces(rows[:1], explain=True)), self._matches(request, product))
 
     # ------------------------------------------------------------------------------------------------------- stages
 
@@ -390,13 +393,13 @@ class SearchEngine:
         before = dict(zip(understood.words[1:], understood.words, strict=False)) if unknown else {}
         return [word for word in unknown if word not in GRAMMAR and not is_everyday(word, before.get(word, ""))]
 
-    def _hydrate(self, request: Request, ranking: Ranking, offset: int, k: int) -> tuple[Hit, ...]:
+    def _hydrate(self, request: Request, ranking: Ranking, offset: int, k: int, explain: bool) -> tuple[Hit, ...]:
         started = time.perf_counter()
         rows, scores = ranking.final.rows[offset : offset + k], ranking.final.scores[offset : offset + k]
         hits = tuple(
             Hit(product, rank, score, trace)
             for rank, (product, score, trace) in enumerate(
-                zip(self._products.get(rows), scores.tolist(), ranking.traces(rows), strict=True), offset + 1
+                zip(self._products.get(rows), scores.tolist(), ranking.traces(rows, explain), strict=True), offset + 1
             )
         )
         self._timed("hydrate", request.report("hydrate", started, len(ranking.final), len(hits)), len(hits))
@@ -452,6 +455,11 @@ def _open_dense(version: Path, manifest: Manifest, config: SearchConfig, encoder
     encoder = encoder or open_encoder(EngineConfig(index=manifest.config, search=config))
     encoder = _matching("encoder", manifest.encoder, encoder)
     return DenseRetriever(encoder, VectorIndex.open(version / DENSE, dense_kind(manifest)), config.min_similarity)
+
+
+def _fitting(combiner: Combiner | None, manifest: Manifest) -> tuple[Combiner | None, str]:
+    """The combiner, and why it cannot be used on the index; empty where it can."""
+    return combiner, combiner.misfit(manifest.encoder, manifest.reranker) if combiner else ""
 
 
 class _Model(Protocol):

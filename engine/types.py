@@ -14,6 +14,7 @@ from engine.product import Product
 Rows = NDArray[np.int64]
 Scores = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+Features = NDArray[np.float32]  # (n, one column a feature)
 StageStatus = Literal["ran", "skipped", "degraded"]
 RouteAction = Literal["filter", "boost", "none"]
 
@@ -66,11 +67,16 @@ class StageReport:
 
 @dataclass(frozen=True, slots=True)
 class StageTrace:
-    """What one stage gave one hit: its rank there (from 1, None where the stage did not rank it) and score."""
+    """What one stage gave one hit: its rank there (from 1, None where the stage did not rank it) and score.
+
+    ``parts``, of the combine stage and where the search was asked to explain, add up to the log-odds of its score: each
+    is a feature of ``engine.features`` and what it adds.
+    """
 
     stage: str
     rank: int | None
     score: float | None
+    parts: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,9 @@
 """What speaks for each type, given a query's words and vector: its names, labelled queries near by, products near by.
 
 Each kind of evidence is a number per type that means the same for every type, so that a few weights serve all of them,
-also those that nobody has asked for yet. A query costs a few products of its vector with small matrices.
+also those that nobody has asked for yet. A type's name counts as one more example of it, so what is learnt from a
+handful of examples never strays far from what the name says. A query costs a few products of its vector with small
+matrices.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +27,7 @@ from qpt.title_types import head, name_parts
 Places = NDArray[np.int64]
 
 NAME_FEATURES = ("name", "path", "mapped path", "words", "head")
-ITEM_FEATURES = ("nearest", "centroid", "votes", "seen", "prior")
+ITEM_FEATURES = ("nearest", "prototype", "votes", "seen", "prior")
 _VOTERS, _SHARPNESS = 50, 20.0  # items that vote; a cosine lower by 1/20 has a vote lower by a factor of e
 _LIKENESS = 12.0  # the same for votes that pass to types with names alike
 _LEAST_SHARE = 1e-3  # of the votes, before the logarithm
@@ -34,6 +37,42 @@ _MAP_RIDGE = 0.02
 _WIDTH = 128  # of narrow vectors; on no set was 384 better
 
 ANALYZER = Analyzer()
+
+
+@dataclass(frozen=True)
+class QueryWords:
+    """Words of labelled queries, as stems. A word and a type that queries with it ask for are a pair: ``rows``, places
+    in ``words``, ascending, and ``columns``, int64 (pairs,), with ``counts``, float32 (pairs,), of such queries.
+    """
+
+    words: tuple[str, ...]
+    rows: Places
+    columns: Places
+    counts: Matrix
+
+    @classmethod
+    def made(cls, queries: Sequence[str], shares: Matrix) -> QueryWords:
+        """``shares``, float32 (n, types), are what each query counts for each type."""
+        counts: dict[str, dict[int, float]] = {}
+        for query, row in zip(queries, shares, strict=True):
+            for stem in set(_stems(query)):
+                of_word = counts.setdefault(stem, {})
+                for column in np.flatnonzero(row).tolist():
+                    of_word[column] = of_word.get(column, 0.0) + float(row[column])
+        words = tuple(sorted(counts))
+        pairs = [(place, column, n) for place, word in enumerate(words) for column, n in counts[word].items()]
+        places = np.array([pair[:2] for pair in pairs], np.int64).reshape(len(pairs), 2)
+        return cls(words, places[:, 0], places[:, 1], np.array([n for *_, n in pairs], np.float32))
+
+    @cached_property
+    def _spans(self) -> dict[str, tuple[int, int]]:
+        starts = np.searchsorted(self.rows, np.arange(len(self.words) + 1)).tolist()
+        return dict(zip(self.words, pairwise(starts), strict=True))
+
+    def of(self, word: str) -> tuple[Places, Matrix]:
+        """Types of queries with the word, and how many; both empty for a word that none has."""
+        start, stop = self._spans.get(word, (0, 0))
+        return self.columns[start:stop], self.counts[start:stop]
 
 
 class NameEvidence:
@@ -50,7 +89,6 @@ class NameEvidence:
         self._unknown = _idf(len(paths), 0)
         self._idf = {stem: _idf(len(paths), n) for stem, n in frequency.items()}
         self._having = _inverted(stems)
-        self._heads = _inverted([{head(part, ANALYZER) for part in found} - {""} for found in lists])
 
     @classmethod
     def made(cls, paths: Sequence[tuple[str, ...]], encoder: Encoder) -> NameEvidence:
@@ -69,7 +107,7 @@ class NameEvidence:
         """How many vectors ``parts`` must have."""
         return sum(len(_parts(path)) for path in paths)
 
-    def write(self, query: str, vector: Matrix, mapped: Matrix, out: Matrix) -> None:
+    def write(self, query: str, vector: Matrix, mapped: Matrix, words: QueryWords, out: Matrix) -> None:
         """Fills ``out``, float32 (5, types), which holds zeros. Vectors are of shape (d,)."""
         out[0] = np.maximum.reduceat(self.parts @ vector, self._starts)
         out[1] = self.whole @ vector
@@ -78,22 +116,28 @@ class NameEvidence:
         total = sum(self._idf.get(stem, self._unknown) for stem in stems)
         for stem in stems & self._having.keys():
             out[3, self._having[stem]] += self._idf[stem] / total
-        same = self._heads.get(head(query, ANALYZER))
-        if same is not None:
-            out[4, same] = 1.0
+        self._write_head(head(query, ANALYZER), words, out[4])
+
+    def _write_head(self, stem: str, words: QueryWords, out: Matrix) -> None:
+        """Of the names and labelled queries that have the query's head noun, each type's share."""
+        columns, counts = words.of(stem)
+        out[columns] = counts
+        if stem in self._having:
+            out[self._having[stem]] += 1.0
+        out /= max(float(out.sum()), 1e-9)
 
 
 class ItemEvidence:
     """Labelled queries or typed products. ``vectors`` is float32 (items, d); an item and a type of its are a pair:
-    ``rows`` and ``columns``, int64 (pairs,), columns ascending, with ``weights``, float32 (pairs,). ``centroids``,
+    ``rows`` and ``columns``, int64 (pairs,), columns ascending, with ``weights``, float32 (pairs,). ``prototypes``,
     float32 (types, d), and ``counts``, float32 (types,), are of all items, also those left out of ``vectors``.
     """
 
     def __init__(
-        self, vectors: Matrix, rows: Places, columns: Places, weights: Matrix, centroids: Matrix, counts: Matrix
+        self, vectors: Matrix, rows: Places, columns: Places, weights: Matrix, prototypes: Matrix, counts: Matrix
     ) -> None:
         self.vectors, self.rows, self.columns, self.weights = vectors, rows, columns, weights
-        self.centroids, self.counts = centroids, counts
+        self.prototypes, self.counts = prototypes, counts
         self._present, self._starts = np.unique(columns, return_index=True)
         self._by_row = np.argsort(rows, kind="stable")
         self._row_starts = np.searchsorted(rows[self._by_row], np.arange(len(vectors) + 1))
@@ -102,15 +146,21 @@ class ItemEvidence:
 
     @classmethod
     def made(
-        cls, vectors: Matrix, rows: Places, columns: Places, weights: Matrix, n_types: int, most: int
+        cls, vectors: Matrix, rows: Places, columns: Places, weights: Matrix, names: Matrix, most: int
     ) -> ItemEvidence:
-        """Keeps about ``most`` pairs, as many of each type and at least one: centroids say the rest."""
+        """Keeps about ``most`` pairs, as many of each type and at least one: prototypes say the rest.
+
+        ``names``, float32 (types, width of names), are vectors of the types' paths. A prototype is the mean direction
+        of a type's items and its name, which counts as one item: the nearest-centroid classifier of Snell et al. 2017,
+        "Prototypical Networks for Few-shot Learning", shrunk towards their zero-shot one where there are few items.
+        """
         order = np.lexsort((rows, columns))
         rows, columns, weights = rows[order], columns[order], weights[order]
-        centroids = np.zeros((n_types, vectors.shape[1]), np.float32)
-        np.add.at(centroids, columns, vectors[rows] * weights[:, None])
-        centroids /= np.maximum(np.linalg.norm(centroids, axis=1, keepdims=True), 1e-9)
-        counts = np.bincount(columns, weights, n_types).astype(np.float32)
+        prototypes = np.zeros((len(names), vectors.shape[1]), np.float32)
+        prototypes[:, : names.shape[1]] = names  # a name is of no locale
+        np.add.at(prototypes, columns, vectors[rows] * weights[:, None])
+        prototypes /= np.maximum(np.linalg.norm(prototypes, axis=1, keepdims=True), 1e-9)
+        counts = np.bincount(columns, weights, len(names)).astype(np.float32)
         if len(rows) > most:
             present, starts = np.unique(columns, return_index=True)
             shuffled = np.lexsort((np.random.default_rng(0).random(len(rows)), columns))
@@ -118,7 +168,7 @@ class ItemEvidence:
             kept = np.sort(shuffled[rank < max(1, most // len(present))])
             rows, columns, weights = rows[kept], columns[kept], weights[kept]
         used, rows = np.unique(rows, return_inverse=True)
-        return cls(vectors[used], rows.astype(np.int64), columns, weights, centroids, counts)
+        return cls(vectors[used], rows.astype(np.int64), columns, weights, prototypes, counts)
 
     def write(self, vector: Matrix, alike: Matrix, out: Matrix) -> None:
         """Fills ``out``, float32 (5, types), which holds zeros. ``alike`` is float32 (types, types)."""
@@ -126,7 +176,7 @@ class ItemEvidence:
             near = self.vectors @ vector
             out[0, self._present] = np.maximum.reduceat(near[self.rows], self._starts)
             out[2] = np.log(self._votes(near, alike) + _LEAST_SHARE)
-        out[1] = self.centroids @ vector
+        out[1] = self.prototypes @ vector
         out[3] = self._seen
         out[4] = self._prior
 
@@ -149,13 +199,14 @@ class ItemEvidence:
 class Evidence:
     """All of it. ``basis``, float32 (dim, d), makes an encoder's vectors narrow; all others are of d numbers.
     ``names`` is by locale and has the empty one; ``mapping``, float32 (d, d), moves a query's vector towards its
-    types' paths; ``locales`` are those that labelled queries and products are told apart by; ``items`` has
-    ``queries``, ``products``, both or neither.
+    types' paths; ``words`` are labelled queries'; ``locales`` are those that queries and products are told
+    apart by; ``items`` has ``queries``, ``products``, both or neither.
     """
 
     basis: Matrix
     names: Mapping[str, NameEvidence]
     mapping: Matrix
+    words: QueryWords
     locales: tuple[str, ...]
     items: Mapping[str, ItemEvidence]
 
@@ -179,7 +230,7 @@ class Evidence:
         mapped /= np.maximum(np.linalg.norm(mapped, axis=1, keepdims=True), 1e-9)
         placed = with_locales(vectors, locales, self.locales)
         for row, (query, locale) in enumerate(zip(queries, locales, strict=True)):
-            self.names.get(locale, self.names[""]).write(query, vectors[row], mapped[row], out[row, :width])
+            self.names.get(locale, self.names[""]).write(query, vectors[row], mapped[row], self.words, out[row, :width])
             for place, items in enumerate(self.items.values()):
                 first = width + place * len(ITEM_FEATURES)
                 items.write(placed[row], self._alike, out[row, first : first + len(ITEM_FEATURES)])

@@ -18,7 +18,17 @@ from engine.errors import ConfigError
 from engine.seams import Encoder
 from qpt.calibration import Flags, Numbers, fit_temperature
 from qpt.conformal import nonconformity
-from qpt.evidence import ANALYZER, Evidence, ItemEvidence, NameEvidence, fit_basis, fit_mapping, narrow, with_locales
+from qpt.evidence import (
+    ANALYZER,
+    Evidence,
+    ItemEvidence,
+    NameEvidence,
+    QueryWords,
+    fit_basis,
+    fit_mapping,
+    narrow,
+    with_locales,
+)
 from qpt.examples import LabelledQuery
 from qpt.linear_head import LinearHead, made_card
 from qpt.log_linear import fit_log_linear, log_shares
@@ -161,27 +171,29 @@ class _Maker:
     def evidence(self, table: _Table, kept: Flags, gone: frozenset[str]) -> Evidence:
         """Of the real queries that are ``kept``, bool (n,), and of the products that are not ``gone``."""
         rows = np.flatnonzero(kept & table.real)
-        targets, vectors = table.targets[rows], narrow(table.vectors[rows], self._basis)
-        items = {}
-        n_types = table.targets.shape[1]
-        if "queries" in self._kinds:
-            of, columns = np.nonzero(targets)
-            placed = with_locales(vectors, [table.locales[row] for row in rows], self._locales)
-            items["queries"] = ItemEvidence.made(placed, of, columns, targets[of, columns], n_types, _MOST_PAIRS)
-        if self._products:
-            items["products"] = self._product_items(self._products, n_types, gone)
+        shares, vectors = _once(table.targets[rows]), narrow(table.vectors[rows], self._basis)
         whole = self._names[""].whole
-        named = np.flatnonzero(np.linalg.norm(_shares(targets) @ whole, axis=1) > 0)
-        mapping = fit_mapping(vectors[named], _shares(targets[named]) @ whole)
-        return Evidence(self._basis, self._names, mapping, self._locales, items)
+        items = {}
+        if "queries" in self._kinds:
+            of, columns = np.nonzero(shares)
+            placed = with_locales(vectors, [table.locales[row] for row in rows], self._locales)
+            items["queries"] = ItemEvidence.made(placed, of, columns, shares[of, columns], whole, _MOST_PAIRS)
+        if self._products:
+            items["products"] = self._product_items(self._products, whole, gone)
+        wanted = _shares(shares) @ whole
+        named = np.flatnonzero(np.linalg.norm(wanted, axis=1) > 0)
+        words = QueryWords.made([table.queries[row] for row in rows], shares)
+        return Evidence(
+            self._basis, self._names, fit_mapping(vectors[named], wanted[named]), words, self._locales, items
+        )
 
-    def _product_items(self, products: TypedProducts, n_types: int, gone: frozenset[str]) -> ItemEvidence:
+    def _product_items(self, products: TypedProducts, names: Matrix, gone: frozenset[str]) -> ItemEvidence:
         kept = np.array([i for i, product_id in enumerate(products.product_ids) if product_id not in gone], np.int64)
         columns = np.array([self._columns[products.type_ids[i]] for i in kept], np.int64)
         locales = [products.locales[i] for i in kept] if products.locales else [""] * len(kept)
         placed = with_locales(products.vectors[kept], locales, self._locales)
         ones = np.ones(len(kept), np.float32)
-        return ItemEvidence.made(placed, np.arange(len(kept)), columns, ones, n_types, _MOST_PAIRS)
+        return ItemEvidence.made(placed, np.arange(len(kept)), columns, ones, names, _MOST_PAIRS)
 
 
 def _table(
@@ -208,15 +220,15 @@ def _table(
     return _Table(
         [texts[place] for place in kept], [keys[place][1] for place in kept], [keys[place][2] for place in kept],
         targets, encoder.encode_queries([texts[place] for place in kept]),
-        np.array(list(_folds([keys[place][0] for place in kept], rng)), np.int64),
+        np.array(list(stem_folds([keys[place][0] for place in kept], _FOLDS, rng)), np.int64),
     )  # fmt: skip
 
 
-def _folds(queries: Sequence[str], rng: np.random.Generator) -> Iterator[int]:
+def stem_folds(queries: Sequence[str], n_folds: int, rng: np.random.Generator) -> Iterator[int]:
     """A fold for each query, the same for queries of the same stems; folds are as equal as that allows."""
     groups = [tuple(sorted(set(ANALYZER.terms(query)))) or (query,) for query in queries]
     distinct = list(dict.fromkeys(groups))
-    places = {distinct[int(i)]: place % _FOLDS for place, i in enumerate(rng.permutation(len(distinct)))}
+    places = {distinct[int(i)]: place % n_folds for place, i in enumerate(rng.permutation(len(distinct)))}
     return (places[group] for group in groups)
 
 
@@ -228,6 +240,12 @@ def _cross_logits(features: Matrix, table: _Table) -> Matrix:
         weights = fit_log_linear(features[~held], _shares(table.targets[~held]), table.importance[~held])
         out[held] = features[held] @ weights.astype(np.float32)
     return out
+
+
+def _once(targets: Matrix) -> Matrix:
+    """Float32 (n, types): a query counts once however often it was clicked, and less only where its weights do."""
+    shares: Matrix = targets / np.maximum(targets.sum(axis=1, keepdims=True), 1.0)
+    return shares
 
 
 def _shares(targets: Matrix) -> Matrix:

@@ -18,13 +18,15 @@ from numpy.typing import NDArray
 
 from engine.errors import ConfigError, ModelError
 from engine.seams import Embeddings
-from qpt.evidence import Evidence, ItemEvidence, NameEvidence
+from qpt.evidence import Evidence, ItemEvidence, NameEvidence, QueryWords
 from qpt.log_linear import log_shares
 from qpt.softmax import Matrix
 from qpt.taxonomy import Taxonomy, TypeNode
 
 CARD, ARRAYS = "types.json", "arrays.npz"
-_ITEM_ARRAYS = ("vectors", "rows", "columns", "weights", "centroids", "counts")
+_ITEM_ARRAYS = ("vectors", "rows", "columns", "weights", "prototypes", "counts")
+_WORD_ARRAYS = ("rows", "columns", "counts")
+_FORMAT = 2
 _MOST_CARD = 64 << 20  # bytes
 
 
@@ -35,8 +37,8 @@ class _Node(msgspec.Struct, frozen=True):
 
 
 class HeadCard(msgspec.Struct, frozen=True, kw_only=True):
-    """What ``types.json`` says. ``weights`` are by kind of evidence; ``learnt_from`` and ``calibrated_on`` are for
-    people: numbers of queries, by what they were.
+    """What ``types.json`` says. ``words`` are stems of labelled queries; ``weights`` are by kind of evidence;
+    ``learnt_from`` and ``calibrated_on`` are for people: numbers of queries, by what they were.
     """
 
     format: int
@@ -48,6 +50,7 @@ class HeadCard(msgspec.Struct, frozen=True, kw_only=True):
     locales: list[str]
     name_locales: list[str]
     items: list[str]
+    words: list[str]
     weights: dict[str, float]
     temperature: float
     learnt_from: dict[str, int]
@@ -95,6 +98,7 @@ class LinearHead:
         }
         for place, names in enumerate(self.evidence.names.values()):
             arrays |= {f"parts {place}": names.parts, f"whole {place}": names.whole}
+        arrays |= {f"word {name}": getattr(self.evidence.words, name) for name in _WORD_ARRAYS}
         for kind, items in self.evidence.items.items():
             arrays |= {f"{kind} {name}": getattr(items, name) for name in _ITEM_ARRAYS}
         buffer = io.BytesIO()
@@ -121,7 +125,9 @@ class LinearHead:
         except (ConfigError, KeyError) as error:
             raise ModelError(f"{folder / CARD}: the taxonomy cannot be used: {error}") from error
         items = {kind: _items(arrays, kind, n, width + len(card.locales)) for kind in card.items}
-        evidence = Evidence(basis, names, arrays.matrix("mapping", (width, width)), tuple(card.locales), items)
+        evidence = Evidence(
+            basis, names, arrays.matrix("mapping", (width, width)), _words(arrays, card), tuple(card.locales), items
+        )
         if "" not in names or set(card.weights) != set(evidence.feature_names):
             raise ModelError(f"{folder / CARD}: its names or weights are not those of this format; fit it anew")
         return cls(card, taxonomy, evidence, arrays.matrix("conformal_scores", (None,)))
@@ -131,8 +137,9 @@ def made_card(taxonomy: Taxonomy, types: Sequence[str], evidence: Evidence, **sa
     """The card of a head; ``said`` has the fields that the other arguments do not tell."""
     nodes = [_Node(node.type_id, dict(node.names), node.parent) for node in taxonomy.nodes.values()]
     return HeadCard(
-        format=1, dim=evidence.basis.shape[0], version=taxonomy.version, nodes=nodes, types=list(types),
-        locales=list(evidence.locales), name_locales=list(evidence.names), items=list(evidence.items), **said,
+        format=_FORMAT, dim=evidence.basis.shape[0], version=taxonomy.version, nodes=nodes, types=list(types),
+        locales=list(evidence.locales), name_locales=list(evidence.names), items=list(evidence.items),
+        words=list(evidence.words.words), **said,
     )  # fmt: skip
 
 
@@ -145,7 +152,7 @@ def _read_card(path: Path) -> HeadCard:
         raise ModelError(f"{path} cannot be read ({error.strerror}); give a directory that save() wrote") from error
     except msgspec.MsgspecError as error:
         raise ModelError(f"{path}: {error}") from error
-    sane = card.format == 1 and card.dim > 0 and 0 < card.temperature < float("inf") and len(card.types) > 0
+    sane = card.format == _FORMAT and card.dim > 0 and 0 < card.temperature < float("inf") and len(card.types) > 0
     if not sane or not {*card.items} <= {"queries", "products"} or not all(map(np.isfinite, card.weights.values())):
         raise ModelError(f"{path}: format {card.format} with these values is not one this version reads; fit it anew")
     return card
@@ -199,6 +206,15 @@ def _names(arrays: _Arrays, place: int, paths: Sequence[tuple[str, ...]], width:
     return NameEvidence(paths, arrays.matrix(f"parts {place}", (NameEvidence.count_parts(paths), width)), whole)
 
 
+def _words(arrays: _Arrays, card: HeadCard) -> QueryWords:
+    counts = arrays.matrix("word counts", (None,))
+    rows = arrays.places("word rows", len(counts), len(card.words))
+    columns = arrays.places("word columns", len(counts), len(card.types))
+    if (np.diff(rows) < 0).any() or (counts <= 0).any() or len({*card.words}) != len(card.words):
+        raise ModelError("the arrays of words are not in the order of this format; fit the head anew")
+    return QueryWords(tuple(card.words), rows, columns, counts)
+
+
 def _items(arrays: _Arrays, kind: str, n_types: int, wide: int) -> ItemEvidence:
     vectors = arrays.matrix(f"{kind} vectors", (None, wide))
     weights = arrays.matrix(f"{kind} weights", (None,))
@@ -206,5 +222,5 @@ def _items(arrays: _Arrays, kind: str, n_types: int, wide: int) -> ItemEvidence:
     columns = arrays.places(f"{kind} columns", len(weights), n_types)
     if (np.diff(columns) < 0).any() or len(np.unique(rows)) != len(vectors) or (weights <= 0).any():
         raise ModelError(f"the arrays of {kind} are not in the order of this format; fit the head anew")
-    centroids, counts = arrays.matrix(f"{kind} centroids", (n_types, wide)), arrays.matrix(f"{kind} counts", (n_types,))
-    return ItemEvidence(vectors, rows, columns, weights, centroids, counts)
+    prototypes = arrays.matrix(f"{kind} prototypes", (n_types, wide))
+    return ItemEvidence(vectors, rows, columns, weights, prototypes, arrays.matrix(f"{kind} counts", (n_types,)))

@@ -39,7 +39,7 @@ Head = LinearHead | TransformerHead
 
 CATALOG = "catalog"  # the name of a router that learns from the catalog
 _HEAD, _ROWS, _CARD = "head", "types.npy", "router.json"
-_VERSION = "catalog-2"  # of what is written; another needs a new index
+_VERSION = "catalog-3"  # of what is written; another needs a new index
 _LEAST_TYPES, _LEAST_EXAMPLES = 2, 10
 _SHOWN = 5  # product types that a route tells
 _ALL = 0.95  # share of the typed products from which a type above them says nothing: choosing it would do nothing

@@ -15,6 +15,7 @@ from engine.errors import ConfigError, IndexMismatchError, ModelError
 from qpt.calibration import calibration_error, chance_error, fit_temperature
 from qpt.classifier import QueryTypes, TypeClassifier
 from qpt.conformal import in_set, nonconformity, threshold
+from qpt.evidence import NAME_FEATURES, ItemEvidence, NameEvidence, QueryWords
 from qpt.examples import LabelledQuery, from_catalog
 from qpt.head_fit import TypedProducts, fit_head
 from qpt.hierarchy import Hierarchy
@@ -108,13 +109,14 @@ def break_card(path: Path, **said: object) -> None:
 @pytest.mark.parametrize(
     ("said", "reason"),
     [
-        ({"format": 2}, "format 2"),
+        ({"format": 1}, "format 1"),
         ({"temperature": 0.0}, "not one this version reads"),
         ({"types": ["nowhere", "else"]}, "the taxonomy cannot be used"),
         ({"weights": {"name": 1.0}}, "names or weights"),
         ({"sha256": {}}, "does not match its checksum"),
         ({"dim": 32}, "must be float32"),
         ({"items": ["../x"]}, "not one this version reads"),
+        ({"words": ["lamp", "lamp"]}, "word rows|words"),
         ({"nodes": [{"id": "a", "names": {}, "parent": "a"}]}, "lies below itself"),
         ({"locales": "en"}, "Expected `array`"),
     ],
@@ -149,6 +151,7 @@ def test_files_that_were_cut_or_swapped_are_refused(head: LinearHead, tmp_path: 
         ({"mapping": np.array([{}], object)}, "holds no arrays"),
         ({"mapping": np.zeros((2, 2), np.float32)}, "must be float32"),
         ({**dict(np.load(io.BytesIO(whole))), "queries rows": np.full(300, 9_999)}, "must be int64|outside"),
+        ({**dict(np.load(io.BytesIO(whole))), "word columns": np.full(1, 9_999)}, "must be int64"),
         ({**dict(np.load(io.BytesIO(whole))), "mapping": np.full((64, 64), np.nan, np.float32)}, "no numbers"),
     ):
         buffer = io.BytesIO()
@@ -161,6 +164,44 @@ def test_files_that_were_cut_or_swapped_are_refused(head: LinearHead, tmp_path: 
     replaced(buffer.getvalue())
     with pytest.raises(ModelError, match="compressed"):
         LinearHead.load(tmp_path)
+
+
+# -------------------------------------------------------------------------------------------------------- evidence
+
+
+def test_a_prototype_is_the_direction_of_a_name_and_its_items() -> None:
+    names = np.eye(3, dtype=np.float32)
+    vectors = np.array([[0, 0, 1], [0, 1, 0], [0, 1, 0]], np.float32)
+    rows, columns = np.array([0, 1, 2]), np.array([0, 0, 0])
+    made = ItemEvidence.made(vectors, rows, columns, np.array([1, 1, 0.5], np.float32), names, 100)
+    told = np.array([1.0, 1.5, 1.0]) / np.linalg.norm([1.0, 1.5, 1.0])
+    np.testing.assert_allclose(made.prototypes, [told, [0, 1, 0], [0, 0, 1]], atol=1e-6)
+
+
+def test_words_of_queries_are_counted_by_type() -> None:
+    shares = np.array([[1, 0], [0.5, 0.5], [0, 1]], np.float32)
+    words = QueryWords.made(["red lamps", "lamp lamp", "a rug"], shares)
+    counted = {word: dict(zip(*(of.tolist() for of in words.of(word)), strict=True)) for word in words.words}
+    assert counted == {"lamp": {0: 1.5, 1: 0.5}, "red": {0: 1.0}, "rug": {1: 1.0}}
+    assert [len(of) for of in words.of("sofa")] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("query", "shares"),
+    [
+        ("big lamps for a desk", [3 / 4, 1 / 4, 0]),  # two queries and two names, of which one type has both
+        ("desk", [1, 0, 0]),
+        ("round carpet", [0, 0, 1]),  # only in queries
+        ("sofa", [0, 0, 0]),
+    ],
+)
+def test_a_head_noun_speaks_for_the_types_whose_names_and_queries_have_it(query: str, shares: list[float]) -> None:
+    paths = [("Desk Lamps",), ("Floor Lamps",), ("Rugs",)]
+    words = QueryWords.made(["old lamp", "blue lamp", "carpet"], np.eye(3, dtype=np.float32)[[0, 0, 2]])
+    out = np.zeros((len(NAME_FEATURES), 3), np.float32)
+    vector = ENCODER.encode_queries([query])[0]
+    NameEvidence.made(paths, ENCODER).write(query, vector, vector, words, out)
+    np.testing.assert_allclose(out[NAME_FEATURES.index("head")], shares, atol=1e-6)
 
 
 # --------------------------------------------------------------------------------------------------------- fitting

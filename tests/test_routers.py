@@ -200,10 +200,11 @@ class TestIndex:
         """A query that says little has the type of what it finds, and one that is sure of a type may become less so."""
         CatalogRouter().build(tmp_path, PRODUCTS, ENCODER.encode_products(PRODUCTS), ENCODER)
         router, fridges = CatalogRouter().open(tmp_path), np.arange(1, len(PRODUCTS), 4)
+        found = np.append(fridges[:9], 3)  # and one case
         all_kinds = Candidates(np.arange(len(PRODUCTS)), np.ones(len(PRODUCTS), np.float32))
-        best = Candidates(fridges, np.linspace(1, 0, len(fridges), dtype=np.float32))
+        best = Candidates(found, np.ones(len(found), np.float32))
         said = [route(router, "globex"), look(router, "globex", all_kinds), look(router, "globex", best)]
-        assert [found.chosen[0].name for found in said] == ["Televisions", "Televisions", "Refrigerators"]
+        assert [routed.chosen[0].name for routed in said] == ["Televisions", "Televisions", "Refrigerators"]
         assert [said[2].name_of(row) for row in range(4)] == ["", "Refrigerators", "", ""]
         assert said[2].fit is not None
         assert said[2].fit[1] > said[2].fit[[0, 2, 3]].max()
@@ -243,7 +244,7 @@ class TestIndex:
         assert result.route.nearest == ""
 
     def test_another_router_is_refused(self, own: Path) -> None:
-        with pytest.raises(IndexMismatchError, match="router 'catalog-2', this engine has 'ruled'"):
+        with pytest.raises(IndexMismatchError, match="router 'catalog-3', this engine has 'ruled'"):
             self.open(own, router=RuledRouter())
         self.edit(own, router="catalog-0")
         with pytest.raises(IndexMismatchError, match="router 'catalog-0'"):

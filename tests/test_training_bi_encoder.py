@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -26,12 +27,13 @@ from training.data.pairs import Pairs
 from training.data.prepare import read_groups
 from training.data.ranking import taught
 from training.data.settings import TeacherSettings
+from training.data.sources import Group
 from training.export.encoder import convert
 from training.losses import ENCODER_LOSSES, InBatch, encoder_loss
 from training.metrics import ndcg
 from training.models.cross_encoder import CrossEncoder
 from training.run import Outcome, train
-from training.tasks.encoder import EncoderConfig
+from training.tasks.encoder import EncoderConfig, EncoderTask
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +81,48 @@ def test_multiple_negatives_are_a_cross_entropy_in_which_other_right_products_ha
     rows = [(0, 0, [0, 2, 3, 4]), (0, 1, [1, 2, 3, 4]), (1, 3, [3, 0, 1, 2, 4])]
     wanted = [-torch.log_softmax(cosines[q, [p, *(o for o in others if o != p)]], dim=0)[0] for q, p, others in rows]
     assert float(encoder_loss("mnr")(made, 20.0, 0.5)) == pytest.approx(float(torch.stack(wanted).mean()), rel=1e-5)
+
+
+def test_doubtful_products_are_no_negatives() -> None:
+    queries, products = torch.randn(1, 8, generator=torch.Generator().manual_seed(1)), torch.randn(3, 8)
+    whole = batch(queries, products, [[1, 0, 0]], [[1, 0, 0]])
+    alone = batch(queries, products[:2], [[1, 0]], [[1, 0]])
+    guided = replace(whole, doubtful=torch.tensor([[False, False, True]]))
+    loss = encoder_loss("mnr")
+    assert float(loss(guided, 20.0, 0.5)) == pytest.approx(float(loss(alone, 20.0, 0.5)))
+    assert float(loss(whole, 20.0, 0.5)) > float(loss(guided, 20.0, 0.5))
+
+
+def test_the_guide_doubts_what_it_finds_as_near_as_a_querys_best(base: Path, data: Path, tmp_path: Path) -> None:
+    config = changed(
+        config_of("encoder", "full", base, data), training={"guided": True, "products_per_query": 2, "epochs": 1}
+    )
+    task = EncoderTask(config, tmp_path, tmp_path / "data", False, lambda *_: None)
+    made = task.batches(0)[0]
+    queries, products = task._guide
+    rows = np.unique(np.concatenate([task._data.train.rows[group][part] for group, part in made]))
+    labels, judged = task._labels(made, rows)
+    doubtful = task._doubtful(task._guide, made, rows, labels, judged)
+    assert doubtful.any()
+    assert not (doubtful & judged).any()
+    for place, (group, _) in enumerate(made):
+        cosines = (products[rows] @ queries[group]).numpy()
+        own = judged[place].numpy()
+        best = cosines[own][labels[place].numpy()[own].argmax()]
+        assert (doubtful[place].numpy() == ((cosines >= best) & ~own)).all()
+
+
+def test_an_epoch_has_a_few_products_of_every_query_half_of_them_its_best(base: Path, data: Path) -> None:
+    groups = [
+        Group(f"q{n}", "phone", products, [1.0, *[0.0] * (len(products) - 1)], [0.0] * len(products), repeat=1 + n)
+        for n, products in enumerate((synthetic_products()[:9], synthetic_products()[9:14]))
+    ]
+    pairs = Pairs.of(groups, lambda texts, *_: [np.zeros(2, np.int32)] * len(texts), 4, 4)
+    parts = [part for made in pairs.batches(6, "0", 4) for part in made]
+    assert sorted(group for group, _ in parts) == [0, 1, 1]
+    assert all(len(places) == len(set(places)) == 4 and 0 in places for _, places in parts)
+    again = [part for made in pairs.batches(6, "1", 4) for part in made]
+    assert {tuple(places) for _, places in again} != {tuple(places) for _, places in parts}
 
 
 def test_pointwise_losses_are_no_losses_of_cosines(base: Path, data: Path) -> None:

@@ -219,7 +219,7 @@ def test_unjudged_pairs_get_the_teachers_labels_alone_and_a_kill_loses_few_of_th
     pairs = Pairs.of(groups, teacher.encode, 8, 24)
     wanted = TeacherSettings(path=str(done.directory / "best"), weight=0.25)
     (tmp_path / "data.json").write_text("{}")
-    monkeypatch.setattr("training.data.ranking._ASKED_AT_ONCE", 100)
+    monkeypatch.setattr("training.teachers.run._ASKED_AT_ONCE", 100)
 
     def kill(task: str, done: int, total: int, detail: str = "") -> None:
         assert total == 300

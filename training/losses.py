@@ -26,12 +26,14 @@ class InBatch:
     """Queries and products of a batch, float32 (q, d) and (p, d), of unit length, every query against every product.
 
     ``labels``, float32 (q, p), are 0 where ``judged``, bool (q, p), is False: a product that is another query's.
+    ``doubtful``, bool (q, p), says which of those may well be right for this query too; None where nobody knows.
     """
 
     queries: Tensor
     products: Tensor
     labels: Tensor
     judged: Tensor
+    doubtful: Tensor | None = None
 
 
 #: Of a batch, with what cosines are multiplied by, and the label from which on a product is what a query asks for.
@@ -119,11 +121,13 @@ def mnr(batch: InBatch, sharpness: float, positive: float) -> Tensor:
     """Cross-entropy of a product that is asked for against all in the batch that are not; a mean over such products.
 
     Henderson et al. 2017, "Efficient Natural Language Response Suggestion for Smart Reply": multiple negatives ranking.
-    What others of the batch are asked for counts as not asked for; a query's other right products are left out.
+    What others of the batch are asked for counts as not asked for, unless it is doubtful; a query's other right
+    products are left out.
     """
     logits = sharpness * batch.queries @ batch.products.T
     asked = batch.judged & (batch.labels >= positive)
-    others = logits.masked_fill(asked, -torch.inf).logsumexp(dim=1, keepdim=True)
+    left_out = asked if batch.doubtful is None else asked | batch.doubtful
+    others = logits.masked_fill(left_out, -torch.inf).logsumexp(dim=1, keepdim=True)
     return functional.softplus(others - logits)[asked].sum() / asked.sum().clamp(min=1)
 
 

@@ -29,7 +29,18 @@ class Progress(Protocol):
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table of settings."""
+    """A table of settings, or of such tables."""
+
+    @classmethod
+    def read(cls, path: str | Path) -> Self:
+        """Reads TOML; ``${NAME}`` stands for an environment variable. Raises ConfigError naming file and setting."""
+        try:
+            tables = msgspec.toml.decode(Path(path).read_bytes())
+            return msgspec.convert(_expanded(tables, "$"), cls)
+        except OSError as error:
+            raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
+        except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
+            raise ConfigError(f"{path}: {error}") from error
 
 
 def at_least(settings: Settings, least: int, *names: str) -> None:
@@ -122,17 +133,6 @@ class RunConfig(Settings, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w.-]+", self.name):
             raise ValueError(f"name is {self.name!r}; it must be of letters, digits, dots, - and _")
-
-    @classmethod
-    def read(cls, path: str | Path) -> Self:
-        """Reads TOML; ``${NAME}`` stands for an environment variable. Raises ConfigError naming file and setting."""
-        try:
-            tables = msgspec.toml.decode(Path(path).read_bytes())
-            return msgspec.convert(_expanded(tables, "$"), cls)
-        except OSError as error:
-            raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
-        except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
-            raise ConfigError(f"{path}: {error}") from error
 
     def task(self, run: Path, data: Path, test: bool, progress: Progress) -> Task[Any]:
         """What ``training.run`` trains by these settings; ``data`` is where prepared data is, or goes."""

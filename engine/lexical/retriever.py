@@ -12,7 +12,7 @@ from typing import Protocol, cast
 
 import msgspec
 
-from engine.analysis.analyzer import STOP_WORDS, Analyzer
+from engine.analysis.analyzer import STOP_WORDS, Analyzer, Term
 from engine.analysis.vocabulary import QueryTerm, Vocabulary
 from engine.config import LEXICAL_FIELDS, SearchConfig
 from engine.errors import IndexCorruptError
@@ -114,6 +114,10 @@ class LexicalRetriever:
             (term.text, term.weight) for term in self.plan(query) if term.is_code and term.text in self._vocabulary
         ]
         return self._backend.search(codes, self._weights, self._tie, k, allowed) if codes else Candidates.empty()
+
+    def terms(self, query: str) -> list[Term]:
+        """The query's own terms with their kinds, in order, whether or not they are searched."""
+        return self._analyzer.analyze(query)
 
     def _plan(self, query: str, expansions: tuple[QueryExpansion, ...] = ()) -> tuple[QueryTerm, ...]:
         """The terms that are searched for ``query``; those the vocabulary lacks find nothing but are listed."""

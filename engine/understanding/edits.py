@@ -23,7 +23,8 @@ def _neighbours() -> frozenset[tuple[str, str]]:
     )
 
 
-_NEIGHBOURS = _neighbours()
+#: Pairs of keys that touch.
+NEIGHBOURS = _neighbours()
 #: Letters that sound alike often enough to be written for each other.
 _SOUNDS = frozenset({("c", "k"), ("c", "s"), ("s", "z"), ("f", "v"), ("g", "j"), ("k", "q"), ("m", "n"), ("d", "t")})
 _ALIKE = _SOUNDS | {(b, a) for a, b in _SOUNDS}
@@ -108,7 +109,7 @@ def _replaced(typed: str, meant: str, first: bool, costs: EditCosts) -> float:
         cost = costs.vowel
     elif (typed, meant) in _ALIKE:
         cost = costs.sound
-    elif (typed, meant) in _NEIGHBOURS:
+    elif (typed, meant) in NEIGHBOURS:
         cost = costs.key
     else:
         cost = costs.replace

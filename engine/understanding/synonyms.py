@@ -23,6 +23,8 @@ from engine.understanding.words import tokens
 
 Phrase = tuple[str, ...]
 _SHIPPED = ".synonyms.txt"  # how the names of shipped files end
+#: The shipped rules of electronics and things for the home.
+ELECTRONICS = Path(__file__).parent / f"electronics{_SHIPPED}"
 _stem = lru_cache(maxsize=20_000)(Stemmer.Stemmer("english").stemWord)
 
 
@@ -70,18 +72,8 @@ class Synonyms:
 
     @classmethod
     def read(cls, path: str | Path) -> Synonyms:
-        """Reads a file. Raises ConfigError naming the file, the line and what is wrong with it."""
-        try:
-            lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"cannot read the synonyms {path}: {error}; give a text file in UTF-8") from error
-        rules: list[tuple[Phrase, Phrase]] = []
-        for number, line in enumerate(lines, 1):
-            try:
-                rules += _rules(line)
-            except ValueError as error:
-                raise ConfigError(f"{path}, line {number}: {line.strip()!r} {error}") from error
-        return cls(rules)
+        """Reads a file. Raises ConfigError as ``read_rules``."""
+        return cls(read_rules(path))
 
     def expand(self, words: Sequence[str]) -> list[Expansion]:
         """What stretches of ``words`` (lower case, without accents) also mean: the longest at each place."""
@@ -98,6 +90,24 @@ class Synonyms:
                     break
             at += 1
         return found
+
+
+def read_rules(path: str | Path) -> list[tuple[Phrase, Phrase]]:
+    """A file's rules as (phrase, replacement), in its order.
+
+    Raises ConfigError naming the file, the line and what is wrong with it.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the synonyms {path}: {error}; give a text file in UTF-8") from error
+    rules: list[tuple[Phrase, Phrase]] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            rules += _rules(line)
+        except ValueError as error:
+            raise ConfigError(f"{path}, line {number}: {line.strip()!r} {error}") from error
+    return rules
 
 
 def _stems(words: Iterable[str]) -> Phrase:

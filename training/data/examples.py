@@ -15,7 +15,8 @@ A click log is tab-separated with a head, or JSON lines (.jsonl, also .gz), of `
 - ``clicks`` and ``impressions``: label = rate / the query's best rate, with a rate smoothed by ten impressions at the
   log's own mean m: (clicks + 10 m) / (impressions + 10). So few impressions say little.
 
-Counts of a pair that comes again add up. Positions are not corrected for: what was shown higher was clicked more.
+Counts of a pair that comes again add up. Positions are not corrected for: what was shown higher
+was clicked more. ``training.curation`` makes labels of a log that has positions.
 
 Queries alone are a .tsv, or a file of examples (.jsonl, also .gz) of which only the queries count. A .tsv has a head
 with a column ``query``, or no head and rows of ``query`` or ``query<TAB>locale``.
@@ -63,12 +64,13 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Judgment:
-    """An example with the product itself. The label is None where nobody judged the pair."""
+    """An example with the product itself, and its line. The label is None where nobody judged the pair."""
 
     query_id: str
     query: str
     label: float | None
     product: Product
+    line: int
 
 
 def read_examples(path: str | Path) -> list[Example]:
@@ -161,7 +163,8 @@ def _judgment(path: Path, number: int, row: dict[str, Any], labels: Mapping[str,
         product = msgspec.convert(row.get("product"), Product)
     except msgspec.ValidationError as error:
         raise bad("product", f"{error}. It must be a product as in a catalog's JSON lines") from error
-    return Judgment(row["query_id"], row["query"], None if row.get("judged") is False else float(label), product)
+    given = None if row.get("judged") is False else float(label)
+    return Judgment(row["query_id"], row["query"], given, product, number)
 
 
 def _found(row: dict[str, Any], name: str) -> str:

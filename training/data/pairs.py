@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,13 +89,15 @@ class Pairs:
         """Query and product ids of the batch's pairs, in its order."""
         return [(self.queries[group], self.products[row]) for group, part in batch for row in self.rows[group][part]]
 
-    def batches(self, n_pairs: int, seed: str) -> list[Batch]:
-        """An epoch: every product of every group once (``repeat`` times), about ``n_pairs`` to a batch, shuffled.
+    def batches(self, n_pairs: int, seed: str, most: int = 0) -> list[Batch]:
+        """An epoch: every group once (``repeat`` times), about ``n_pairs`` to a batch, shuffled.
 
-        Groups of more than ``LONGEST_GROUP`` are dealt out anew each time.
+        Groups of more than ``LONGEST_GROUP`` products are dealt out anew each time. With ``most`` above 0 a group is
+        there with that many of its products instead of all, drawn anew each time, half of them the best labelled.
         """
         draw = random.Random(seed)
-        parts = [part for group in range(len(self)) for part in self._parts(group, draw)]
+        deal = partial(self._drawn, most=most) if most else self._parts
+        parts = [part for group in range(len(self)) for part in deal(group, draw)]
         draw.shuffle(parts)
         out: list[Batch] = []
         for begin in range(0, len(parts), _WINDOW):
@@ -110,6 +113,15 @@ class Pairs:
             order = list(range(n))
             draw.shuffle(order)
             yield from ((group, part) for part in np.array_split(np.array(order), -(-n // LONGEST_GROUP)))
+
+    def _drawn(self, group: int, draw: random.Random, most: int) -> Iterator[Part]:
+        """A few products of a group, of which half, rounded up, have the highest label there."""
+        labels = self.labels[group]
+        for _ in range(self.repeat[group]):
+            order = draw.sample(range(len(labels)), len(labels))
+            best = [place for place in order if labels[place] == labels.max()][: -(-most // 2)]
+            others = [place for place in order if place not in best]
+            yield group, np.array([*best, *others][:most], np.int64)
 
     def _length(self, part: Part) -> int:
         group, places = part

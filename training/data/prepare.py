@@ -18,13 +18,13 @@ from pathlib import Path
 
 import msgspec
 
-from engine.analysis.analyzer import Analyzer
 from engine.errors import ConfigError
 from engine.product import Product
 from training.data.examples import ExamplesError
 from training.data.negatives import Pools
 from training.data.settings import ClicksSource, GeneratedSource, JudgedSource, QueriesSource, RankingConfig
 from training.data.sources import Catalogs, Drawn, Group, Loaded, Source, read_judged, read_source
+from training.data.stems import Stems
 from training.settings import Progress
 
 HELD_OUT = "held-out"  # the name of the dev set that is made of training queries
@@ -143,7 +143,7 @@ def _splits(
     catalogs = Catalogs()
     pools = Pools(catalogs, config.negatives.retriever, config.model.base, progress)
     dev = {f"dev.{dev_set.name}": read_judged(dev_set, catalogs).groups for dev_set in config.dev.sets}
-    stems = _Stems()
+    stems = Stems()
     seen = {stems(group.query) for groups in dev.values() for group in groups}
     train: list[Group] = []
     sources: list[SourceData] = []
@@ -216,17 +216,6 @@ def _name(source: Source) -> str:
         return f"{source.queries:,} queries generated from {', '.join(Path(c).parent.name for c in source.catalogs)}"
     path = Path(source.qrels if isinstance(source, JudgedSource) else source.path)
     return f"{path.parent.name}/{path.name}"
-
-
-class _Stems:
-    """What makes two queries the same for a split: the set of their stems, in whatever order."""
-
-    def __init__(self) -> None:
-        self._analyzer = Analyzer()
-
-    def __call__(self, query: str) -> str:
-        terms = {term.text for term in self._analyzer.analyze(query) if term.kind != "joined"}
-        return " ".join(sorted(terms)) or query.casefold()
 
 
 def _by_query(

@@ -13,7 +13,7 @@ import numpy as np
 
 from engine.analysis.analyzer import Analyzer
 from engine.catalog import read_catalog
-from engine.config import IndexConfig, available_cores
+from engine.config import EngineConfig, IndexConfig, available_cores
 from engine.dense.encoder import OnnxEncoder
 from engine.product import Product
 from engine.seams import Embeddings, Encoder
@@ -23,6 +23,8 @@ from qpt.title_types import read_heads
 from qpt.types_file import read_types, write_types
 from training.data.generate import generate, write_queries
 
+#: What finds candidates: the hybrid search alone. What a model will rerank is to come from there, routed or not.
+_INDEX = EngineConfig(index=IndexConfig(reranker="", router=""))
 Progress = Callable[[str, int, int, str], None]
 
 
@@ -60,8 +62,9 @@ def make_queries(
     products = [product for shop in shops for product in shop]
     remembering = _Remembering(encoder or OnnxEncoder.named(IndexConfig().encoder, threads=available_cores()))
     engine = SearchEngine.build(
-        products, encoder=remembering, progress=lambda stage, done, total: progress(stage, done, total or 0, "products")
-    )
+        products, config=_INDEX, encoder=remembering,
+        progress=lambda stage, done, total: progress(stage, done, total or 0, "products"),
+    )  # fmt: skip
     types = reduce(ProductTypes.joined, (derive(shop, remembering.encode_products(shop), heads) for shop in shops))
     types = types.corrected(corrections) if corrections else types
     write_types(types_file, types, products)

@@ -6,9 +6,7 @@ they come, so that a kill loses little and every run on the same data finds them
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,9 +14,6 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 
 from engine.errors import ConfigError
 from training.data.pairs import Batch, Encode, Pairs, ndcg_by_query
@@ -27,17 +22,15 @@ from training.data.settings import QueriesSource, RankingConfig, TeacherSettings
 from training.data.sources import Group
 from training.loop import has_checkpoint
 from training.metrics import Scores
-from training.models.cross_encoder import CrossEncoder
-from training.report import RECIPE, Notes, Quality, Recipe, checksum_table
+from training.report import Notes, Quality, checksum_table
 from training.settings import Progress
+from training.teachers.run import RunTeacher
 
 #: What a model gives all pairs.
 Score = Callable[[Pairs, Callable[[int, int], None]], Scores]
 
 NDCG = "nDCG@10"
 _TEST_RESULT = "test.json"
-_WEIGHTS = "model.safetensors"
-_ASKED_AT_ONCE = 4096  # pairs
 _log = logging.getLogger(__name__)
 
 
@@ -72,11 +65,15 @@ class RankingData:
         self.test = pairs(TEST) if test else None
 
     def batches(self, epoch: int | str) -> list[Batch]:
-        return self.train.batches(self._config.training.pairs_per_batch, f"{self._config.seed}:{epoch}")
+        training = self._config.training
+        return self.train.batches(training.pairs_per_batch, f"{self._config.seed}:{epoch}", training.products_per_query)
 
     def scores(self, score: Score) -> dict[str, Scores]:
         """What a model gives every pair of each dev set."""
         return {name: score(pairs, partial(self._evaluating, name)) for name, pairs in self.dev.items()}
+
+    def encoding(self, done: int, total: int) -> None:
+        self._progress("encoding", done, total)
 
     def _evaluating(self, name: str, done: int, total: int) -> None:
         self._progress("evaluating", done, total, name)
@@ -155,19 +152,10 @@ def taught(pairs: Pairs, groups: Sequence[Group], settings: TeacherSettings, dat
 
     Raises ConfigError where the teacher's directory is not the ``best`` of a run.
     """
-    directory = Path(settings.path)
-    try:
-        card = (directory / RECIPE).read_bytes()
-        recipe = msgspec.json.decode(card, type=Recipe)
-        weights = (directory / _WEIGHTS).read_bytes()
-    except (OSError, msgspec.MsgspecError) as error:
-        raise ConfigError(
-            f"teacher.path {directory} has no usable {RECIPE} and {_WEIGHTS} ({error}); name the best directory of a "
-            "run"
-        ) from error
-    made_of = hashlib.sha256(weights + card + (data / "data.json").read_bytes()).hexdigest()
-    logits = _logits(directory, recipe, groups, data / f"teacher-{made_of[:16]}.safetensors", progress)
-    given = 0.5 + 0.5 * np.tanh((recipe.scale * logits + recipe.offset) / settings.temperature / 2)
+    teacher = RunTeacher(Path(settings.path))
+    kept = data / f"teacher-{teacher.fingerprint_on((data / 'data.json').read_bytes())[:16]}.safetensors"
+    logits = teacher.logits(groups, kept, partial(progress, "asking the teacher"))
+    given = teacher.probabilities(logits, settings.temperature)
     judged = np.array([label is not None for group in groups for label in group.labels])
     share = np.where(judged, settings.weight, 1.0)
     mixed = (share * given + (1 - share) * pairs.all_labels).astype(np.float32)
@@ -183,39 +171,3 @@ def taught(pairs: Pairs, groups: Sequence[Group], settings: TeacherSettings, dat
     dropped = ~judged & (given >= limits)
     _log.info("%d of %d mined products may well be relevant and were left out", dropped.sum(), (~judged).sum())
     return mixed_pairs.without(dropped)
-
-
-def _logits(directory: Path, recipe: Recipe, groups: Sequence[Group], kept: Path, progress: Progress) -> Scores:
-    """Of all pairs, in their order; ``kept`` has the first of them, or all."""
-    logits = _read(kept)
-    n = sum(len(group.labels) for group in groups)
-    if len(logits) == n:
-        return logits
-    teacher = CrossEncoder.open(directory)
-    pairs = Pairs.of(groups, teacher.encode, recipe.query_tokens, recipe.product_tokens)
-    texts = pairs.texts(pairs.everything())
-    for begin in range(len(logits), n, _ASKED_AT_ONCE):
-        _log.info("asking the teacher: %d of %d pairs are scored", begin, n)
-        asked = texts[begin : begin + _ASKED_AT_ONCE]
-        logits = np.concatenate([logits, teacher.score(asked, _beyond(begin, n, progress))])
-        _write(kept, logits)
-    return logits
-
-
-def _beyond(begin: int, n: int, progress: Progress) -> Callable[[int, int], None]:
-    return lambda done, _: progress("asking the teacher", begin + done, n)
-
-
-def _read(kept: Path) -> Scores:
-    if not kept.exists():
-        return np.empty(0, np.float32)
-    with safe_open(kept, framework="np") as file:
-        found: Scores = file.get_tensor("logits")
-    return found
-
-
-def _write(kept: Path, logits: Scores) -> None:
-    """Replaces the file, at once; another run may be at it too."""
-    part = kept.with_suffix(f".{os.getpid()}.part")
-    save_file({"logits": torch.from_numpy(logits)}, part)
-    part.replace(kept)

@@ -186,13 +186,18 @@ class RankingModel(ModelSettings, frozen=True, kw_only=True):
 
 
 class RankingTraining(LoopSettings, frozen=True, kw_only=True):
-    """How it is trained: batches have about ``pairs_per_batch`` pairs."""
+    """How it is trained: batches have about ``pairs_per_batch`` pairs.
+
+    ``products_per_query`` is how many of a query's products an epoch has, drawn anew each time; 0 is all.
+    """
 
     pairs_per_batch: int = 64
+    products_per_query: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(self, 1, "pairs_per_batch")
+        at_least(self, 0, "products_per_query")
 
 
 class RankingConfig(RunConfig, frozen=True, kw_only=True):

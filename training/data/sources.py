@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean as mean
+from typing import NamedTuple
 
 from engine.catalog import read_catalog
 from engine.product import Product
@@ -110,9 +111,45 @@ def read_judged(source: JudgedSource | DevSet, catalogs: Catalogs) -> Loaded:
     Raises ExamplesError.
     """
     products = catalogs[source.catalog]
-    queries = dict(_queries(source.queries))
     gains = source.gains if isinstance(source, DevSet) else {}
+    queries: dict[str, str] = {}
     found: dict[str, dict[str, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
+    for row in read_qrels(source, products):
+        gain = row.label if not gains else gains.get(row.grade)
+        if gain is None:
+            reason = f"{row.grade} has no gain; the configuration's gains have {', '.join(gains)}"
+            raise ExamplesError(source.qrels, row.line, "grade", reason)
+        queries[row.query_id] = row.query
+        found[row.query_id][row.product_id].append((row.label, gain))
+    groups = [
+        Group(
+            query_id, queries[query_id], tuple(products[product_id] for product_id in judged),
+            tuple(mean(label for label, _ in judgments) for judgments in judged.values()),
+            tuple(mean(gain for _, gain in judgments) for judgments in judged.values()),
+        )
+        for query_id, judged in found.items()
+    ]  # fmt: skip
+    return Loaded(groups, products, (source.catalog, source.queries, source.qrels))
+
+
+class Graded(NamedTuple):
+    """A line of qrels, with its query's text and its grade's label."""
+
+    line: int
+    query_id: str
+    query: str
+    product_id: str
+    grade: str
+    label: float
+
+
+def read_qrels(source: JudgedSource | DevSet, products: Mapping[str, Product]) -> Iterator[Graded]:
+    """The lines of a search set's qrels; ``products`` are its catalog's, by id.
+
+    Raises ExamplesError naming line and field on an unknown query, product or grade, and on a file without rows.
+    """
+    queries = dict(_queries(source.queries))
+    has_rows = False
     for number, line in numbered_lines(Path(source.qrels)):
 
         def bad(field: str | None, reason: str, number: int = number) -> ExamplesError:
@@ -128,22 +165,10 @@ def read_judged(source: JudgedSource | DevSet, catalogs: Catalogs) -> Loaded:
             raise bad("query_id", f"{query_id!r} has no query in {source.queries}; add it there or drop the row")
         if product_id not in products:
             raise bad("product_id", f"{product_id!r} is not in {source.catalog}; add the product or drop the row")
-        label = _label(grade, source.labels, bad)
-        gain = label if not gains else gains.get(grade)
-        if gain is None:
-            raise bad("grade", f"{grade} has no gain; the configuration's gains have {', '.join(gains)}")
-        found[query_id][product_id].append((label, gain))
-    groups = [
-        Group(
-            query_id, queries[query_id], tuple(products[product_id] for product_id in judged),
-            tuple(mean(label for label, _ in judgments) for judgments in judged.values()),
-            tuple(mean(gain for _, gain in judgments) for judgments in judged.values()),
-        )
-        for query_id, judged in found.items()
-    ]  # fmt: skip
-    if not groups:
+        has_rows = True
+        yield Graded(number, query_id, queries[query_id], product_id, grade, _label(grade, source.labels, bad))
+    if not has_rows:
         raise ExamplesError(source.qrels, None, None, "it has no judgments; give 'query_id 0 product_id grade' lines")
-    return Loaded(groups, products, (source.catalog, source.queries, source.qrels))
 
 
 def _queries(path: str) -> Iterator[tuple[str, str]]:

@@ -50,12 +50,15 @@ class EncoderTraining(RankingTraining, frozen=True, kw_only=True):
 
     ``loss`` is one of ``training.losses.ENCODER_LOSSES``, or several joined by +. Cosines are multiplied by
     ``sharpness`` before they are compared. Products with a label of ``positive`` or more are what a query asks for.
+    With ``guided`` the base model, as it was, says which products of other queries in a batch are no negatives: those
+    as near to the query as its own best-labelled one (Solatorio 2024, "GISTEmbed").
     """
 
     loss: str = "mnr"
     learning_rate: float = 2e-5
     sharpness: float = 20.0
     positive: float = 0.5
+    guided: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -88,6 +91,7 @@ class EncoderTask:
         self._data = RankingData(config, run, data, self._encoder.encode, test, progress)
         self._loss = encoder_loss(config.training.loss)
         self._fixed = self._base_vectors() if config.model.trains == "queries" else None
+        self._guide = self._guiding_vectors() if config.training.guided else None
 
     @property
     def module(self) -> torch.nn.Module:
@@ -106,16 +110,25 @@ class EncoderTask:
             products = encoder.vectors([pairs.products[row] for row in rows])
         else:
             products = self._fixed["train"][torch.from_numpy(rows)].to(queries.device)
-        labels, judged = self._labels(batch, rows)
+        labels, judged = (found.to(queries.device) for found in self._labels(batch, rows))
+        doubtful = None if self._guide is None else self._doubtful(self._guide, batch, rows, labels, judged)
         sharpness, positive = self._config.training.sharpness, self._config.training.positive
         losses = [
-            self._loss(
-                InBatch(_cut(queries, n), _cut(products, n), labels.to(queries.device), judged.to(queries.device)),
-                sharpness, positive,
-            )
+            self._loss(InBatch(_cut(queries, n), _cut(products, n), labels, judged, doubtful), sharpness, positive)
             for n in (None, *self._config.model.dimensions)
-        ]  # fmt: skip
+        ]
         return torch.stack(losses).mean(), int(judged.sum())
+
+    def _doubtful(
+        self, guide: tuple[torch.Tensor, torch.Tensor], batch: Batch, rows: np.ndarray, labels: torch.Tensor,
+        judged: torch.Tensor,
+    ) -> torch.Tensor:  # fmt: skip
+        """bool (queries, products): others' products that the guide finds as near as the query's own best."""
+        queries, products = guide
+        cosines = queries[[group for group, _ in batch]] @ products[torch.from_numpy(rows)].T
+        own = labels.masked_fill(~judged, -1)
+        best = cosines.gather(1, own.argmax(dim=1, keepdim=True))
+        return (cosines >= best) & ~judged
 
     def _labels(self, batch: Batch, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Labels, float32 (queries, products), and where there are any: of the query's own products in the batch.
@@ -144,11 +157,21 @@ class EncoderTask:
         products = self._encoder.embed(pairs.products) if self._fixed is None else self._fixed[name].numpy()
         return self._encoder.embed(pairs.queries), products
 
-    def _base_vectors(self) -> dict[str, torch.Tensor]:
-        """Of all products, by the base model: what an index has of them."""
+    def _base(self) -> BiEncoder:
+        """The model before training."""
         model = self._config.model
         untouched = msgspec.structs.replace(model, method="full", trains="both")
-        base = BiEncoder.load(untouched, model.product_tokens, self._config.training.bf16)
+        return BiEncoder.load(untouched, model.product_tokens, self._config.training.bf16)
+
+    def _guiding_vectors(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of all training queries and products, by the base model."""
+        base, train = self._base(), self._data.train
+        queries, products = (base.embed(texts, self._data.encoding) for texts in (train.queries, train.products))
+        return torch.from_numpy(queries).to(base.device), torch.from_numpy(products).to(base.device)
+
+    def _base_vectors(self) -> dict[str, torch.Tensor]:
+        """Of all products, by the base model: what an index has of them."""
+        base = self._base()
         sets = {"train": self._data.train, **self._data.dev} | ({"test": self._data.test} if self._data.test else {})
         return {name: torch.from_numpy(base.embed(pairs.products)) for name, pairs in sets.items()}
 
@@ -169,6 +192,10 @@ class EncoderTask:
             f"Loss {training.loss}, cosines times {training.sharpness:g}, in batches of about "
             f"{training.pairs_per_batch} pairs; what a query asks for has a label of {training.positive:g} or more."
         ]
+        if training.products_per_query:
+            recipe.append(f"An epoch has {training.products_per_query} products of each query, half of them its best.")
+        if training.guided:
+            recipe.append("Others' products that the base model finds as near as a query's best are no negatives.")
         if model.dimensions:
             recipe.append(
                 f"Vectors cut to {', '.join(map(str, model.dimensions))} numbers were trained beside the whole."

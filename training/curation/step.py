@@ -1,0 +1,78 @@
+"""What steps have in common: their settings, what they are given, and taking queries out of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from training.curation.report import Tally
+from training.curation.rows import Pair, Rows
+from training.data.sources import Catalogs
+from training.settings import Progress, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a step is given beside rows: where it counts what it does, catalogs, the seed of chance, a progress bar."""
+
+    tally: Tally
+    catalogs: Catalogs
+    seed: int
+    progress: Progress
+
+
+class Step(Settings, frozen=True, kw_only=True, tag_field="kind"):
+    """A step's settings, and what it does by them."""
+
+    def apply(self, rows: Rows, context: Context) -> Rows:
+        """The rows that are left. What came, went or changed is counted in ``context.tally``."""
+        raise NotImplementedError
+
+
+def drop_queries(rows: Rows, rule_of: Callable[[str], str], tally: Tally) -> Rows:
+    """Without the impressions and pairs of queries that break a rule; ``rule_of`` names it, or is empty."""
+    rules = {query: rule for query in rows.queries() if (rule := rule_of(query))}
+    if not rules:
+        return rows
+    impressions, pairs = rows.impressions, rows.pairs
+    for rule in dict.fromkeys(rules.values()):
+        bad = np.array([rules.get(query) == rule for query in impressions.queries], np.bool_)
+        if bad.any():
+            impressions = tally.without(impressions, bad[impressions.query], rule)
+        tally.drop_pairs([pair for pair in pairs if rules.get(pair.query) == rule], rule)
+    return replace(rows, impressions=impressions, pairs=tuple(pair for pair in pairs if pair.query not in rules))
+
+
+def rename_queries(rows: Rows, names: Mapping[str, str], rule: str, tally: Tally) -> Rows:
+    """With each query of ``names`` as its value says; the rows count as changed by ``rule``."""
+    if not names:
+        return rows
+    impressions = rows.impressions
+    renamed = np.array([query in names for query in impressions.queries], np.bool_)
+    if renamed.any():
+        affected = renamed[impressions.query]
+        tally.change("impressions", rule, int(affected.sum()), impressions.origins(affected))
+        impressions = impressions.asking([names.get(query, query) for query in impressions.queries])
+    changed = [pair for pair in rows.pairs if pair.query in names]
+    tally.change("pairs", rule, len(changed), (pair.origins[0] for pair in changed))
+    pairs = tuple(replace(pair, query=names.get(pair.query, pair.query)) for pair in rows.pairs)
+    return replace(rows, impressions=impressions, pairs=pairs)
+
+
+def mergers(pairs: tuple[Pair, ...]) -> tuple[tuple[Pair, ...], list[Pair]]:
+    """Pairs with each query and product once, in order, and those that went into an earlier one.
+
+    A label is the mean of those given; origins are all that there were.
+    """
+    groups: dict[tuple[str, str], list[Pair]] = {}
+    for pair in pairs:
+        groups.setdefault((pair.query, pair.product_id), []).append(pair)
+    merged = tuple(same[0] if len(same) == 1 else _mean(same) for same in groups.values())
+    return merged, [pair for same in groups.values() for pair in same[1:]]
+
+
+def _mean(same: list[Pair]) -> Pair:
+    label = min(max(sum(pair.label for pair in same) / len(same), 0.0), 1.0)  # rounding must not leave [0, 1]
+    return replace(same[0], label=label, origins=tuple(origin for pair in same for origin in pair.origins))
