@@ -1,6 +1,6 @@
 """Ranking: from a query to rows in their order.
 
-``retrieve (lexical, dense) → fuse → feedback → constraints → prefer → rerank → combine``; where nothing is found, the
+``retrieve (lexical, dense) → fuse → feedback → constraints → boost → rerank → combine``; where nothing is found, the
 nearest.
 
 Lexical retrieval is mandatory where it is configured; the stages after it are optional, and degrade visibly.
@@ -264,9 +264,9 @@ class Ranker:
             self._revise(request, found)
         if request.guidance.boosts:
             found = request.guidance.boosted(found)
-            stages.append(("prefer", found))
+            stages.append(("boost", found))
             assert request.guidance.routed is not None
-            request.report("prefer", started, len(found), len(found), request.guidance.routed.reason)
+            request.report("boost", started, len(found), len(found), request.guidance.routed.reason)
         # The best counts 1 again, whatever was added, for those who blend.
         return Candidates(found.rows, found.scores + np.float32(1 - found.scores[0]))
 
@@ -280,7 +280,7 @@ class Ranker:
                 require_rows(request.guidance.routed, len(self._columns))
         except Exception as error:
             logger.warning("routing failed", exc_info=True)
-            request.report("prefer", started, len(found), 0, f"{type(error).__name__}: {error}", "degraded")
+            request.report("boost", started, len(found), 0, f"{type(error).__name__}: {error}", "degraded")
             request.guidance = replace(request.guidance, routed=None)
 
     def _signals(self, query: str, rows: Rows, allowed: Mask | None) -> list[Candidates]:

@@ -90,7 +90,7 @@ class SearchEngine:
         self._understanding = QueryUnderstanding(facts, spelling, synonyms, config.understand)
         self._analyzer = Analyzer(manifest.config.language)
         # What the stages after ranking lately took, in ms a hit, route or facet; deadlines are planned with it.
-        self._latencies = {stage: LatencyEstimate() for stage in ("hydrate", "tell", "explain", "facets")}
+        self._latencies = {stage: LatencyEstimate() for stage in ("hydrate", "describe", "explain", "facets")}
         self._route_latency = LatencyEstimate()  # in milliseconds a query
 
     # ------------------------------------------------------------------------------------------- making and keeping
@@ -380,7 +380,7 @@ class SearchEngine:
         route = describe_route(
             understood, routed, best, found, request.guidance.limits, self._columns.percentiles, self._analyzer, lacking
         )
-        self._timed("tell", request.report("tell", started, len(found), len(route.skus), route.nearest), 1)
+        self._timed("describe", request.report("describe", started, len(found), len(route.skus), route.nearest), 1)
         return route
 
     def _missing(self, request: Request, understood: Understood) -> list[str]:
@@ -424,7 +424,7 @@ class SearchEngine:
     def _reserve_ms(self, k: int, explain: bool, n_facets: int) -> float:
         """What of a deadline the stages after ranking will need."""
         n_hits = min(k, len(self))
-        expected = {"hydrate": n_hits, "tell": 1, "explain": n_hits if explain else 0, "facets": n_facets}
+        expected = {"hydrate": n_hits, "describe": 1, "explain": n_hits if explain else 0, "facets": n_facets}
         return sum(self._latencies[stage].upper * n for stage, n in expected.items())
 
     def _timed(self, stage: str, elapsed_ms: float, n: int) -> None:

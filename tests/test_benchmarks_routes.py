@@ -48,7 +48,7 @@ def test_a_set_is_measured(data: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     assert result["metrics"]["product_in_top_5"] == pytest.approx(2 / 3)
     assert result["metrics"]["with_results"] == 1.0
     assert result["wrong"] == {"b-1": "tv for films"}
-    assert {"understand", "route", "tell", "search"} <= set(result["stage_ms_p50"])
+    assert {"understand", "route", "describe", "search"} <= set(result["stage_ms_p50"])
     assert "type_first" in capsys.readouterr().out
     assert measured(data, "a-", as_json=True)["metrics"]["type_first"] == 1.0
     with pytest.raises(typer.Exit):

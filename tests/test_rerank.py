@@ -142,7 +142,7 @@ class TestBlending:
 class TestStage:
     def test_reports_and_traces(self, subject: SearchEngine) -> None:
         result = subject.search(QUERY, 60)
-        assert [report.stage for report in result.stages][-3:] == ["rerank", "hydrate", "tell"]
+        assert [report.stage for report in result.stages][-3:] == ["rerank", "hydrate", "describe"]
         report = stage(result)
         assert (report.status, report.n_in, report.n_out) == ("ran", DEPTH, DEPTH)
         traces = [hit.trace[-1] for hit in result.hits]

@@ -84,10 +84,10 @@ class TestTypes:
         report = stage(result, "route")
         assert report is not None
         assert report.note.startswith(f"{action}: ")
-        assert (stage(result, "prefer") is not None) == (action != "none")
+        assert (stage(result, "boost") is not None) == (action != "none")
         assert stage(result, "guide").note == "routed"
-        assert stage(result, "tell").n_out == 5
-        assert ("prefer" in [trace.stage for trace in result.hits[0].trace]) == (action != "none")
+        assert stage(result, "describe").n_out == 5
+        assert ("boost" in [trace.stage for trace in result.hits[0].trace]) == (action != "none")
 
     def test_no_weight_is_off(self, load) -> None:
         router = RuledRouter()
@@ -145,15 +145,15 @@ class TestLooking:
         assert route.product_types[0].name == "Cases"
         assert all("is of the type Cases" in sku.reason for sku in route.skus)
         assert stage(result, "route").note == "filter: Phones is named"
-        assert stage(result, "prefer").note == "Cases is named"
+        assert stage(result, "boost").note == "Cases is named"
 
     def test_one_that_then_sees_no_reason_leaves_the_order(self, load) -> None:
         result = load(LookingRouter("")).search("thing phone", N)
         assert ids(result) == ids(load(route_weight=0.0).search("thing phone", N))
         assert (result.route.action, result.route.chosen, result.route.product_types) == ("none", (), ())
         assert result.route.reason == "no type is named"
-        assert stage(result, "prefer") is None
-        assert "prefer" not in [trace.stage for trace in result.hits[0].trace]
+        assert stage(result, "boost") is None
+        assert "boost" not in [trace.stage for trace in result.hits[0].trace]
 
     def test_one_that_only_then_sees_a_reason_is_followed(self, load) -> None:
         result = load(LookingRouter("case")).search("thing", N)
@@ -175,7 +175,7 @@ class TestLooking:
         router = LookingRouter("case", "fridge", "tv", "")
         engine = load(router, depth=12, route_weight=0.3)
         result = engine.search("thing phone", N)
-        followed = [report.note for report in result.stages if report.stage == "prefer"]
+        followed = [report.note for report in result.stages if report.stage == "boost"]
         assert len(followed) > 1
         assert set(followed) == {"Cases is named"}
         assert len(router.found) == 1
@@ -205,7 +205,7 @@ class TestLooking:
 
     def check_degraded(self, load, router: LookingRouter, note: str) -> None:
         result = load(router).search("thing phone", 20)
-        report = stage(result, "prefer")
+        report = stage(result, "boost")
         assert report is not None
         assert (report.status, report.note) == ("degraded", note)
         assert result.degraded
@@ -433,5 +433,5 @@ class TestSwitches:
     def test_all_off_is_the_plain_search(self, load, config) -> None:
         result = load(**config, understand=(), route_weight=0.0).search(self.QUERY, N)
         assert result.route is None
-        assert not {"constraints", "prefer", "route"} & set(ran(result))
+        assert not {"constraints", "boost", "route"} & set(ran(result))
         assert "(synonym" not in result.stages[0].note

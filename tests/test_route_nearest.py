@@ -122,7 +122,7 @@ class TestExplained:
         explained = engine.explain(query, hit.product.product_id)
         assert (explained.rank, explained.trace) == (hit.rank, hit.trace)
         stages = [trace.stage for trace in hit.trace]
-        assert stages == ["lexical", "dense", "fusion", "feedback", "constraints", "prefer"]
+        assert stages == ["lexical", "dense", "fusion", "feedback", "constraints", "boost"]
         assert hit.trace[-1].rank == 4
 
     def test_stages_that_have_nothing_to_say_leave_no_trace(self, load) -> None:

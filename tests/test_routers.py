@@ -194,7 +194,7 @@ class TestIndex:
             assert (route.action, route.chosen) == ("none", ())
             assert route.reason == "product types that were guessed from titles are told, not acted on"
             assert [hit.product for hit in result.hits] == [hit.product for hit in off.hits]
-        assert (stage(result, "prefer") is not None) == looked_at
+        assert (stage(result, "boost") is not None) == looked_at
 
     def test_what_was_found_decides_what_is_done(self, tmp_path: Path) -> None:
         """A query that says little has the type of what it finds, and one that is sure of a type may become less so."""

@@ -180,15 +180,15 @@ class TestExplanations:
         result = sample.search("samsung fridge", filters=[Equal("brand", "Samsung")], facets=["category"])
         stages = [stage.stage for stage in result.stages]
         assert stages == [
-            "filter", "understand", "route", "guide", "lexical", "dense", "fusion", "feedback", "prefer", "rerank",
-            "hydrate", "tell", "facets",
+            "filter", "understand", "route", "guide", "lexical", "dense", "fusion", "feedback", "boost", "rerank",
+            "hydrate", "describe", "facets",
         ]  # fmt: skip
         assert all(stage.status == "ran" and stage.elapsed_ms >= 0 for stage in result.stages)
 
     def test_trace_holds_the_rank_each_stage_gave(self, sample):
         hits = sample.search("galaxy tab for drawing", 10).hits
         for place, hit in enumerate(hits, 1):
-            assert hit.trace[-2].stage == "prefer"
+            assert hit.trace[-2].stage == "boost"
             assert hit.trace[-1].stage == "rerank"
             assert hit.rank == place
         for stage in (-2, -1):
