@@ -330,6 +330,16 @@ def test_the_searchs_own_scores_are_labels_and_what_it_did_not_find_is_0(small: 
     assert pool.spread("?!", source, "seed") == []
 
 
+def test_what_a_query_rules_out_has_the_label_0_and_no_less(small: SearchEngine) -> None:
+    pool = Pool(small, {product.product_id: product for product in synthetic_products()})
+    source = QueriesSource(path="", catalogs=("c",), best=3, middle=30, deep=30, depth=40, labels="search")
+    query = "globex phone under 150"  # dearer ones fall behind all others, with scores below 0
+    assert min(hit.score for hit in small.search(query, 40).hits) < 0
+    labels = [label for _, label in pool.spread(query, source, "seed")]
+    assert min(labels) == 0
+    assert max(labels) == 1
+
+
 def test_sources_draw_from_the_same_catalogs_by_one_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bare queries and negatives of pairs whose own products are few; what is drawn is unjudged."""
     data, built = write_set(tmp_path / "set"), []

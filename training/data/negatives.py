@@ -71,10 +71,13 @@ class Pool:
         return [(self._products[id], scores.get(id, 0.0) if by_search else None) for id in drawn]
 
     def _found(self, query: str, depth: int) -> dict[str, float]:
-        """Product ids, the best first, with their scores in shares of the best."""
+        """Product ids, the best first, with their scores in shares of the best, from 0 to 1.
+
+        What a query rules out falls below 0 in a search; as a label that is 0.
+        """
         hits = self._engine.search(query, depth).hits
         best = hits[0].score if hits else 0.0
-        return {hit.product.product_id: hit.score / best if best > 0 else 1.0 for hit in hits}
+        return {hit.product.product_id: max(hit.score / best, 0.0) if best > 0 else 1.0 for hit in hits}
 
     def _fits(self, product_id: str, taken: set[str], wanted: frozenset[str]) -> bool:
         if product_id in taken:
