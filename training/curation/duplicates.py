@@ -68,7 +68,7 @@ class DuplicateProductsStep(_Near, frozen=True, kw_only=True, tag="duplicate-pro
 def _showing(rows: Rows, first: Mapping[str, str], tally: Tally) -> Rows:
     impressions = rows.impressions.showing([first.get(p, p) for p in rows.impressions.product_ids])
     changed = [pair for pair in rows.pairs if pair.product_id in first]
-    tally.change("pairs", "shows the first of duplicates", len(changed), (pair.origins[0] for pair in changed))
+    tally.change("pairs", "shows the first of duplicates", len(changed), (pair.place for pair in changed))
     pairs = tuple(replace(pair, product_id=first.get(pair.product_id, pair.product_id)) for pair in rows.pairs)
     products = {product_id: product for product_id, product in rows.products.items() if product_id not in first}
     return replace(rows, impressions=impressions, pairs=pairs, products=products)

@@ -127,7 +127,7 @@ class Tally:
         return impressions.keep(~bad) if bad.any() else impressions
 
     def drop_pairs(self, pairs: Sequence[Pair], rule: str) -> None:
-        self.drop("pairs", rule, len(pairs), (pair.origins[0] for pair in pairs))
+        self.drop("pairs", rule, len(pairs), (pair.place for pair in pairs))
 
     def report(self, before: Rows, after: Rows) -> StepReport:
         """Raises RuntimeError where rows came or went uncounted: a mistake in the step."""

@@ -85,13 +85,30 @@ def _coded(texts: Sequence[str]) -> tuple[tuple[str, ...], NDArray[np.int32]]:
 
 
 @dataclass(frozen=True, slots=True)
+class Made:
+    """How a query came about that nobody typed: its kind, and the id of the product that it was made of."""
+
+    kind: str
+    product_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Pair:
-    """A query, a product's id, and how relevant it is: 0 not at all, 1 fully."""
+    """A query, a product's id, and how relevant it is: 0 not at all, 1 fully.
+
+    A pair of a ``made`` query has no origins.
+    """
 
     query: str
     product_id: str
     label: float
     origins: tuple[Origin, ...]
+    made: Made | None = None
+
+    @property
+    def place(self) -> Origin | str:
+        """Where it is from, in a report."""
+        return self.origins[0] if self.origins or self.made is None else f"product {self.made.product_id}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,12 +79,15 @@ class Manifest(msgspec.Struct, kw_only=True):
     files: dict[str, FileEntry]
 
 
-class _Row(msgspec.Struct):
+class _Row(msgspec.Struct, omit_defaults=True):
+    """``origins`` are lines by file; of a query that was made, ``made_of`` is the product."""
+
     query_id: str
     query: str
     label: float
     product: msgspec.Raw
     origins: dict[str, list[int]] = msgspec.field(name="from")
+    made_of: str = ""
 
 
 def curate(config: CurationConfig, out: Path, progress: Progress = lambda task, done, total, detail="": None) -> Report:
@@ -141,8 +144,8 @@ def run_steps(config: CurationConfig, progress: Progress) -> tuple[Rows, Report]
     )  # fmt: skip
 
 
-def _first_lines(pairs: Iterable[Pair]) -> Iterator[Origin]:
-    return (pair.origins[0] for pair in pairs)
+def _first_lines(pairs: Iterable[Pair]) -> Iterator[Origin | str]:
+    return (pair.place for pair in pairs)
 
 
 def _losses(steps: list[StepReport]) -> Iterator[str]:
@@ -169,7 +172,10 @@ def _examples(rows: Rows) -> Iterator[bytes]:
         for file, line in dict.fromkeys(pair.origins):
             lines.setdefault(rows.files[file], []).append(line)
         product = msgspec.Raw(to_json(rows.products[pair.product_id]))
-        yield encode(_Row(pair.query, pair.query, pair.label, product, lines))
+        query_id, made_of = pair.query, ""
+        if pair.made is not None:
+            query_id, made_of = f"synthetic-{pair.made.kind}-{pair.query}", pair.made.product_id
+        yield encode(_Row(query_id, pair.query, pair.label, product, lines, made_of))
 
 
 def _write(path: Path, lines: Iterable[bytes]) -> None:

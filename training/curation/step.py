@@ -56,7 +56,7 @@ def rename_queries(rows: Rows, names: Mapping[str, str], rule: str, tally: Tally
         tally.change("impressions", rule, int(affected.sum()), impressions.origins(affected))
         impressions = impressions.asking([names.get(query, query) for query in impressions.queries])
     changed = [pair for pair in rows.pairs if pair.query in names]
-    tally.change("pairs", rule, len(changed), (pair.origins[0] for pair in changed))
+    tally.change("pairs", rule, len(changed), (pair.place for pair in changed))
     pairs = tuple(replace(pair, query=names.get(pair.query, pair.query)) for pair in rows.pairs)
     return replace(rows, impressions=impressions, pairs=pairs)
 
@@ -64,7 +64,7 @@ def rename_queries(rows: Rows, names: Mapping[str, str], rule: str, tally: Tally
 def mergers(pairs: tuple[Pair, ...]) -> tuple[tuple[Pair, ...], list[Pair]]:
     """Pairs with each query and product once, in order, and those that went into an earlier one.
 
-    A label is the mean of those given; origins are all that there were.
+    A label is the mean of those given; origins are all that there were. What somebody typed is not made.
     """
     groups: dict[tuple[str, str], list[Pair]] = {}
     for pair in pairs:
@@ -75,4 +75,5 @@ def mergers(pairs: tuple[Pair, ...]) -> tuple[tuple[Pair, ...], list[Pair]]:
 
 def _mean(same: list[Pair]) -> Pair:
     label = min(max(sum(pair.label for pair in same) / len(same), 0.0), 1.0)  # rounding must not leave [0, 1]
-    return replace(same[0], label=label, origins=tuple(origin for pair in same for origin in pair.origins))
+    origins = tuple(origin for pair in same for origin in pair.origins)
+    return replace(same[0], label=label, origins=origins, made=None if origins else same[0].made)

@@ -10,8 +10,10 @@ from __future__ import annotations
 from training.curation.clicks import ClicksStep
 from training.curation.duplicates import DuplicateProductsStep, DuplicateQueriesStep
 from training.curation.labels import ContradictionsStep
+from training.curation.made import GenerateStep
 from training.curation.queries import OffDomainStep, PersonalStep, UnsafeStep
 from training.curation.sessions import SessionsStep
+from training.curation.taught import LabelStep
 
 AnyStep = (
     SessionsStep
@@ -22,4 +24,6 @@ AnyStep = (
     | OffDomainStep
     | ClicksStep
     | ContradictionsStep
+    | GenerateStep
+    | LabelStep
 )

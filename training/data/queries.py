@@ -55,23 +55,38 @@ def make_queries(
     """
     types_file = out.with_name(f"{out.name}.types.tsv")
     corrections = read_types(types_file).corrections if types_file.exists() else None
-    heads = read_heads(taxonomy, Analyzer()) if taxonomy else None
     shops = [list(read_catalog(path)) for path in catalogs]
     if len(shops) > 1:
         shops = [[_numbered(product, n) for product in shop] for n, shop in enumerate(shops, 1)]
     products = [product for shop in shops for product in shop]
-    remembering = _Remembering(encoder or OnnxEncoder.named(IndexConfig().encoder, threads=available_cores()))
-    engine = SearchEngine.build(
-        products, config=_INDEX, encoder=remembering,
-        progress=lambda stage, done, total: progress(stage, done, total or 0, "products"),
-    )  # fmt: skip
-    types = reduce(ProductTypes.joined, (derive(shop, remembering.encode_products(shop), heads) for shop in shops))
+    engine, types = searchable(shops, taxonomy, encoder=encoder, progress=progress)
     types = types.corrected(corrections) if corrections else types
     write_types(types_file, types, products)
     made = generate(
         products, engine, types, n_queries, seed=seed, progress=lambda done, total: progress("queries", done, total, "")
     )
     return Made(Counter(q.kind for q in made), write_queries(out, made, products), types_file, types)
+
+
+def searchable(
+    shops: Sequence[Sequence[Product]],
+    taxonomy: Path | None = None,
+    *,
+    encoder: Encoder | None = None,
+    progress: Progress = lambda task, done, total, detail: None,
+) -> tuple[SearchEngine, ProductTypes]:
+    """An index of all products, in a temporary folder, and the types of each shop's, joined.
+
+    ``taxonomy`` has names of types that titles may be read by; ``encoder`` stands in for the shipped one.
+    """
+    remembering = _Remembering(encoder or OnnxEncoder.named(IndexConfig().encoder, threads=available_cores()))
+    engine = SearchEngine.build(
+        [product for shop in shops for product in shop], config=_INDEX, encoder=remembering,
+        progress=lambda stage, done, total: progress(stage, done, total or 0, "products"),
+    )  # fmt: skip
+    heads = read_heads(taxonomy, Analyzer()) if taxonomy else None
+    types = reduce(ProductTypes.joined, (derive(shop, remembering.encode_products(shop), heads) for shop in shops))
+    return engine, types
 
 
 def _numbered(product: Product, number: int) -> Product:

@@ -6,7 +6,7 @@ The checks are made in the order of their cost:
 - ``product``: what it is to be about is in the catalog;
 - ``repeated``: nobody proposed the same before;
 - ``found``: the search has a product that answers it among its first ``find_in``;
-- ``agreed``: the teacher finds that product at least as probable as ``agree``.
+- ``agreed``: the teacher, where there is one, finds that product at least as probable as ``agree``.
 
 What is rejected counts under the first check that it failed. What is kept is marked as synthetic for ever.
 """
@@ -20,11 +20,13 @@ from itertools import chain, islice
 from typing import Literal, get_args
 
 import msgspec
+import numpy as np
 
 from engine.product import Product
 from engine.search import SearchEngine
 from qpt.product_types import ProductTypes
 from training.data.generate import RELEVANT, GeneratedQuery, generate
+from training.metrics import Scores
 from training.settings import Progress, Settings, at_least
 from training.teachers import BudgetError, Labeller, Pair, Writer
 from training.teachers.prompts import Searches, searches_for
@@ -39,12 +41,13 @@ _LABELLED = 6  # products beside its own that a written query is kept with
 
 
 class GenerateSettings(Settings, frozen=True, kw_only=True, tag_field="kind", tag="generate"):
-    """A step that makes queries: ``queries`` by rule, and ``per_product`` by ``writer`` for each of ``products``.
+    """Makes queries: ``queries`` by rule, and ``per_product`` by ``writer`` for each of ``products``.
 
-    ``teacher`` judges all of them. ``find_in`` and ``agree`` are of the checks.
+    ``teacher`` judges all of them; without one nobody does, and none can be written. ``find_in`` and ``agree`` are of
+    the checks.
     """
 
-    teacher: AnyTeacher
+    teacher: AnyTeacher | None = None
     writer: TransformersTeacherSettings | EndpointTeacherSettings | None = None
     queries: int = 0
     products: int = 0
@@ -61,6 +64,8 @@ class GenerateSettings(Settings, frozen=True, kw_only=True, tag_field="kind", ta
             raise ValueError("queries and products are both 0; say how many are to be made by rule, or written about")
         if bool(self.products) != (self.writer is not None):
             raise ValueError("products and writer go together; give both to have queries written, or neither")
+        if self.writer is not None and self.teacher is None:
+            raise ValueError("teacher is missing; what a writer proposes has no label but a teacher's")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +118,7 @@ def sample_queries(
     products: Sequence[Product],
     engine: SearchEngine,
     types: ProductTypes,
-    teacher: Labeller,
+    teacher: Labeller | None = None,
     writer: Writer | None = None,
     *,
     seed: int = 0,
@@ -147,7 +152,7 @@ class Checker:
     """Makes the checks, and counts in ``report``. ``engine`` has indexed ``products``."""
 
     def __init__(
-        self, products: Sequence[Product], engine: SearchEngine, teacher: Labeller, find_in: int, agree: float,
+        self, products: Sequence[Product], engine: SearchEngine, teacher: Labeller | None, find_in: int, agree: float,
         report: SamplingReport,
     ) -> None:  # fmt: skip
         self._products = {product.product_id: product for product in products}
@@ -164,7 +169,7 @@ class Checker:
             for candidate, result in zip(fit, results, strict=True)
             if (hits := self._found(candidate, [hit.product.product_id for hit in result.hits]))
         ]
-        given = self._teacher.label([self._pair(hits.candidate, hits.answer) for hits in found])
+        given = self._label([self._pair(hits.candidate, hits.answer) for hits in found])
         for hits, probability in zip(found, given, strict=True):
             if not probability >= self._agree:  # NaN, which is no answer, fails too
                 self._rejected(hits.candidate, "agreed")
@@ -195,11 +200,15 @@ class Checker:
     def _labelled(self, hits: _Found, probability: float) -> GeneratedQuery:
         """The query with its product and what else the search finds, with the teacher's labels."""
         others = [product_id for product_id in hits.ids if product_id != hits.answer][:_LABELLED]
-        given = self._teacher.label([self._pair(hits.candidate, product_id) for product_id in others])
+        given = self._label([self._pair(hits.candidate, product_id) for product_id in others])
         labels = [(product_id, float(p)) for product_id, p in zip(others, given, strict=True) if p >= 0]
         candidates = ((hits.answer, probability), *labels)
         place = hits.ids.index(hits.answer) + 1
         return GeneratedQuery(hits.candidate.query, hits.candidate.kind, hits.answer, place, candidates)
+
+    def _label(self, pairs: Sequence[Pair]) -> Scores:
+        """The teacher's probabilities; 1 where there is no teacher, who then rejects nothing."""
+        return np.ones(len(pairs), np.float32) if self._teacher is None else self._teacher.label(pairs)
 
     def _pair(self, candidate: Candidate, product_id: str) -> Pair:
         return Pair(candidate.query, self._products[product_id])
