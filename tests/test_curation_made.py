@@ -85,11 +85,6 @@ def test_made_queries_join_the_rows_and_are_marked(rows: Rows, monkeypatch: pyte
 
 
 def test_a_catalog_of_its_own_brings_its_products(rows: Rows, tmp_path: Path) -> None:
-    shop = [
-        {"product_id": p.product_id, "title": p.title, "brand": p.brand, "category": p.category}
-        for p in synthetic_products()
-    ]
-    catalog = write_lines(tmp_path / "shop.jsonl", shop)
     alone = rows_of(("red shoes", "shoe", 0.8))
     after, flows, _ = taken(step(kind="generate", queries=20, catalogs=[write_shop(tmp_path)]), alone)
     assert flows["products"].added == len(after.products) - len(PRODUCTS) > 0
@@ -97,22 +92,11 @@ def test_a_catalog_of_its_own_brings_its_products(rows: Rows, tmp_path: Path) ->
 
 
 def test_the_mark_survives_to_the_file_that_training_reads(tmp_path: Path) -> None:
-    shop = [
-        {"product_id": p.product_id, "title": p.title, "brand": p.brand, "category": p.category}
-        for p in synthetic_products()
-    ]
-    catalog = write_lines(tmp_path / "shop.jsonl", shop)
     (tmp_path / "queries.tsv").write_text("q1\tacme phone\n")
     (tmp_path / "qrels.txt").write_text("q1 0 P0004 1\nq1 0 P0001 0\n")
-    source = {
-        "kind": "judged",
-        "catalog": str(catalog),
-        "queries": str(tmp_path / "queries.tsv"),
-        "qrels": str(tmp_path / "qrels.txt"),
-    }
-    config = msgspec.convert(
-        {"name": "made", "input": [source], "step": [{"kind": "generate", "queries": 20}]}, CurationConfig
-    )
+    files = {"queries": str(tmp_path / "queries.tsv"), "qrels": str(tmp_path / "qrels.txt")}
+    tables = {"input": [{"kind": "judged", "catalog": write_shop(tmp_path), **files}]}
+    config = msgspec.convert({"name": "made", **tables, "step": [{"kind": "generate", "queries": 20}]}, CurationConfig)
     curate(config, tmp_path / "out")
     with gzip.open(tmp_path / "out" / EXAMPLES) as file:
         found = [json.loads(line) for line in file]
