@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from engine.errors import MissingExtraError
+from engine.builder import open_rewriter
+from engine.errors import ConfigError, MissingExtraError
 from engine.terminal import megabytes, program, training_progress
 
 TakesAdapters = Annotated[
@@ -54,9 +55,12 @@ def convert(
 
 def export(
     model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="A cross-encoder's directory, as transformers saves it.")
+        Path,
+        typer.Argument(
+            metavar="MODEL", help="A cross-encoder's directory, as transformers saves it, or a query rewriter's."
+        ),
     ],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The reranker's directory.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The directory that is served.")],
     fp32: Annotated[bool, typer.Option("--fp32", help="Keep full precision: larger and slower.")] = False,
     adapters: TakesAdapters = None,
     judged: Annotated[
@@ -67,12 +71,16 @@ def export(
     ] = None,
     tolerance: Annotated[float, typer.Option(help="The share of nDCG@10 that 8 bits may lose.")] = 0.005,
 ) -> None:
-    """Export a fine-tuned cross-encoder to a reranker that needs no torch.
+    """Export a fine-tuned cross-encoder, or a query rewriter, to a directory that is served without torch.
 
-    The export itself does: pip install 'aisle[train]'
+    The export itself needs it: pip install 'aisle[train]'. The options are of cross-encoders alone.
 
     Example: aisle export my-model --out my-reranker --judged judged.jsonl
     """
+    recipe = _trainer("training.methods.saved").read_recipe(model)
+    if recipe and recipe.task == "rewriter":
+        _export_rewriter(model, out)
+        return
     done = _trainer("training.export.reranker").export(
         model, out, quantize=not fp32, adapters=adapters, judged=judged, calibration=calibration, tolerance=tolerance
     )
@@ -81,6 +89,13 @@ def export(
     typer.echo(f"{parity.n_pairs} pairs of {parity.n_queries} queries, nDCG@10 by {parity.judged_by}:\n")
     typer.echo("\n".join(parity.table()))
     typer.echo(f"\nUse it: {program()} build CATALOG --out INDEX --reranker {out}")
+
+
+def _export_rewriter(model: Path, out: Path) -> None:
+    done = _trainer("training.export.rewriter").export_rewriter(model, out)
+    typer.echo(f"{out}: {done.card.name}, {megabytes(done.model_bytes)}")
+    typer.echo(f"log-probabilities deviate from the original's by {done.deviation:.1e} at most")
+    typer.echo(f'\nUse it: rewriter = "{out}" in the table [search] of a configuration')
 
 
 train = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Train models on your own data.")
@@ -136,6 +151,58 @@ def types(config: TrainingConfig, out: RunFolder = None) -> None:
     typer.echo(f"{export.parity.n_queries} queries held out; calibration error {export.calibration.ece:.3f}\n")
     typer.echo("\n".join(export.parity.table()))
     typer.echo(f"\n{export.directory}: {len(export.card.types):,} types, {megabytes(export.model_bytes)}")
+
+
+@train.command()
+def rewriter(config: TrainingConfig, out: RunFolder = None) -> None:
+    """Train a model that says queries in words that find more, on rewrites that an index has judged.
+
+    A run that was stopped goes on where its folder says. It needs: pip install 'aisle[train]'
+
+    Example: aisle train rewriter my-rewriter.toml --out run
+    """
+    folder, done = _train("rewriter", config, out)
+    typer.echo("\n".join(["", *(f"{query} → {said}" for query, said in done.result)]))
+    typer.echo(f"\nServe it: {program()} export {folder / 'best'} --out DIR")
+
+
+@train.command()
+def rewrites(
+    index: Annotated[Path, typer.Argument(metavar="INDEX", help="Of a catalog, as aisle build makes it.")],
+    examples: Annotated[
+        Path, typer.Argument(metavar="EXAMPLES", help="Judged examples, .jsonl (also .gz), of its products.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The rewrites, .jsonl or .jsonl.gz.")],
+    labels: Annotated[
+        str, typer.Option(metavar="NAME=LABEL,...", help="What labels that are no numbers stand for, from 0 to 1.")
+    ] = "",
+    rewriter: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="An exported rewriter, to judge its own. [default: made by rule]")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the first N queries.")] = None,
+) -> None:
+    """Make rewrites of judged queries and let an index judge them by what they find, to train a rewriter on.
+
+    Example: aisle train rewrites my-index examples.jsonl.gz --out rewrites.jsonl.gz
+    """
+    with training_progress() as progress:
+        n, better = _trainer("training.data.rewrites").make_rewrites(
+            index, examples, out, labels=_labels(labels), rewriter=open_rewriter(str(rewriter or "")), limit=limit,
+            progress=progress,
+        )  # fmt: skip
+    typer.echo(f"{out}: {n:,} queries, {better:,} of them with a rewrite that finds more")
+
+
+def _labels(text: str) -> dict[str, float]:
+    """``E=1,S=0.1`` as a mapping."""
+    found = {}
+    for part in filter(None, text.split(",")):
+        name, _, value = part.partition("=")
+        try:
+            found[name.strip()] = float(value)
+        except ValueError:
+            raise ConfigError(f"--labels has {part!r}; give NAME=LABEL with a label from 0 to 1, such as E=1") from None
+    return found
 
 
 @train.command()

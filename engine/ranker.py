@@ -1,6 +1,7 @@
 """Ranking: from a query to rows in their order.
 
-``retrieve (lexical, dense) → fuse → feedback → constraints → prefer → rerank``; where nothing is found, the nearest.
+``retrieve (lexical, dense) → fuse → feedback → constraints → prefer → rerank``; where nothing is found, the nearest;
+where what is found looks poor, once more in other words (``rewrite``).
 
 Lexical retrieval is mandatory where it is configured; the stages after it are optional, and degrade visibly.
 """
@@ -25,7 +26,8 @@ from engine.fusion import ReciprocalRankFusion, WeightedFusion, normalise, reran
 from engine.guidance import Guidance, require_rows
 from engine.latency import LatencyEstimate
 from engine.lexical.retriever import LexicalRetriever, QueryExpansion
-from engine.seams import Fusion, Reranker
+from engine.rewriting import Rewriting
+from engine.seams import Fusion, Reranker, Rewriter
 from engine.types import Candidates, Mask, Rows, StageReport, StageStatus, StageTrace
 
 logger = logging.getLogger(__name__)
@@ -101,15 +103,18 @@ class Ranker:
 
     def __init__(
         self, config: SearchConfig, columns: Columns, lexical: LexicalRetriever | None, dense: DenseRetriever | None,
-        reranker: Reranker | None,
+        reranker: Reranker | None, rewriter: Rewriter | None = None,
     ) -> None:  # fmt: skip
-        self.lexical, self.dense, self.reranker = lexical, dense, reranker
+        self.lexical, self.dense, self.reranker, self._rewriter = lexical, dense, reranker, rewriter
         self._config, self._columns = config, columns
         self._fusion = _fusion(config)
         self._popularity = columns.percentiles if config.popularity_weight else None
-        self._dense_latency = LatencyEstimate()  # in milliseconds a query
+        self._rewriting = None
+        if rewriter and config.rewrite_weight:
+            self._rewriting = Rewriting(rewriter, config.rewrite_below, config.rewrite_weight)
+        self._dense_latency, self._rewrite_latency = LatencyEstimate(), LatencyEstimate()  # in milliseconds a query
 
-    def configured(self, config: SearchConfig) -> Ranker:
+    def configured(self, config: SearchConfig, rewriter: Rewriter | None = None) -> Ranker:
         """The same parts with other settings. Raises ConfigError when none of its retrievers is among the parts."""
         lexical = self.lexical.configured(config) if self.lexical and "lexical" in config.retrievers else None
         dense = None
@@ -117,18 +122,23 @@ class Ranker:
             dense = DenseRetriever(self.dense.encoder, self.dense.index, config.min_similarity)
         if lexical is None and dense is None:
             raise ConfigError(f"none of {config.retrievers} was loaded with this engine")
-        return Ranker(config, self._columns, lexical, dense, self.reranker)
+        return Ranker(config, self._columns, lexical, dense, self.reranker, rewriter or self._rewriter)
 
     def rank(self, request: Request, needed: int, allowed: Mask | None) -> Ranking:
         """Ranks at least ``needed`` products, if that many match.
 
         Candidates come in tiers of growing depth, and a tier never changes the order of the ones before it, so that
         the next page cannot move what the last one showed. For the same reason only the first
-        tier's best are reranked.
+        tier's best are reranked, and only the first tier is asked in other words.
         """
         depth = self._config.depth
         ranking = self._rank_tier(request, depth, allowed)
         final, own = self._rerank(request, ranking.final)
+        if self._rewriting:
+            other = self._rewritten(request, ranking.final, own, allowed)
+            if other is not None:
+                final, probable = self._rerank(request, other)
+                own = (("rewrite", other), *probable)
         ranking = Ranking(final, ranking.stages + own, ranking.exhausted)
         while len(ranking.final) < needed and not ranking.exhausted:
             depth *= _DEPTH_GROWTH
@@ -140,6 +150,39 @@ class Ranker:
             )
             ranking = Ranking(final, deeper.stages + own, deeper.exhausted)
         return ranking
+
+    def _rewritten(
+        self, request: Request, first: Candidates, judged: tuple[tuple[str, Candidates], ...], allowed: Mask | None
+    ) -> Candidates | None:
+        """``first`` and what a rewrite finds; None where ``judged``, the reranker's word on it, leaves it as it is."""
+        assert self._rewriting is not None
+        started, n = time.perf_counter(), len(first)
+        best = max((float(found.scores[0]) for _, found in judged), default=None)
+        if best is None or best >= self._rewriting.below:
+            note = "nothing was reranked" if best is None else f"the best product is {best:.0%} probable"
+            request.report("rewrite", started, n, n, note, "skipped")
+            return None
+        if request.remaining_ms - request.reserve_ms < self._rewrite_latency.upper:
+            note = (
+                f"{max(request.remaining_ms, 0):.1f} ms left, it lately took up to {self._rewrite_latency.upper:.1f} ms"
+            )
+            self._rewrite_latency.fade()
+            request.report("rewrite", started, n, n, note, "degraded")
+            return None
+        try:
+            rewrite = self._rewriting.rewrite(request.meant)
+        except Exception as error:
+            logger.warning("rewriting failed", exc_info=True)
+            request.report("rewrite", started, n, n, f"{type(error).__name__}: {error}", "degraded")
+            return None
+        if rewrite is None:
+            request.report("rewrite", started, n, n, "no other words for it", "skipped")
+            return None
+        asked = replace(request, query=rewrite.text, meant=rewrite.text, expansions=(), reports=[])
+        both = self._rewriting.fused(first, self._rank_tier(asked, self._config.depth, allowed).final)
+        note = f"{request.meant} → also {rewrite.text}, for the best product is {best:.0%} probable"
+        self._rewrite_latency.add(request.report("rewrite", started, n, len(both), note))
+        return both
 
     def _rank_tier(self, request: Request, depth: int, allowed: Mask | None) -> Ranking:
         stages: list[tuple[str, Candidates]] = []

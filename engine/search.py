@@ -34,6 +34,7 @@ from engine.builder import (
     dense_kind,
     open_encoder,
     open_reranker,
+    open_rewriter,
     open_router,
 )
 from engine.columns import Columns
@@ -48,7 +49,7 @@ from engine.lexical.retriever import LexicalRetriever, QueryExpansion
 from engine.product import Product
 from engine.ranker import Ranker, Ranking, Request
 from engine.routes import SKUS, tell
-from engine.seams import Encoder, RerankerModel, Router, RouterModel
+from engine.seams import Encoder, RerankerModel, Rewriter, Router, RouterModel
 from engine.storage.adapter_store import AdapterStore
 from engine.storage.manifest import Manifest, current_version, publishing, read_manifest, require_intact
 from engine.storage.products import ProductStore
@@ -122,13 +123,14 @@ class SearchEngine:
     @classmethod
     def load(
         cls, directory: str | Path, config: SearchConfig | None = None, *, encoder: Encoder | None = None,
-        reranker: RerankerModel | None = None, router: RouterModel | None = None, verify: bool = True,
+        reranker: RerankerModel | None = None, router: RouterModel | None = None, rewriter: Rewriter | None = None,
+        verify: bool = True,
     ) -> SearchEngine:  # fmt: skip
         """Opens the published index in ``directory``.
 
         ``verify`` reads every file once to check its checksum. ``encoder``, ``reranker`` and ``router`` stand in for
-        the index's own and must have their fingerprints. Raises IndexNotFoundError, IndexCorruptError,
-        IndexMismatchError or ModelError.
+        the index's own and must have their fingerprints, ``rewriter`` for the configured one. Raises
+        IndexNotFoundError, IndexCorruptError, IndexMismatchError or ModelError.
         """
         config = config or SearchConfig()
         version = current_version(Path(directory))
@@ -155,7 +157,8 @@ class SearchEngine:
             reranker = _matching("reranker", manifest.reranker, reranker or open_reranker(manifest.config.reranker))
             opened = reranker.open(version / RERANK, config.n_threads)
         columns = Columns.open(version)
-        ranker = Ranker(config, columns, lexical, dense, opened)
+        rewriter = rewriter or open_rewriter(config.rewriter)
+        ranker = Ranker(config, columns, lexical, dense, opened, rewriter)
         facts = CatalogFacts.from_columns(columns)
         spelling = SpellingModel.load(version / SPELLING) if (version / SPELLING).exists() else None
         guide = None
@@ -179,12 +182,13 @@ class SearchEngine:
                 shutil.copy2(self.version / name, target / name)
         AdapterStore(self.version.parent.parent).copy(AdapterStore(Path(directory)))
 
-    def configured(self, config: SearchConfig) -> SearchEngine:
+    def configured(self, config: SearchConfig, *, rewriter: Rewriter | None = None) -> SearchEngine:
         """This index, searched another way.
 
-        Shares all data, adapters, and the reranker's threads; retrievers and a reranker that were not loaded stay out.
+        Shares all data, adapters, and the reranker's threads; retrievers, a reranker and a rewriter that were not
+        loaded stay out. ``rewriter`` takes the place of the one that was.
         """
-        ranker = self._ranker.configured(config)
+        ranker = self._ranker.configured(config, rewriter)
         return SearchEngine(
             self.version, self.manifest, config, self._products, self._columns, ranker, self._facts, self._spelling,
             self._router, self._adapters,
