@@ -35,18 +35,19 @@ from benchmarks.metrics import QuickJudge
 from benchmarks.progress import Bars
 from benchmarks.report import table
 from benchmarks.results import write_result
-from benchmarks.rewriting_rules import ByOneRule, Fixed, Rules
+from benchmarks.rewriting_rules import NAMES, ByOneRule, Fixed, Rules
 from benchmarks.significance import bootstrap_interval, permutation_p
 from benchmarks.spelling import read_pairs
 from benchmarks.tune import parse_sets
 from engine.builder import open_encoder, open_rewriter
 from engine.config import EngineConfig
-from engine.errors import AisleError
+from engine.errors import AisleError, ConfigError
 from engine.seams import Rewriter
 from engine.search import SearchEngine
 from engine.types import SearchResult
 
 _K, _PAGE = 100, 10
+_WIDTH = 120  # of a page, where there is no terminal
 _HURT = 0.1  # of nDCG@10
 _MOST_HURT = 0.02  # of good queries, where a threshold is chosen
 _THRESHOLDS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9, 1.0)
@@ -56,6 +57,7 @@ _Sets = Annotated[str, typer.Option(help="SET:SPLIT or SET:SPLIT@N (the first N 
 _Rewriter = Annotated[
     Path | None, typer.Option("--rewriter", metavar="DIR", help="An exported rewriter, to measure beside the rules.")
 ]
+_Rules = Annotated[str, typer.Option(help="Rules to measure, comma-separated; empty for none.")]
 _Oracle = Annotated[bool, typer.Option("--oracle", help="Also: how many poor queries any rewrite by a rule rescues.")]
 _Weight = Annotated[float, typer.Option(help="What a rewrite's products count of the query's own, from 0 to 1.")]
 
@@ -137,11 +139,13 @@ def figures(before: Answers, after: Answers, seed: int) -> dict[str, Any]:
     }
 
 
-def measure(asked: Sequence[Asked], rewriter: Rewriter | None, weight: float, seed: int) -> dict[str, Any]:
+def measure(
+    asked: Sequence[Asked], rules: Sequence[str], rewriter: Rewriter | None, weight: float, seed: int
+) -> dict[str, Any]:
     """By rewriter, by set: the figures at the threshold that was chosen on other catalogs, and at every threshold."""
     before = {one.label: answers(one.engine, one, one.queries) for one in asked}
     result: dict[str, Any] = {}
-    for name in [*asked[0].rules.by_name, *(["model"] if rewriter else [])]:
+    for name in [*rules, *(["model"] if rewriter else [])]:
         after = {}
         for one in asked:
             by = rewriter if name == "model" and rewriter else ByOneRule(one.rules.by_name[name])
@@ -221,6 +225,14 @@ def open_sets(sets: str, data: Path | None, settings: EngineConfig, index: Path,
     return found
 
 
+def _named(rules: str) -> list[str]:
+    names = [name.strip() for name in rules.split(",") if name.strip()]
+    unknown = set(names) - set(NAMES)
+    if unknown:
+        raise ConfigError(f"--rules has {', '.join(sorted(unknown))}; the rules are {', '.join(NAMES)}")
+    return names
+
+
 def _typos(split: str, data: Path | None) -> SearchSet:
     """Judged queries that are somebody's slips. All splits of the judged set are looked through."""
     if data is None:
@@ -251,6 +263,7 @@ def _answerable(found: SearchSet) -> SearchSet:
 def main(
     sets: _Sets = "homedepot:dev@600,typos:dev,esci:dev,icecat:dev",
     rewriter: _Rewriter = None,
+    rules: _Rules = ",".join(NAMES),
     with_oracle: _Oracle = False,
     weight: _Weight = 0.5,
     data: options.Data = None,
@@ -270,7 +283,7 @@ def main(
         model = open_rewriter(str(rewriter)) if rewriter else None
         with Bars(errors) as bars:
             asked = open_sets(sets, data, settings, index or default_root(), bars, seed)
-            measured = measure(asked, model, weight, seed)
+            measured = measure(asked, _named(rules), model, weight, seed)
             rescued = {one.label: oracle(one, weight) for one in asked} if with_oracle else {}
     except AisleError as error:
         errors.print(f"error: {error}", style="red", markup=False, highlight=False)
@@ -283,7 +296,7 @@ def main(
     if as_json:
         print(out.read_text(encoding="utf-8"))
         return
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
     for one in asked:
         console.print(table(one.label, _rows(measured, one.label)))
         if rescued:

@@ -17,6 +17,7 @@ from engine.seams import Encoder
 from engine.search import SearchEngine
 from engine.types import Rewrite
 
+NAMES = ("random", "drop", "spelling", "type", "feedback", "near")
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _TITLES = 10  # of the first results, whose words are added
 _TRIES = 8  # rewrites by one rule
@@ -60,10 +61,7 @@ class Rules:
 
     @property
     def by_name(self) -> dict[str, Callable[[str], list[str]]]:
-        return {
-            "random": self.random, "drop": self.drop, "spelling": self.spelling, "type": self.type,
-            "feedback": self.feedback, "near": self.near,
-        }  # fmt: skip
+        return {name: getattr(self, name) for name in NAMES}
 
     def random(self, query: str) -> list[str]:
         return [f"{query} {word}" for word in self._rng.sample(self._common, min(_TRIES, len(self._common)))]

@@ -130,7 +130,8 @@ class RewriterModel(Reader):
         ``module`` stands in for the one that is trained.
         """
         ids, mask = padded(queries, _MULTIPLE, self.device)
-        said, kept = padded(rewrites, _MULTIPLE, self.device)
+        # Filled up, but not beyond the places there are.
+        said, kept = (filled[:, : self.rewrite_tokens + 2] for filled in padded(rewrites, _MULTIPLE, self.device))
         with self.autocast():
             found = (module or self.module)(ids, mask, said[:, :-1], said[:, 1:])
         counted = kept[:, 1:].float()
@@ -180,7 +181,8 @@ class EncoderDecoder(nn.Module):
         spoken = functional.log_softmax(words.float(), dim=-1).gather(2, following[:, :, None])[:, :, 0].exp()
         pointed = (copied.float() * (ids[:, None, :] == following[:, :, None])).sum(dim=2)
         share = share.float()[:, :, 0]
-        return ((1 - share) * spoken + share * pointed + _LEAST).log()
+        likely: torch.Tensor = (1 - share) * spoken + share * pointed
+        return (likely + _LEAST).log()
 
     def memory(self, ids: torch.Tensor, mask: torch.Tensor, attention: torch.Tensor | None = None) -> torch.Tensor:
         """What the decoder sees of queries: float32 (n, tokens, d). ``attention`` stands in for the mask."""
@@ -195,7 +197,8 @@ class EncoderDecoder(nn.Module):
         """Log-probabilities of the token after ``said``, int64 (n, tokens): float32 (n, vocabulary)."""
         words, copied, share = self.decoder(memory, mask, self._embedded(said), self.words)
         spoken = (1 - share[:, -1]) * functional.softmax(words[:, -1], dim=-1)
-        return (spoken.scatter_add(1, ids, share[:, -1] * copied[:, -1]) + _LEAST).log()
+        likely: torch.Tensor = spoken.scatter_add(1, ids, share[:, -1] * copied[:, -1])
+        return (likely + _LEAST).log()
 
     def _embedded(self, said: torch.Tensor) -> torch.Tensor:
         return functional.embedding(said, self.words)
@@ -275,7 +278,7 @@ class _Attention(nn.Module):
         return out
 
     def _split(self, hidden: torch.Tensor) -> torch.Tensor:
-        return hidden.unflatten(2, (self.n_heads, self.per_head)).transpose(1, 2)
+        return hidden.reshape(hidden.shape[0], hidden.shape[1], self.n_heads, self.per_head).transpose(1, 2)
 
 
 def frozen(module: EncoderDecoder) -> EncoderDecoder:

@@ -1,7 +1,7 @@
 """The query rewriter: an encoder-decoder that says a query in words that find more.
 
-First it learns, token by token, the best of each query's rewrites (``loss = "supervised"``); then, from the model that
-came of that, to prefer rewrites by which the engine found more over those by which it found less (``"dpo"``).
+First it learns, token by token, each query's better rewrites (``loss = "supervised"``); then, from the model that came
+of that, to prefer rewrites by which the engine found more over those by which it found less (``"dpo"``).
 """
 
 from __future__ import annotations
@@ -240,12 +240,15 @@ def split(rows: Sequence[Rewrites], share: float, seed: int) -> tuple[list[Rewri
 
 
 def targets(rows: Sequence[Rewrites], settings: RewriterTraining, rng: random.Random) -> list[Pair]:
-    """Each query with its best rewrite, and a share of those that have no better one with themselves."""
+    """Each query with all rewrites that are better than it is, and a share of those that have none with themselves.
+
+    Not with the best alone: of few queries a model learns more by many ways to better them.
+    """
     pairs = []
     for row in rows:
-        if row.best.gain >= max(settings.margin, 1e-9):
-            pairs.append(Pair(row.query, row.best.text))
-        elif rng.random() < settings.unchanged:
+        better = [judged.text for judged in row.rewrites if judged.gain >= max(settings.margin, 1e-9)]
+        pairs += [Pair(row.query, text) for text in better]
+        if not better and rng.random() < settings.unchanged:
             pairs.append(Pair(row.query, row.query.lower()))
     return pairs
 
