@@ -72,7 +72,7 @@ RANGES: dict[str, Span] = {
 #: reranking are tuned for themselves, on top of what retrieval was tuned to.
 NOT_TUNED = frozenset({
     "field_weights.title", "depth", "min_similarity", "rrf_k", "rerank_depth", "rerank_weight", "constraint_weight",
-    "route_weight", "threads",
+    "route_weight", "rewrite_below", "rewrite_weight", "threads",
 })  # fmt: skip
 
 

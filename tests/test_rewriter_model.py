@@ -13,10 +13,15 @@ import pytest
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from typer.testing import CliRunner
 
+from engine import EngineConfig, IndexConfig
+from engine.builder import build_index
+from engine.cli import app
 from engine.errors import ConfigError, ModelError
 from qpt.beam import beam_search
 from qpt.rewriter import DECODER, OnnxRewriter
+from tests.conftest import synthetic_products
 from training.data.examples import ExamplesError
 from training.data.rewrites import Judged, Rewrites, read_rewrites
 from training.export.rewriter import export_rewriter
@@ -202,3 +207,31 @@ def test_beam_search_finds_the_best_sequence() -> None:
     assert [one.ids for one in found] == best
     np.testing.assert_allclose([one.score for one in found], [score(ids) for ids in best], atol=1e-5)
     assert beam_search(lambda prefixes: np.full((len(prefixes), 5), np.nan, np.float32), 0, 1, width=2, longest=3) == []
+
+
+def test_the_commands(learnt: Path, tmp_path: Path) -> None:
+    """Rewrites are judged by an index, by rule and of a model's own, and a run is exported by what its recipe says."""
+    index = tmp_path / "index"
+    build_index(synthetic_products(), index, EngineConfig(index=IndexConfig(encoder="", reranker="", router="")))
+    products = {product.product_id: product for product in synthetic_products()}
+    rows = [{"query_id": "1", "query": "cheap case", "label": "E", "product": products["P0099"]}]
+    rows += [{"query_id": "2", "query": "lamp now", "label": "I", "product": products["P0000"]}]
+    (tmp_path / "examples.jsonl").write_bytes(b"\n".join(map(msgspec.json.encode, rows)))
+
+    def run(*arguments: object) -> Any:
+        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+    asked = ("train", "rewrites", index, tmp_path / "examples.jsonl", "--labels", "E=1,I=0")
+    done = run(*asked, "--out", tmp_path / "rules.jsonl")
+    assert "1 queries, 1 of them with a rewrite that finds more" in done.output
+    (row,) = read_rewrites(tmp_path / "rules.jsonl")
+    assert row.query == "cheap case"
+    assert max(judged.gain for judged in row.rewrites) == row.best.gain > 0
+    done = run("export", learnt / "run" / "best", "--out", tmp_path / "served")
+    assert f'rewriter = "{tmp_path / "served"}"' in done.output
+    assert run(*asked, "--out", tmp_path / "own.jsonl", "--rewriter", tmp_path / "served").exit_code == 0
+    own = [judged.text for judged in read_rewrites(tmp_path / "own.jsonl")[0].rewrites]
+    assert own == [said.text for said in OnnxRewriter(tmp_path / "served").rewrite("cheap case")]
+    failed = run(*asked[:-1], "E=much", "--out", tmp_path / "x.jsonl")
+    assert failed.exit_code != 0
+    assert "--labels has 'E=much'" in failed.output
