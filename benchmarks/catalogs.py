@@ -56,8 +56,8 @@ class Plan:
     tokens: Path
 
 
-def parse_sources(text: str) -> list[Source]:
-    """The sources in ``SET:SPLIT[+SPLIT…][@N],…``. Raises ConfigError."""
+def parse_sources(text: str, least: int = 1) -> list[Source]:
+    """The sources in ``SET:SPLIT[+SPLIT…][@N],…``. Raises ConfigError, also where there are fewer than ``least``."""
     found = []
     for entry in filter(None, map(str.strip, text.split(","))):
         match = _SOURCE.fullmatch(entry)
@@ -65,8 +65,8 @@ def parse_sources(text: str) -> list[Source]:
             raise ConfigError(f"--sets has {entry!r}; write SET:SPLIT, SET:SPLIT+SPLIT or either with @N")
         found.append(Source(match[1], tuple(match[2].split("+")), int(match[3]) if match[3] else None))
     names = [source.name for source in found]
-    if len(names) < 2 or len(set(names)) < len(names):
-        raise ConfigError(f"--sets names {', '.join(names) or 'nothing'}; name two or more sets, each once")
+    if len(names) < least or len(set(names)) < len(names):
+        raise ConfigError(f"--sets names {', '.join(names) or 'nothing'}; name {least} or more sets, each once")
     return found
 
 

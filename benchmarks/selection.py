@@ -204,7 +204,7 @@ def main(
         journal_path, page_path, picture = _paths(out)
         journal = open_journal(journal_path, _conditions(sets, seed, trials, base), resume)
         with Bars(errors) as bars:
-            found = [read_source(source, data, seed) for source in parse_sources(sets)]
+            found = [read_source(source, data, seed) for source in parse_sources(sets, least=2)]
             root = index or default_root()
             shops = {f.name: Shop(f, Workbench(f.corpus, base, root, bars.report, bars.say)) for f in found}
             outcome = run(

@@ -25,7 +25,7 @@ from engine.dense.vectors import Kind, VectorIndex, choose_kind
 from engine.errors import CatalogError, ConfigError
 from engine.lexical.retriever import LexicalRetriever
 from engine.product import Product
-from engine.seams import Combiner, Embeddings, Encoder, RerankerModel, RouterModel
+from engine.seams import Combiner, Embeddings, Encoder, RerankerModel, Rewriter, RouterModel
 from engine.storage.manifest import FORMAT_VERSION, Manifest, publishing
 from engine.storage.products import ProductStore
 from engine.text import fingerprints
@@ -33,11 +33,12 @@ from engine.understanding.spelling import SpellingModel
 
 LEXICAL, DENSE, RERANK, ROUTE = "lexical", "dense", "rerank", "route"
 SPELLING = "spelling.npz"
-#: The classes of configured rerankers, routers and combiners. By name, for they stand above the engine, and only what
-#: has one loads it.
+#: The classes of configured rerankers, routers, combiners and rewriters. By name, for they stand above the engine, and
+#: only what has one loads it.
 _RERANKER = "ranking.cross_encoder:CrossEncoderModel"
 _ROUTER = "qpt.router:CatalogRouter"
 _COMBINER = "ranking.combiner:FittedCombiner"
+_REWRITER = "qpt.rewriter:OnnxRewriter"
 _ENCODE_BATCH = 256
 
 #: Called with a stage's name, how many products it has done, and how many there are (None while unknown).
@@ -135,6 +136,12 @@ class _RouterClass(Protocol):
         ...
 
 
+class _RewriterClass(Protocol):
+    def named(self, name: str) -> Rewriter:
+        """The shipped model of that name, or the one in the directory ``name``. Raises ModelError."""
+        ...
+
+
 class _RerankerClass(Protocol):
     def named(self, name: str) -> RerankerModel:
         """The shipped model of that name, or the one in the directory ``name``. Raises ModelError."""
@@ -177,6 +184,11 @@ def open_router(name: str) -> RouterModel | None:
 def open_combiner(path: str) -> Combiner | None:
     """The configured combiner, or None where ``path`` is empty. Raises ModelError."""
     return cast(_CombinerClass, _named(_COMBINER)).read(path) if path else None
+
+
+def open_rewriter(name: str) -> Rewriter | None:
+    """The configured query rewriter, or None where ``name`` is empty."""
+    return cast(_RewriterClass, _named(_REWRITER)).named(name) if name else None
 
 
 def checked(rows: Iterable[Product | dict[str, object]]) -> Iterator[Product]:

@@ -30,7 +30,7 @@ _FIELD_WEIGHTS = {
 
 _SHARES = (
     "field_tie", "lexical_weight", "code_weight", "popularity_weight", "feedback_weight", "rerank_weight",
-    "route_weight", "constraint_weight",
+    "route_weight", "constraint_weight", "rewrite_below", "rewrite_weight",
 )  # fmt: skip
 _LEAST = {"depth": 1, "rrf_k": 0, "feedback_products": 0, "rerank_depth": 0, "threads": 0}
 
@@ -81,6 +81,9 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
       ``constraint_weight``: what a product gains that fits a limit the query states, such as a price.
     - ``route_weight``: what a product gains, times the probability that it is of the type asked for, where the index
       has a router; 0 turns routing off.
+    - ``rewriter``: the directory of a query rewriter, or empty for none. Where the index has a reranker, and the best
+      of the first results is less probable than ``rewrite_below``, the query is asked in other words too, whose
+      products count ``rewrite_weight`` of its own; 0 turns that off.
     - ``nearest``: whether a query that finds nothing gets the nearest products there are, marked as such.
     - ``threads``: cores used in batches, builds and by all reranking together; 0 means all that this process may use.
     """
@@ -107,6 +110,9 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     synonyms: str = ""
     constraint_weight: float = 0.05
     route_weight: float = 0.5
+    rewriter: str = ""
+    rewrite_below: float = 0.5
+    rewrite_weight: float = 0.5
     nearest: bool = True
     threads: int = 0
 

@@ -14,8 +14,9 @@ from typing import Annotated, Any, Literal
 import typer
 
 from engine.arguments import AsJson, print_json, search_config
+from engine.builder import open_rewriter
 from engine.config import SearchConfig
-from engine.errors import MissingExtraError
+from engine.errors import ConfigError, MissingExtraError
 from engine.terminal import megabytes, program, training_progress
 
 TakesAdapters = Annotated[
@@ -59,9 +60,12 @@ def convert(
 
 def export(
     model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="A cross-encoder's directory, as transformers saves it.")
+        Path,
+        typer.Argument(
+            metavar="MODEL", help="A cross-encoder's directory, as transformers saves it, or a query rewriter's."
+        ),
     ],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The reranker's directory.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The directory that is served.")],
     fp32: Annotated[bool, typer.Option("--fp32", help="Keep full precision: larger and slower.")] = False,
     adapters: TakesAdapters = None,
     judged: Annotated[
@@ -72,12 +76,16 @@ def export(
     ] = None,
     tolerance: Annotated[float, typer.Option(help="The share of nDCG@10 that 8 bits may lose.")] = 0.005,
 ) -> None:
-    """Export a fine-tuned cross-encoder to a reranker that needs no torch.
+    """Export a fine-tuned cross-encoder, or a query rewriter, to a directory that is served without torch.
 
-    The export itself does: pip install 'aisle[train]'
+    The export itself needs it: pip install 'aisle[train]'. The options are of cross-encoders alone.
 
     Example: aisle export my-model --out my-reranker --judged judged.jsonl
     """
+    recipe = _trainer("training.methods.saved").read_recipe(model)
+    if recipe and recipe.task == "rewriter":
+        _export_rewriter(model, out)
+        return
     done = _trainer("training.export.reranker").export(
         model, out, quantize=not fp32, adapters=adapters, judged=judged, calibration=calibration, tolerance=tolerance
     )
@@ -86,6 +94,13 @@ def export(
     typer.echo(f"{parity.n_pairs} pairs of {parity.n_queries} queries, nDCG@10 by {parity.judged_by}:\n")
     typer.echo("\n".join(parity.table()))
     typer.echo(f"\nUse it: {program()} build CATALOG --out INDEX --reranker {out}")
+
+
+def _export_rewriter(model: Path, out: Path) -> None:
+    done = _trainer("training.export.rewriter").export_rewriter(model, out)
+    typer.echo(f"{out}: {done.card.name}, {megabytes(done.model_bytes)}")
+    typer.echo(f"log-probabilities deviate from the original's by {done.deviation:.1e} at most")
+    typer.echo(f'\nUse it: rewriter = "{out}" in the table [search] of a configuration')
 
 
 def curate(
@@ -196,6 +211,58 @@ def combiner(
     for source, figures in done.combiner.file.figures.items():
         typer.echo(f"{source}: {', '.join(f'{order} {value:.4f}' for order, value in figures.items())}")
     typer.echo(f'\nUse it: combiner = "{out}" under [search] in a file for --config')
+
+
+@train.command()
+def rewriter(config: TrainingConfig, out: RunFolder = None) -> None:
+    """Train a model that says queries in words that find more, on rewrites that an index has judged.
+
+    A run that was stopped goes on where its folder says. It needs: pip install 'aisle[train]'
+
+    Example: aisle train rewriter my-rewriter.toml --out run
+    """
+    folder, done = _train("rewriter", config, out)
+    typer.echo("\n".join(["", *(f"{query} → {said}" for query, said in done.result)]))
+    typer.echo(f"\nServe it: {program()} export {folder / 'best'} --out DIR")
+
+
+@train.command()
+def rewrites(
+    index: Annotated[Path, typer.Argument(metavar="INDEX", help="Of a catalog, as aisle build makes it.")],
+    examples: Annotated[
+        Path, typer.Argument(metavar="EXAMPLES", help="Judged examples, .jsonl (also .gz), of its products.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The rewrites, .jsonl or .jsonl.gz.")],
+    labels: Annotated[
+        str, typer.Option(metavar="NAME=LABEL,...", help="What labels that are no numbers stand for, from 0 to 1.")
+    ] = "",
+    rewriter: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="An exported rewriter, to judge its own. [default: made by rule]")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the first N queries.")] = None,
+) -> None:
+    """Make rewrites of judged queries and let an index judge them by what they find, to train a rewriter on.
+
+    Example: aisle train rewrites my-index examples.jsonl.gz --out rewrites.jsonl.gz
+    """
+    with training_progress() as progress:
+        n, better = _trainer("training.data.rewrites").make_rewrites(
+            index, examples, out, labels=_labels(labels), rewriter=open_rewriter(str(rewriter or "")), limit=limit,
+            progress=progress,
+        )  # fmt: skip
+    typer.echo(f"{out}: {n:,} queries, {better:,} of them with a rewrite that finds more")
+
+
+def _labels(text: str) -> dict[str, float]:
+    """``E=1,S=0.1`` as a mapping."""
+    found = {}
+    for part in filter(None, text.split(",")):
+        name, _, value = part.partition("=")
+        try:
+            found[name.strip()] = float(value)
+        except ValueError:
+            raise ConfigError(f"--labels has {part!r}; give NAME=LABEL with a label from 0 to 1, such as E=1") from None
+    return found
 
 
 @train.command()

@@ -111,7 +111,19 @@ class ModelFiles(Generic[C]):
 
         ``gives`` describes that output. With ``adapters``, the graph that takes their targets' matrices as well.
         """
-        name = ADAPTABLE if adapters else MODEL
+        expected = dict.fromkeys(_INPUTS, "tensor(int64)")
+        if adapters:
+            expected |= {f"{target}.{matrix}": "tensor(float)" for target in adapters.targets for matrix in MATRICES}
+        matrices = " and the matrices that the card names, in float32," if adapters else ""
+        takes = f"{' and '.join(_INPUTS)} in int64{matrices}"
+        return self.graph(ADAPTABLE if adapters else MODEL, expected, takes, gives, fits)
+
+    def graph(
+        self, name: str, inputs: Mapping[str, str], takes: str, gives: str, fits: Callable[[Any], bool]
+    ) -> ort.InferenceSession:  # fmt: skip
+        """The graph in the file ``name`` on one thread. It must take ``inputs``, types by name, and give one output
+        that ``fits``. ``takes`` and ``gives`` describe both.
+        """
         path = self.directory / name
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -122,15 +134,11 @@ class ModelFiles(Generic[C]):
             session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise ModelError(f"{path} is not a model onnxruntime can run: {error}") from error
-        inputs, outputs = {i.name: i.type for i in session.get_inputs()}, session.get_outputs()
-        expected = dict.fromkeys(_INPUTS, "tensor(int64)")
-        if adapters:
-            expected |= {f"{target}.{matrix}": "tensor(float)" for target in adapters.targets for matrix in MATRICES}
-        if inputs != expected or len(outputs) != 1 or not fits(outputs[0]):
-            matrices = " and the matrices that the card names, in float32," if adapters else ""
+        taken, outputs = {i.name: i.type for i in session.get_inputs()}, session.get_outputs()
+        if taken != inputs or len(outputs) != 1 or not fits(outputs[0]):
             raise ModelError(
-                f"{path} takes {inputs} and gives {[(o.name, o.type, o.shape) for o in outputs]}; "
-                f"the model of a {self.kind.noun} takes {' and '.join(_INPUTS)} in int64{matrices} and gives {gives}"
+                f"{path} takes {taken} and gives {[(o.name, o.type, o.shape) for o in outputs]}; "
+                f"the model of a {self.kind.noun} takes {takes} and gives {gives}"
             )
         return session
 

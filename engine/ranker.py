@@ -1,7 +1,7 @@
 """Ranking: from a query to rows in their order.
 
 ``retrieve (lexical, dense) → fuse → feedback → constraints → boost → rerank → combine``; where nothing is found, the
-nearest.
+nearest; where what is found looks poor, once more in other words (``rewrite``).
 
 Lexical retrieval is mandatory where it is configured; the stages after it are optional, and degrade visibly.
 """
@@ -28,7 +28,8 @@ from engine.guidance import Guidance, require_rows
 from engine.latency import LatencyEstimate
 from engine.lexical.retriever import LexicalRetriever, QueryExpansion
 from engine.reranking import COMBINE, Combined, Reranking
-from engine.seams import Combiner, Fusion, Reranker
+from engine.rewriting import REWRITE, Rewriting
+from engine.seams import Combiner, Fusion, Reranker, Rewriter
 from engine.types import Candidates, Mask, Rows, StageReport, StageStatus, StageTrace
 
 logger = logging.getLogger(__name__)
@@ -109,36 +110,52 @@ class Ranker:
     def __init__(
         self, config: SearchConfig, columns: Columns, lexical: LexicalRetriever | None, dense: DenseRetriever | None,
         reranker: Reranker | None, combiner: Combiner | None = None, misfit: str = "",
+        rewriter: Rewriter | None = None,
     ) -> None:  # fmt: skip
         """``misfit`` says why the combiner cannot be used on this index, empty where it can."""
-        self.lexical, self.dense, self.reranker = lexical, dense, reranker
+        self.lexical, self.dense, self.reranker, self._rewriter = lexical, dense, reranker, rewriter
         self._reranking = Reranking(config, columns, lexical, reranker, combiner, misfit)
         self._config, self._columns = config, columns
         self._fusion = _fusion(config)
         self._popularity = columns.percentiles if config.popularity_weight else None
+        self._rewriting = None
+        if rewriter and config.rewrite_weight:
+            self._rewriting = Rewriting(rewriter, config.rewrite_below, config.rewrite_weight)
         self._dense_latency = LatencyEstimate()  # in milliseconds a query
 
-    def configured(self, config: SearchConfig, combiner: Combiner | None, misfit: str) -> Ranker:
-        """The same parts with other settings and combiner. Raises ConfigError when none of its retrievers is there."""
+    def configured(
+        self, config: SearchConfig, combiner: Combiner | None, misfit: str, rewriter: Rewriter | None = None
+    ) -> Ranker:
+        """The same parts with other settings and combiner, and perhaps rewriter.
+
+        Raises ConfigError when none of its retrievers is there.
+        """
         lexical = self.lexical.configured(config) if self.lexical and "lexical" in config.retrievers else None
         dense = None
         if self.dense and "dense" in config.retrievers:
             dense = DenseRetriever(self.dense.encoder, self.dense.index, config.min_similarity)
         if lexical is None and dense is None:
             raise ConfigError(f"none of {config.retrievers} was loaded with this engine")
-        return Ranker(config, self._columns, lexical, dense, self.reranker, combiner, misfit)
+        rewriter = rewriter or self._rewriter
+        return Ranker(config, self._columns, lexical, dense, self.reranker, combiner, misfit, rewriter)
 
     def rank(self, request: Request, needed: int, allowed: Mask | None) -> Ranking:
         """Ranks at least ``needed`` products, if that many match.
 
         Candidates come in tiers of growing depth, and a tier never changes the order of the ones before it, so that
         the next page cannot move what the last one showed. For the same reason only the first
-        tier's best are reranked.
+        tier's best are reranked, and only the first tier is asked in other words.
         """
         depth = self._config.depth
         ranking = self._rank_tier(request, depth, allowed)
         new = self._reranking(request, ranking.final, ranking.stages)
-        ranking = Ranking(new.final, ranking.stages + new.stages, ranking.exhausted, new.combined)
+        own = new.stages
+        if self._rewriting:
+            both = self._rewriting(request, ranking.final, own, lambda text: self._in_words(text, request, allowed))
+            if both is not None:
+                new = self._reranking(request, both, ranking.stages)
+                own = ((REWRITE, both), *new.stages)
+        ranking = Ranking(new.final, ranking.stages + own, ranking.exhausted, new.combined)
         while len(ranking.final) < needed and not ranking.exhausted:
             depth *= _DEPTH_GROWTH
             deeper = self._rank_tier(request, depth, allowed)
@@ -147,8 +164,13 @@ class Ranker:
                 np.concatenate([ranking.final.rows, deeper.final.rows[more]]),
                 np.concatenate([ranking.final.scores, np.minimum(deeper.final.scores[more], _last(ranking.final))]),
             )
-            ranking = Ranking(final, deeper.stages + new.stages, deeper.exhausted, new.combined)
+            ranking = Ranking(final, deeper.stages + own, deeper.exhausted, new.combined)
         return ranking
+
+    def _in_words(self, text: str, request: Request, allowed: Mask | None) -> Candidates:
+        """What ``request`` finds when it is asked in these words."""
+        asked = replace(request, query=text, meant=text, expansions=(), reports=[])
+        return self._rank_tier(asked, self._config.depth, allowed).final
 
     def _rank_tier(self, request: Request, depth: int, allowed: Mask | None) -> Ranking:
         stages: list[tuple[str, Candidates]] = []

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from engine.adapters import Adapter
 from engine.product import Product
-from engine.types import Candidates, Features, Mask, Routed, Rows, Scored, Scores
+from engine.types import Candidates, Features, Mask, Rewrite, Routed, Rows, Scored, Scores
 
 Embeddings = NDArray[np.float32]
 T_co = TypeVar("T_co", covariant=True)
@@ -145,6 +145,14 @@ class RouterModel(Protocol):
 
     def open(self, directory: Path) -> Router:
         """Reads what ``build`` wrote. Raises IndexCorruptError."""
+        ...
+
+
+class Rewriter(Protocol):
+    """Says a query in other words. Thread-safe; it knows no index, and what it says is checked before it is asked."""
+
+    def rewrite(self, query: str) -> Sequence[Rewrite]:
+        """The best first; none where it has nothing to say."""
         ...
 
 

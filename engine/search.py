@@ -35,6 +35,7 @@ from engine.builder import (
     open_combiner,
     open_encoder,
     open_reranker,
+    open_rewriter,
     open_router,
 )
 from engine.columns import Columns
@@ -49,7 +50,7 @@ from engine.lexical.retriever import LexicalRetriever, QueryExpansion
 from engine.product import Product
 from engine.ranker import Ranker, Ranking, Request
 from engine.routes import SKUS, describe_route
-from engine.seams import Combiner, Encoder, RerankerModel, Router, RouterModel
+from engine.seams import Combiner, Encoder, RerankerModel, Rewriter, Router, RouterModel
 from engine.storage.adapter_store import AdapterStore
 from engine.storage.manifest import Manifest, current_version, publishing, read_manifest, require_intact
 from engine.storage.products import ProductStore
@@ -124,13 +125,14 @@ class SearchEngine:
     @classmethod
     def load(
         cls, directory: str | Path, config: SearchConfig | None = None, *, encoder: Encoder | None = None,
-        reranker: RerankerModel | None = None, router: RouterModel | None = None, verify: bool = True,
+        reranker: RerankerModel | None = None, router: RouterModel | None = None, rewriter: Rewriter | None = None,
+        verify: bool = True,
     ) -> Self:  # fmt: skip
         """Opens the published index in ``directory``.
 
         ``verify`` reads every file once to check its checksum. ``encoder``, ``reranker`` and ``router`` stand in for
-        the index's own and must have their fingerprints. Raises IndexNotFoundError, IndexCorruptError,
-        IndexMismatchError or ModelError.
+        the index's own and must have their fingerprints, ``rewriter`` for the configured one. Raises
+        IndexNotFoundError, IndexCorruptError, IndexMismatchError or ModelError.
         """
         config = config or SearchConfig()
         version = current_version(Path(directory))
@@ -157,7 +159,8 @@ class SearchEngine:
             reranker = _matching("reranker", manifest.reranker, reranker or open_reranker(manifest.config.reranker))
             opened = reranker.open(version / RERANK, config.n_threads)
         columns = Columns.open(version)
-        ranker = Ranker(config, columns, lexical, dense, opened, *_fitting(open_combiner(config.combiner), manifest))
+        fitting = _fitting(open_combiner(config.combiner), manifest)
+        ranker = Ranker(config, columns, lexical, dense, opened, *fitting, rewriter or open_rewriter(config.rewriter))
         facts = CatalogFacts.from_columns(columns)
         spelling = SpellingModel.load(version / SPELLING) if (version / SPELLING).exists() else None
         guide = None
@@ -181,14 +184,17 @@ class SearchEngine:
                 shutil.copy2(self.version / name, target / name)
         AdapterStore(self.version.parent.parent).copy(AdapterStore(Path(directory)))
 
-    def configured(self, config: SearchConfig, *, combiner: Combiner | None = None) -> SearchEngine:
+    def configured(
+        self, config: SearchConfig, *, combiner: Combiner | None = None, rewriter: Rewriter | None = None
+    ) -> SearchEngine:
         """This index, searched another way.
 
-        Shares all data, adapters, and the reranker's threads; retrievers and a reranker that were not loaded stay out.
-        ``combiner`` stands in for the configured one. Raises ConfigError, and ModelError on a combiner of no use.
+        Shares all data, adapters, and the reranker's threads; retrievers, a reranker and a rewriter that were not
+        loaded stay out. ``combiner`` stands in for the configured one, ``rewriter`` for the one that was loaded. Raises
+        ConfigError, and ModelError on a combiner of no use.
         """
         combiner = combiner or open_combiner(config.combiner)
-        ranker = self._ranker.configured(config, *_fitting(combiner, self.manifest))
+        ranker = self._ranker.configured(config, *_fitting(combiner, self.manifest), rewriter)
         return SearchEngine(
             self.version, self.manifest, config, self._products, self._columns, ranker, self._facts, self._spelling,
             self._router, self._adapters, self._numbers,

@@ -54,6 +54,14 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True)
+class Rewrite:
+    """A query in other words. ``score`` is higher for the better one of two for the same query."""
+
+    text: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
 class StageReport:
     """What one stage did in one search. ``elapsed_ms`` is wall-clock time."""
 

@@ -28,6 +28,7 @@ from training.data.types import CatalogSource
 from training.metrics import platt
 from training.tasks import config_of
 from training.tasks.reranker import RerankerConfig
+from training.tasks.rewriter import RewriterConfig
 
 QUERIES = '{ kind = "queries", path = "q.tsv", catalogs = ["c.jsonl"] }'
 
@@ -53,12 +54,16 @@ def test_a_configuration_round_trips_through_its_file(tmp_path: Path, monkeypatc
     assert shipped
     monkeypatch.setenv("AISLE_DATA", "/some/where")
     for path in shipped:
-        kind = config_of("types" if "types" in path.name else "encoder" if "diwali" in path.name else "reranker")
+        kinds = {"types": "types", "diwali": "encoder", "rewriter": "rewriter"}
+        kind = config_of(next((task for part, task in kinds.items() if part in path.name), "reranker"))
         config: Any = kind.read(path)
         config.write(tmp_path / path.name)
         again = kind.read(tmp_path / path.name)
         assert again == config
         assert config.differences(again) == []
+        if isinstance(config, RewriterConfig):
+            assert [Path(source.path).parent for source in config.source] == [Path("rewrites")]
+            continue
         assert isinstance(config.source[0], JudgedSource | CatalogSource)
         assert config.source[0].catalog.startswith(("/some/where/", "engine/sample/"))
         if isinstance(config, RerankerConfig):

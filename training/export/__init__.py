@@ -122,9 +122,9 @@ def trace(
         raise ModelError(f"{name} cannot be exported to ONNX: {first_line(error)}") from error
 
 
-def checksums(work: Path) -> dict[str, str]:
-    """Of the graphs and the tokenizer that are there now."""
-    there = [name for name in (MODEL, TOKENIZER, ADAPTABLE) if (work / name).exists()]
+def checksums(work: Path, *more: str) -> dict[str, str]:
+    """Of the graphs and the tokenizer that are there now, and of the files named."""
+    there = [name for name in (MODEL, TOKENIZER, ADAPTABLE, *more) if (work / name).exists()]
     return {name: hashlib.sha256((work / name).read_bytes()).hexdigest() for name in there}
 
 

@@ -22,6 +22,7 @@ TASKS = {
     "reranker": "training.tasks.reranker:RerankerConfig",
     "encoder": "training.tasks.encoder:EncoderConfig",
     "types": "training.tasks.types:TypesConfig",
+    "rewriter": "training.tasks.rewriter:RewriterConfig",
 }
 
 B = TypeVar("B")
