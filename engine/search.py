@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol, Self, TypeVar
+from typing import Self
 
 import numpy as np
 
@@ -42,7 +42,7 @@ from engine.columns import Columns
 from engine.config import EngineConfig, SearchConfig
 from engine.dense.retriever import DenseRetriever
 from engine.dense.vectors import VectorIndex
-from engine.errors import ConfigError, IndexMismatchError, InvalidFilterError, InvalidQueryError
+from engine.errors import ConfigError, InvalidFilterError, InvalidQueryError
 from engine.filters import Equal, Exists, Filter, In, Range
 from engine.guidance import NUMBERS, GuidanceNumbers, guide, require_rows
 from engine.latency import LatencyEstimate
@@ -52,7 +52,15 @@ from engine.ranker import Ranker, Ranking, Request
 from engine.routes import SKUS, describe_route
 from engine.seams import Combiner, Encoder, RerankerModel, Rewriter, Router, RouterModel
 from engine.storage.adapter_store import AdapterStore
-from engine.storage.manifest import Manifest, current_version, publishing, read_manifest, require_intact
+from engine.storage.manifest import (
+    Manifest,
+    current_version,
+    matching,
+    mismatch,
+    publishing,
+    read_manifest,
+    require_intact,
+)
 from engine.storage.products import ProductStore
 from engine.text import fingerprints
 from engine.types import Candidates, FacetCount, Hit, Mask, Route, Routed, SearchResult, TermMatch
@@ -144,7 +152,7 @@ class SearchEngine:
             ("analyzer", "fields"), (manifest.analyzer, manifest.fields), fingerprints(analyzer), strict=True
         ):
             if index != here:
-                raise _mismatch(part, index, here)
+                raise mismatch(part, index, here)
         lexical = dense = None
         if "lexical" in config.retrievers:
             lexical = LexicalRetriever.open(version / LEXICAL, manifest.config.lexical_backend, analyzer, config)
@@ -156,7 +164,7 @@ class SearchEngine:
             )
         opened = None
         if config.rerank_depth and (manifest.reranker or reranker):
-            reranker = _matching("reranker", manifest.reranker, reranker or open_reranker(manifest.config.reranker))
+            reranker = matching("reranker", manifest.reranker, reranker or open_reranker(manifest.config.reranker))
             opened = reranker.open(version / RERANK, config.n_threads)
         columns = Columns.open(version)
         fitting = _fitting(open_combiner(config.combiner), manifest)
@@ -165,7 +173,7 @@ class SearchEngine:
         spelling = SpellingModel.load(version / SPELLING) if (version / SPELLING).exists() else None
         guide = None
         if config.route_weight and (manifest.router or router):
-            router = _matching("router", manifest.router, router or open_router("catalog"))
+            router = matching("router", manifest.router, router or open_router("catalog"))
             guide = router.open(version / ROUTE)
         adapters = AdapterRegistry(dense.encoder if dense else None, opened)
         adapters.load(AdapterStore(Path(directory)))
@@ -459,35 +467,13 @@ def _rest(text: str, parts: Iterable[Excluded | Constraint]) -> str:
 
 def _open_dense(version: Path, manifest: Manifest, config: SearchConfig, encoder: Encoder | None) -> DenseRetriever:
     encoder = encoder or open_encoder(EngineConfig(index=manifest.config, search=config))
-    encoder = _matching("encoder", manifest.encoder, encoder)
+    encoder = matching("encoder", manifest.encoder, encoder)
     return DenseRetriever(encoder, VectorIndex.open(version / DENSE, dense_kind(manifest)), config.min_similarity)
 
 
 def _fitting(combiner: Combiner | None, manifest: Manifest) -> tuple[Combiner | None, str]:
     """The combiner, and why it cannot be used on the index; empty where it can."""
     return combiner, combiner.misfit(manifest.encoder, manifest.reranker) if combiner else ""
-
-
-class _Model(Protocol):
-    @property
-    def fingerprint(self) -> str: ...
-
-
-M = TypeVar("M", bound=_Model)
-
-
-def _matching(part: str, index: str, model: M | None) -> M:
-    """``model``, if its fingerprint is the index's."""
-    if model is None or model.fingerprint != index:
-        raise _mismatch(part, index or "none", model.fingerprint if model else "none")
-    return model
-
-
-def _mismatch(part: str, index: str, here: str) -> IndexMismatchError:
-    return IndexMismatchError(
-        f"the index was built with {part} {index!r}, this engine has {here!r}. "
-        "Build the index again with: aisle build CATALOG --out INDEX"
-    )
 
 
 def _readable(query: str) -> str:

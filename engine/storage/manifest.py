@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -177,3 +178,26 @@ def require_intact(version: Path, manifest: Manifest) -> None:
     if found:
         more = f" and {len(found) - 3} more" if len(found) > 3 else ""
         raise IndexCorruptError(f"the index {version} is damaged: {'; '.join(found[:3])}{more}. Build it again.")
+
+
+class _Model(Protocol):
+    @property
+    def fingerprint(self) -> str: ...
+
+
+M = TypeVar("M", bound=_Model)
+
+
+def matching(part: str, index: str, model: M | None) -> M:
+    """``model``, if its fingerprint is the index's. Raises IndexMismatchError naming both."""
+    if model is None or model.fingerprint != index:
+        raise mismatch(part, index or "none", model.fingerprint if model else "none")
+    return model
+
+
+def mismatch(part: str, index: str, here: str) -> IndexMismatchError:
+    """What is raised where the index was built with another ``part``."""
+    return IndexMismatchError(
+        f"the index was built with {part} {index!r}, this engine has {here!r}. "
+        "Build the index again with: aisle build CATALOG --out INDEX"
+    )
