@@ -28,6 +28,7 @@ from training.data.prepare import read_groups
 from training.data.ranking import taught
 from training.data.settings import TeacherSettings
 from training.data.sources import Group
+from training.data.whole import WholeCatalog
 from training.export.encoder import convert
 from training.losses import ENCODER_LOSSES, InBatch, encoder_loss
 from training.metrics import ndcg
@@ -123,6 +124,35 @@ def test_an_epoch_has_a_few_products_of_every_query_half_of_them_its_best(base: 
     assert all(len(places) == len(set(places)) == 4 and 0 in places for _, places in parts)
     again = [part for made in pairs.batches(6, "1", 4) for part in made]
     assert {tuple(places) for _, places in again} != {tuple(places) for _, places in parts}
+
+
+def test_a_whole_catalog_counts_what_nobody_judged_as_wrong() -> None:
+    whole = WholeCatalog([np.zeros(1, np.int32)] * 30, {"q": {0: 1.0, 25: 0.5}, "none": {3: 0.0}})
+    products = np.eye(30, dtype=np.float32)
+    query = np.zeros(30, np.float32)
+    query[[7, 0]] = 0.9, 0.5  # somebody's unjudged product first, then the right one; the other is not among the ten
+    found = whole.ndcg_by_query({"q": query, "none": query}, products)
+    best = 1 + 0.5 / np.log2(3)
+    assert found == {"q": pytest.approx((1 / np.log2(3)) / best), "none": 0.0}
+
+
+def test_the_best_model_finds_what_was_judged_in_the_whole_catalog(base: Path, data: Path, tmp_path: Path) -> None:
+    catalog = str(data / "corpus.jsonl")
+    dev = {
+        "name": "shop", "catalog": catalog, "queries": str(data / "queries.tsv"), "qrels": str(data / "qrels.txt"),
+        "labels": {"3": 1.0, "1": 0.3, "0": 0.0},
+    }  # fmt: skip
+    made = {"kind": "generated", "catalogs": [catalog], "queries": 40}
+    tables = msgspec.to_builtins(config_of("encoder", "full", base, data))
+    config = msgspec.convert(tables | {"dev": {"sets": [dev]}, "source": [made]}, EncoderConfig)
+    config = changed(config, training={"whole_catalogs": True, "epochs": 1})
+    done = train(config, tmp_path / "run")
+    found = done.best.evaluation.dev["shop"]
+    pool, whole = found["nDCG@10"], found["nDCG@10, whole catalog"]
+    assert 0 < whole < pool
+    assert done.best.evaluation.score == pytest.approx((pool + whole) / 2)
+    with pytest.raises(msgspec.ValidationError, match=r"whole_catalogs is true, which needs \[\[dev.sets\]\]"):
+        changed(config, dev={"sets": []})
 
 
 def test_pointwise_losses_are_no_losses_of_cosines(base: Path, data: Path) -> None:

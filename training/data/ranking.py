@@ -70,12 +70,12 @@ class RankingData:
 
     def scores(self, score: Score) -> dict[str, Scores]:
         """What a model gives every pair of each dev set."""
-        return {name: score(pairs, partial(self._evaluating, name)) for name, pairs in self.dev.items()}
+        return {name: score(pairs, partial(self.evaluating, name)) for name, pairs in self.dev.items()}
 
     def encoding(self, done: int, total: int) -> None:
         self._progress("encoding", done, total)
 
-    def _evaluating(self, name: str, done: int, total: int) -> None:
+    def evaluating(self, name: str, done: int, total: int) -> None:
         self._progress("evaluating", done, total, name)
 
     def quality(self, scores: Mapping[str, Scores]) -> Quality:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -13,14 +14,18 @@ from torch.nn import functional
 
 from engine.adapters import AdapterKind
 from training.data.pairs import Batch, Pairs
+from training.data.prepare import read_groups
 from training.data.ranking import NDCG, RankingData
 from training.data.settings import RankingConfig, RankingModel, RankingTraining
+from training.data.whole import WholeCatalog
 from training.losses import InBatch, encoder_loss
 from training.methods.saved import save_adapter
 from training.metrics import Scores
 from training.models.bi_encoder import BiEncoder
 from training.report import BEST, Best, Notes, Quality, Recipe
 from training.settings import Progress
+
+WHOLE = f"{NDCG}, whole catalog"
 
 
 class EncoderModel(RankingModel, frozen=True, kw_only=True):
@@ -52,6 +57,8 @@ class EncoderTraining(RankingTraining, frozen=True, kw_only=True):
     ``sharpness`` before they are compared. Products with a label of ``positive`` or more are what a query asks for.
     With ``guided`` the base model, as it was, says which products of other queries in a batch are no negatives: those
     as near to the query as its own best-labelled one (Solatorio 2024, "GISTEmbed").
+    With ``whole_catalogs`` the best model is the one that finds judged products among all of a dev set's catalog, as
+    well as put them in order: the mean of both counts. It takes the time of encoding those catalogs.
     """
 
     loss: str = "mnr"
@@ -59,6 +66,7 @@ class EncoderTraining(RankingTraining, frozen=True, kw_only=True):
     sharpness: float = 20.0
     positive: float = 0.5
     guided: bool = False
+    whole_catalogs: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -76,6 +84,14 @@ class EncoderConfig(RankingConfig, frozen=True, kw_only=True):
     model: EncoderModel = EncoderModel()
     training: EncoderTraining = EncoderTraining()
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.training.whole_catalogs and (not self.dev.sets or self.model.trains == "queries"):
+            raise ValueError(
+                "training.whole_catalogs is true, which needs [[dev.sets]], whose catalogs are searched, and a model "
+                'that trains "both" sides'
+            )
+
     def task(self, run: Path, data: Path, test: bool, progress: Progress) -> EncoderTask:
         return EncoderTask(self, run, data, test, progress)
 
@@ -83,7 +99,9 @@ class EncoderConfig(RankingConfig, frozen=True, kw_only=True):
 class EncoderTask:
     """An example is a query with a product and a label; within a batch every query is compared with every product."""
 
-    score = f"{NDCG}, judged pool of dev"
+    @property
+    def score(self) -> str:
+        return f"{NDCG}, judged pool{' and whole catalog' if self._whole else ''} of dev"
 
     def __init__(self, config: EncoderConfig, run: Path, data: Path, test: bool, progress: Progress) -> None:
         self._config = config
@@ -92,6 +110,13 @@ class EncoderTask:
         self._loss = encoder_loss(config.training.loss)
         self._fixed = self._base_vectors() if config.model.trains == "queries" else None
         self._guide = self._guiding_vectors() if config.training.guided else None
+        self._whole = {
+            dev_set.name: WholeCatalog.of(
+                dev_set, read_groups(data, f"dev.{dev_set.name}"), self._encoder.encode, config.model.product_tokens
+            )
+            for dev_set in config.dev.sets
+            if config.training.whole_catalogs
+        }
 
     @property
     def module(self) -> torch.nn.Module:
@@ -144,14 +169,21 @@ class EncoderTask:
         return torch.from_numpy(labels), torch.from_numpy(judged)
 
     def judge(self) -> Quality:
-        """nDCG@10 by cosine, of the whole vectors and of those cut to the dimensions wanted."""
+        """nDCG@10 by cosine, of the whole vectors and of those cut to the dimensions wanted; and in whole catalogs."""
         found = {name: self._vectors(name, pairs) for name, pairs in self._data.dev.items()}
         quality = self._data.quality({name: cosines(self._data.dev[name], *found[name]) for name in found})
         for n in self._config.model.dimensions:
             cut = {name: cosines(self._data.dev[name], *(vectors[:, :n] for vectors in found[name])) for name in found}
             for name, of_set in self._data.quality(cut).dev.items():
                 quality.dev[name][f"{NDCG}, {n} dimensions"] = of_set[NDCG]
-        return quality
+        if not self._whole:
+            return quality
+        for name, whole in self._whole.items():
+            queries = dict(zip(self._data.dev[name].query_ids, found[name][0], strict=True))
+            products = self._encoder.embed(whole.products, partial(self._data.evaluating, name))
+            quality.dev[name][WHOLE] = float(np.mean(list(whole.ndcg_by_query(queries, products).values())))
+        searched = float(np.mean([of_set[WHOLE] for of_set in quality.dev.values()]))
+        return Quality(quality.dev, (quality.score + searched) / 2, quality.per_query)
 
     def _vectors(self, name: str, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
         products = self._encoder.embed(pairs.products) if self._fixed is None else self._fixed[name].numpy()
