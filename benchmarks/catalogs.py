@@ -6,7 +6,6 @@ Each catalog may have a process of its own, so that all are searched at once.
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import ExitStack
@@ -48,12 +47,13 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a process needs to open a catalog. The index has no reranker; ``reranker`` is opened beside it."""
+    """What a process needs to open a catalog. The index has no reranker; ``reranker`` is opened on ``tokens``."""
 
     found: SearchSet
     directory: Path
     search: SearchConfig
     reranker: str
+    tokens: Path
 
 
 def parse_sources(text: str) -> list[Source]:
@@ -83,14 +83,19 @@ def read_source(source: Source, data: Path | None, seed: int) -> SearchSet:
     )
 
 
-def plan(found: SearchSet, bench: Workbench) -> Plan:
-    """Builds the catalog's index where it is not kept."""
+def plan(found: SearchSet, bench: Workbench, tokens: Path) -> Plan:
+    """Builds the catalog's index where it is not kept, and in ``tokens``, an empty folder, what the reranker reads.
+
+    That lies apart from the index, which would otherwise be built anew for every reranker.
+    """
     config = bench.config
     bare = EngineConfig(index=msgspec.structs.replace(config.index, reranker=""), search=config.search)
     whole = msgspec.structs.replace(
         config.search, retrievers=("lexical", "dense"), rerank_depth=0, route_weight=1.0, threads=1
     )
-    return Plan(found, bench.index(bare)[0], whole, config.index.reranker)
+    if reranker := open_reranker(config.index.reranker):
+        reranker.build(tokens, bench.products())
+    return Plan(found, bench.index(bare)[0], whole, config.index.reranker, tokens)
 
 
 def objective(figures: Figures, sparse: bool) -> NDArray[np.float64]:
@@ -111,12 +116,8 @@ class Catalog:
         self._queries = list(plan.found.queries.values())
         self._judged = list(plan.found.qrels.values())
         self._judge = QuickJudge(plan.found.qrels, plan.found.grading)
-        if plan.reranker:
-            # Tokens lie apart from the index, which would otherwise be built anew for every reranker.
-            model, self._tokens = open_reranker(plan.reranker), tempfile.TemporaryDirectory(prefix="aisle-tokens-")
-            assert model is not None
-            model.build(Path(self._tokens.name), self._engine.products())
-            self._engine.rerank_with(model.open(Path(self._tokens.name), 1))
+        if reranker := open_reranker(plan.reranker):
+            self._engine.rerank_with(reranker.open(plan.tokens, 1))
 
     def measure(self, settings: Settings) -> Figures:
         """Of whole rankings with these settings."""

@@ -8,7 +8,7 @@ gives. A trial takes a tenth of the time of searches: nothing is looked up twice
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from copy import copy
 from functools import cache, cached_property
 from pathlib import Path
@@ -65,14 +65,10 @@ class ReplayEngine(SearchEngine):
         """Takes ``reranker``, opened on this index's products, in place of the index's own."""
         self._ranker.reranker = _KeptReranker(reranker) if reranker is not None else None
 
-    def products(self) -> Iterator[Product]:
-        """In row order, read from the index."""
-        return iter(ProductStore(self.version))
-
     @cached_property
     def product_ids(self) -> list[str]:
         """By row."""
-        return [product.product_id for product in self.products()]
+        return [product.product_id for product in ProductStore(self.version)]
 
     def trying(self, settings: Settings) -> ReplayEngine:
         """This engine with these settings; what is kept is shared."""

@@ -12,7 +12,9 @@ import math
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 if not __package__:  # run as a file: the repository is what is imported from, not this folder
@@ -164,9 +166,12 @@ def run(
     bars: Bars,
 ) -> Outcome:  # fmt: skip
     """Everything that is to be said of these catalogs; ``journal`` is written to ``path`` as trials are done."""
-    plans = {name: plan(shop.found, shop.bench) for name, shop in shops.items()}
     generations = len(FAMILIES) * math.ceil(trials / GENERATION)
-    with Catalogs(plans, processes) as catalogs, bars.counting("trials", generations) as tick:
+    with ExitStack() as stack:
+        folders = {name: Path(stack.enter_context(TemporaryDirectory(prefix="aisle-tokens-"))) for name in shops}
+        plans = {name: plan(*shop, folders[name]) for name, shop in shops.items()}
+        catalogs = stack.enter_context(Catalogs(plans, processes))
+        tick = stack.enter_context(bars.counting("trials", generations))
         scorer = Trials(catalogs, base, journal, path, tick)
         steps = select(FAMILIES, catalogs.names, scorer, trials, seed, lambda step: bars.say(summary(step)))
         stock = {name: measure_stock(shop) for name, shop in shops.items()}

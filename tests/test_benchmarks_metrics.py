@@ -10,7 +10,17 @@ import pytest
 pytest.importorskip("ir_measures")
 
 from benchmarks.data import GRADINGS, Grading, Qrels
-from benchmarks.metrics import NDCG, RECALL, QuickJudge, Ranking, evaluate, means, strictly_decreasing
+from benchmarks.metrics import (
+    JUDGED,
+    JUDGED_ONLY,
+    NDCG,
+    RECALL,
+    QuickJudge,
+    Ranking,
+    evaluate,
+    means,
+    strictly_decreasing,
+)
 
 QRELS: Qrels = {"q1": {"a": 3, "b": 2, "c": 1, "d": 0}, "q2": {"a": 3, "z": 2}, "q3": {"a": 0}}
 
@@ -79,9 +89,11 @@ def test_quick_judge_equals_ir_measures(grading: Grading) -> None:
     rankings["q0"] = []
     expected = evaluate(qrels, rankings, grading)
     judge = QuickJudge(qrels, grading)
-    ndcg, recall = judge.judge([[product_id for product_id, _ in rankings[query_id]] for query_id in qrels])
-    assert ndcg == pytest.approx(list(expected[NDCG].values()), abs=1e-9)
-    assert recall == pytest.approx(list(expected[RECALL].values()), abs=1e-9)
+    found = judge.judge([[product_id for product_id, _ in rankings[query_id]] for query_id in qrels])
+    assert found.keys() == {NDCG, JUDGED_ONLY, RECALL, JUDGED}
+    for metric, values in found.items():
+        assert values == pytest.approx(list(expected[metric].values()), abs=1e-9), metric
+        assert 0 < values.mean() < 1
 
 
 def ranking_of(rng: np.random.Generator, products: list[str]) -> Ranking:

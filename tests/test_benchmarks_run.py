@@ -10,7 +10,6 @@ import sys
 from collections.abc import Collection
 from pathlib import Path
 
-import msgspec
 import pytest
 
 pytest.importorskip("ir_measures")
@@ -25,12 +24,8 @@ from benchmarks.indexes import Workbench
 from benchmarks.progress import Bars
 from benchmarks.run import main
 from benchmarks.sources import checksums_below
-from benchmarks.space import NOT_TUNED, RANGES, config_at, point_of, propose
 from benchmarks.systems import SYSTEMS, Variant, factory
-from benchmarks.tune import main as tune_main
-from benchmarks.tune import parse_sets
-from engine.config import LEXICAL_FIELDS, EngineConfig, IndexConfig, SearchConfig
-from engine.errors import ConfigError
+from engine.config import EngineConfig, IndexConfig, SearchConfig
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SET = "synthetic_shop"
@@ -238,7 +233,7 @@ def test_every_named_system_exists() -> None:
         assert callable(factory(name))
 
 
-@pytest.mark.parametrize("script", ["run", "tune"])
+@pytest.mark.parametrize("script", ["run", "selection"])
 def test_scripts_teach_from_the_repository_root(script: str) -> None:
     command = [sys.executable, f"benchmarks/{script}.py", "--help"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
@@ -258,73 +253,6 @@ def test_bm25s_as_a_peer_in_a_script(data: Path) -> None:
     assert system["metrics"]["nDCG@10"] == pytest.approx(10 / 11)
     assert system["build"]["products"] == 20
     assert system["build"]["bytes"] is None
-
-
-@pytest.fixture
-def lexical_config(tmp_path: Path) -> Path:
-    config = EngineConfig(index=IndexConfig(encoder=""), search=SearchConfig(retrievers=("lexical",), threads=1))
-    config.write(tmp_path / "c.toml")
-    return tmp_path / "c.toml"
-
-
-def test_tune_is_seeded_resumable_and_writes_the_best(
-    data: Path, lexical_config: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from benchmarks import data as sets
-
-    monkeypatch.setitem(sets.GRADINGS, SET, sets.Grading(relevant=2))
-
-    def tuned(name: str, trials: int, *more: object) -> dict[str, list[dict[str, object]]]:
-        out = data.parent / f"{name}.toml"
-        done = invoke(
-            tune_main, "--data", data, "--sets", f"{SET}:dev,{SET}:dev@4", "--trials", trials, "--out", out,
-            "--index", data.parent / "index", "--config", lexical_config, *more,
-        )  # fmt: skip
-        assert done.exit_code == 0, done.output
-        journal: dict[str, list[dict[str, object]]] = json.loads(out.with_suffix(".json").read_text())
-        best = max(journal["trials"], key=lambda trial: trial["objective"])  # type: ignore[arg-type,return-value]
-        written = json.loads(msgspec.json.encode(EngineConfig.read(out).search))
-        assert written == best["config"]
-        return journal
-
-    whole = tuned("whole", 6)
-    assert len(whole["trials"]) == 6
-    first = whole["trials"][0]
-    assert first["objective"] == pytest.approx((10 / 11 + 0.5 * 10 / 11 + 1.5) / 2)
-    assert whole["trials"] == tuned("again", 6)["trials"]
-    assert tuned("again", 6, "--resume")["trials"] == whole["trials"]
-    assert tuned("again", 8, "--resume")["trials"][:6] == whole["trials"]
-    refused = invoke(
-        tune_main, "--data", data, "--sets", f"{SET}:dev", "--trials", 8, "--out", data.parent / "again.toml",
-        "--config", lexical_config, "--resume",
-    )  # fmt: skip
-    assert refused.exit_code == 1
-    assert "sets changed" in " ".join(refused.stderr.split())
-
-
-def test_the_space_holds_valid_configurations() -> None:
-    base = SearchConfig()
-    assert config_at(point_of(base), base) == base
-    for number in range(40):
-        point = propose(number, 30, [point_of(base)], seed=1)
-        assert ((point >= 0) & (point <= 1)).all()
-        config = config_at(point, base)
-        assert config_at(point_of(config), base) == config
-
-
-def test_every_numeric_setting_is_tuned_or_set_aside() -> None:
-    settings = msgspec.to_builtins(SearchConfig())
-    numeric = {name for name, value in settings.items() if isinstance(value, int | float) and value is not True}
-    numeric |= {f"field_weights.{name}" for name in LEXICAL_FIELDS}
-    assert numeric == RANGES.keys() | NOT_TUNED
-    assert not RANGES.keys() & NOT_TUNED
-
-
-def test_sets_are_parsed() -> None:
-    assert parse_sets("a:train, b:dev@60") == [("a", "train", None), ("b", "dev", 60)]
-    for wrong in ("a", "a:dev@x", ""):
-        with pytest.raises(ConfigError, match="SET:SPLIT"):
-            parse_sets(wrong)
 
 
 def test_a_variant_replaces_settings_only_where_it_says(data: Path, tmp_path: Path) -> None:
