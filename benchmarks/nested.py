@@ -4,8 +4,9 @@ Families are ordered from simple to complex; each adds settings to those kept be
 is left out in turn: the numbers are chosen by the mean over the others alone, and what they score on the one left out
 is what the family is judged by. A family is kept only where its left-out mean beats that of the simpler one by more
 than the standard error of the difference (the one-standard-error rule of Breiman et al. 1984); so ties go to the
-simpler. Last, the numbers of the families kept are chosen on all catalogs together. On why: Varma and Simon 2006, "Bias
-in error estimation when using cross-validation for model selection".
+simpler. One that gains, but too little to be kept, stays on trial: later ones are tried on top of it, and it is kept
+if they are. Last, the numbers of the families kept are chosen on all catalogs together. On why: Varma and Simon 2006,
+"Bias in error estimation when using cross-validation for model selection".
 
 Numbers are looked for by random search (Bergstra and Bengio 2012), then by small moves from the best found.
 """
@@ -15,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,7 +108,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class Step:
-    """A family beside the best simpler one: ``difference`` of left-out means, and its standard error.
+    """A family, with those on trial, beside those kept: ``difference`` of left-out means, and its standard error.
 
     The first family has nothing simpler beside it, and is kept.
     """
@@ -116,7 +117,11 @@ class Step:
     fit: Fit
     difference: float = 0.0
     error: float = 0.0
-    kept: bool = True
+    verdict: Literal["kept", "on trial", "dropped"] = "kept"
+
+    @property
+    def kept(self) -> bool:
+        return self.verdict == "kept"
 
 
 def select(
@@ -129,15 +134,20 @@ def select(
     """
     steps: list[Step] = []
     best: Fit | None = None
+    tried: Fit | None = None  # what the next family is tried on top of
     for plain in families:
-        family = plain.with_needed(families, best.families if best else ())
-        fit = _fit(family, best, catalogs, scorer, trials, seed)
-        if best is None:
+        family = plain.with_needed(families, tried.families if tried else ())
+        fit = _fit(family, tried, catalogs, scorer, trials, seed)
+        if best is None or tried is None:
             step = Step(family, fit)
         else:
             difference, error = paired(best.left_out, fit.left_out)
-            step = Step(family, fit, difference, error, kept=difference > error)
+            gains = mean(fit.left_out) > mean(tried.left_out)
+            step = Step(
+                family, fit, difference, error, "kept" if difference > error else "on trial" if gains else "dropped"
+            )
         best = fit if step.kept else best
+        tried = tried if step.verdict == "dropped" else fit
         steps.append(step)
         done(step)
     return steps

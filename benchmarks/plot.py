@@ -128,7 +128,7 @@ def draw_families(steps: Sequence[Mapping[str, Any]], path: Path) -> None:
     ]
     panel.errorbar(places, means, yerr=errors, fmt="o", capsize=3, label="left out, 95 % interval")
     panel.plot(places, [step["in_sample"] for step in steps], "x", color="tab:red", label="in sample")
-    panel.set_xticks(places, [step["family"] + ("" if step["kept"] else " (not kept)") for step in steps], rotation=20)
+    panel.set_xticks(places, [f"{step['family']}\n{step['verdict']}" for step in steps], rotation=20)
     panel.set_ylabel("objective, mean over catalogs")
     panel.grid(alpha=0.3)
     panel.legend()

@@ -46,7 +46,8 @@ class Outcome:
         return [
             {
                 "family": step.family.name,
-                "kept": step.kept,
+                "with": [family.name for family in step.fit.families[:-1]],
+                "verdict": step.verdict,
                 "left_out": mean(step.fit.left_out),
                 "interval": interval(step.fit.left_out, self.seed),
                 "in_sample": mean(step.fit.in_sample),
@@ -63,10 +64,9 @@ class Outcome:
 
 def summary(step: Step) -> str:
     """A line for people who wait."""
-    kept = "kept" if step.kept else "not kept"
     return (
         f"{step.family.name}: {mean(step.fit.left_out):.4f} left out, {mean(step.fit.in_sample):.4f} in sample; "
-        f"{step.difference:+.4f} ± {step.error:.4f}, {kept}"
+        f"{step.difference:+.4f} ± {step.error:.4f}, {step.verdict}"
     )
 
 
@@ -102,7 +102,7 @@ def _families(outcome: Outcome) -> list[list[str]]:
         cells.append(
             [
                 step.family.name, f"{mean(fit.left_out):.4f} [{low:.4f}, {high:.4f}]", f"{mean(fit.in_sample):.4f}",
-                against, "kept" if step.kept else "not kept", *both,
+                against, step.verdict, *both,
             ]
         )  # fmt: skip
     return cells
