@@ -139,7 +139,7 @@ def test_it_goes_on_where_it_was_stopped_and_only_there(
     ("arguments", "said"),
     [
         (("--out", "x.json"), "name a .toml file"),
-        (("--sets", "synthetic_first:train"), "two or more sets"),
+        (("--sets", "synthetic_first:train"), "2 or more sets"),
         (("--sets", "a:x,b:"), "write SET:SPLIT"),
     ],
 )
