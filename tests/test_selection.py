@@ -194,9 +194,10 @@ def test_splits_of_a_set_are_one_and_a_draw_of_them_is_seeded(folder: Path) -> N
 
 def test_sources_are_parsed() -> None:
     assert parse_sources("a:train+dev, b:dev@60") == [Source("a", ("train", "dev")), Source("b", ("dev",), 60)]
+    assert parse_sources("a:dev") == [Source("a", ("dev",))]
     for wrong in ("a,b:dev", "a:dev@x,b:dev", "a:dev,a:train", "a:dev", ""):
         with pytest.raises(ConfigError, match="--sets"):
-            parse_sources(wrong)
+            parse_sources(wrong, least=2)
 
 
 def test_every_numeric_setting_is_in_one_family_or_set_aside() -> None:
