@@ -1,6 +1,6 @@
 """Chooses how an index is searched: by nested cross-validation with a catalog left out whole in turn::
 
-    python benchmarks/selection.py --sets esci:train+dev,icecat:dev,homedepot:train+dev@600 --out chosen.toml
+    python benchmarks/selection.py --sets esci:train+dev,icecat:dev,homedepot:dev@600 --out chosen.toml
 
 The families are in ``benchmarks/families.py``, the protocol in ``benchmarks/nested.py``.
 """
@@ -182,7 +182,7 @@ def run(
 
 def main(
     out: options.Chosen,
-    sets: options.Sets = "esci:train+dev,icecat:dev,homedepot:train+dev@600,sample:synthetic",
+    sets: options.Sets = "esci:train+dev,icecat:dev,homedepot:dev@600,sample:synthetic",
     trials: options.Trials = 32,
     seed: options.Seed = 1,
     data: options.Data = None,
