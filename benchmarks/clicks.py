@@ -89,14 +89,14 @@ def run_seed(asked: Sequence[Asked], corpus: Path, shoppers: Shoppers, seed: int
         log = Path(folder) / "synthetic.jsonl"
         log.write_bytes(b"".join(synthetic_log(asked, production, shoppers, seed)))
         catalogs = Catalogs()
-        logged = read_inputs([LogInput(catalog=str(corpus), path=str(log))], catalogs, Tally("read", ()), _silent)
+        logged = read_inputs([LogInput(catalog=str(corpus), path=str(log))], catalogs, Tally("read", ()), 0, _silent)
     for name, step in systems(shoppers).items():
         tally = Tally(name, logged.files)
         try:
             rows = step.apply(logged, Context(tally, catalogs, seed, _silent))
         except ConfigError:  # all-pairs where nothing moved
             continue
-        labels = {(pair.query, pair.product_id): pair.label for pair in rows.pairs}
+        labels = {(pair.query, pair.product_id): pair.label for pair in rows.pairs if pair.label is not None}
         shown |= labels.keys()
         ndcgs[name] = cross_validated(asked, labels, folds)
         if tally.propensities and not isinstance(step.propensities, tuple):

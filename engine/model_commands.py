@@ -112,11 +112,11 @@ def curate(
 ) -> None:
     """Make a clean training set of click logs, judged pairs and catalogs.
 
-    CONFIG has [[input]] tables, of kind log (clicks with positions and sessions), examples or judged, and [[step]]
-    tables, taken in their order: sessions, personal, unsafe, off-domain, duplicate-queries, duplicate-products,
-    clicks (labels without position bias), contradictions, label (a teacher's) and generate (queries for products
-    without any). What comes out is for a [[source]] of kind examples of aisle train. DIR/report.md counts what each
-    step dropped, and names lines. It needs: pip install 'aisle[train]'
+    CONFIG has [[input]] tables, of kind log (clicks with positions and sessions), examples, judged or queries (that
+    nobody judged), and [[step]] tables, taken in their order: sessions, personal, unsafe, off-domain,
+    duplicate-queries, duplicate-products, clicks (labels without position bias), contradictions, label (a teacher's)
+    and generate (queries for products without any). What comes out is for a [[source]] of kind examples of aisle
+    train. DIR/report.md counts what each step dropped, and names lines. It needs: pip install 'aisle[train]'
 
     Example: aisle curate training/recipes/curate.toml --out curated/sample
     """

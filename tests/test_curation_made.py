@@ -1,9 +1,11 @@
-"""Curation with teachers: queries made for products, and labels mixed with a teacher's."""
+"""Curation makes queries for products: they pass the checks, are counted, and are marked as made for ever."""
 
 from __future__ import annotations
 
 import gzip
 import json
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,41 +15,30 @@ import numpy as np
 import pytest
 
 from tests.conftest import synthetic_products
-from tests.curation_rows import PRODUCTS, labels, rows_of, taken, write_lines
-from training.curation import made, taught
+from tests.curation_rows import LOG, PRODUCTS, TEACHER, TitleTeacher, rows_of, taken, write_shop
+from training.curation import made
 from training.curation.made import GenerateStep
-from training.curation.rows import Made, Pair, Rows
+from training.curation.report import Report, StepReport, Tally, markdown
+from training.curation.rows import Made, Origin, Pair, Rows
 from training.curation.run import EXAMPLES, CurationConfig, curate
-from training.curation.step import mergers
-from training.curation.taught import LabelStep
+from training.curation.step import merge_pairs
 from training.data.examples import read_judgments
-
-TEACHER = {"kind": "run", "path": "runs/teacher/best"}
-
-
-class TitleTeacher:
-    """Gives the share of the query's words that the title has, and for boots no answer."""
-
-    fingerprint = "titles"
-
-    def label(self, pairs: list[Any], progress: Any = None) -> np.ndarray:
-        shares = [
-            np.nan
-            if "boots" in pair.product.title
-            else np.mean([w in pair.product.title.lower() for w in pair.query.split()])
-            for pair in pairs
-        ]
-        return np.array(shares, np.float32)
+from training.teachers import BudgetError, Done
+from training.teachers import Pair as Asked
+from training.teachers.sampling import CHECKS
 
 
-def write_shop(folder: Path) -> str:
-    names = ("product_id", "title", "brand", "category")
-    shop = [{name: getattr(product, name) for name in names} for product in synthetic_products()]
-    return str(write_lines(folder / "shop.jsonl", shop))
+class ForgetfulTeacher(TitleTeacher):
+    """Labels so many pairs, then has no money left, and keeps nothing."""
+
+    def label(self, pairs: Sequence[Asked], progress: Done = lambda *_: None) -> np.ndarray:
+        if len(pairs) > self.left:
+            raise BudgetError("no money left")
+        return super().label(pairs, progress)
 
 
 def step(**settings: Any) -> Any:
-    return msgspec.convert(settings, GenerateStep | LabelStep)
+    return msgspec.convert(settings, GenerateStep)
 
 
 @pytest.fixture
@@ -55,14 +46,6 @@ def rows() -> Rows:
     typed = rows_of(("red shoes", "shoe", 0.8), ("boots", "boot", 1.0), ("red shoes", "case", 0.4))
     shop = {product.product_id: product for product in synthetic_products()}
     return replace(typed, products={**shop, **typed.products})
-
-
-def test_a_label_is_mixed_with_the_teachers(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(taught, "open_labeller", lambda settings: TitleTeacher())
-    after, flows, _ = taken(step(kind="label", teacher=TEACHER, weight=0.25), rows)
-    assert [label for *_, label in labels(after)] == pytest.approx([0.25 * 1 + 0.75 * 0.8, 0.75 * 0.4])
-    assert flows["pairs"].dropped["pair without an answer of the teacher"].examples == ["log.jsonl:2"]
-    assert flows["pairs"].changed["label mixed with the teacher's"].count == 2
 
 
 def test_made_queries_join_the_rows_and_are_marked(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,13 +58,63 @@ def test_made_queries_join_the_rows_and_are_marked(rows: Rows, monkeypatch: pyte
     for query in {pair.query for pair in added}:
         of_query = [pair for pair in added if pair.query == query]
         assert max(pair.label for pair in of_query) >= 0.9 > 0.1 >= min(pair.label for pair in of_query)
-    said = tally.report(rows, after).notes
-    assert any("queries proposed" in note for note in said)
-    assert "no teacher was asked whether it agrees" in said
+    report = tally.report(rows, after)
+    assert report.notes == ["no teacher was asked whether it agrees"]
+    assert _balanced(report) == (60, len({pair.query for pair in added}))
+    assert report.made
+    assert not any(of.rejected["agreed"] for of in report.made.kinds.values())
     monkeypatch.setattr(made, "open_labeller", lambda settings: TitleTeacher())
     strict, _, tally = taken(step(kind="generate", queries=60, teacher=TEACHER, agree=0.9), rows)
     assert 0 < sum(pair.made is not None for pair in strict.pairs) < len(added)
-    assert any("agreed" in note for note in tally.report(rows, strict).notes)
+    report = tally.report(rows, strict)
+    assert not report.notes
+    proposed, kept = _balanced(report)
+    assert kept == len({pair.query for pair in strict.pairs if pair.made}) < proposed == 60
+    assert report.made
+    assert sum(of.rejected["agreed"] for of in report.made.kinds.values()) > 0
+
+
+def _balanced(report: StepReport) -> tuple[int, int]:
+    """Queries proposed and kept, of all kinds; every other one is rejected by a check."""
+    assert report.made
+    kinds = report.made.kinds.values()
+    assert all(of.proposed == of.kept + sum(of.rejected.values()) for of in kinds)
+    return sum(of.proposed for of in kinds), sum(of.kept for of in kinds)
+
+
+def test_what_money_did_not_reach_is_told_and_no_query_is_half_there(
+    rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher = ForgetfulTeacher(70)
+    monkeypatch.setattr(made, "open_labeller", lambda settings: teacher)
+    after, _, tally = taken(step(kind="generate", queries=150, teacher=TEACHER, agree=0.0), rows)
+    report = tally.report(rows, after)
+    assert report.made
+    assert report.made.stopped == "no money left"
+    assert "stopped early: no money left" in report.notes
+    assert sum(of.unjudged for of in report.made.kinds.values()) > 0
+    whole, _, _ = taken(step(kind="generate", queries=150), rows)
+    of_whole = Counter(pair.query for pair in whole.pairs if pair.made)
+    found = Counter(pair.query for pair in after.pairs if pair.made)
+    assert 0 < len(found) < len(of_whole)
+    assert found == {query: of_whole[query] for query in found}
+    page = markdown(Report(
+        name="made", steps=[report], propensities=None, queries=0, pairs=0, products=0, labels=[0] * 10
+    ), {})  # fmt: skip
+    kind, of = next((kind, of) for kind, of in report.made.kinds.items() if of.kept and of.unjudged)
+    rejected = [of.rejected[check] for check in CHECKS]
+    assert f"| {kind} | {of.proposed} | {of.kept} | {' | '.join(map(str, rejected))} | {of.unjudged} |" in page
+
+
+def test_a_query_that_is_typed_already_is_left_and_counted(rows: Rows) -> None:
+    before, _, _ = taken(step(kind="generate", queries=20), rows)
+    known = next(pair.query for pair in before.pairs if pair.made)
+    typed = replace(rows, pairs=(*rows.pairs, Pair(known, "shoe", 0.5, (Origin(0, 9),))))
+    after, _, tally = taken(step(kind="generate", queries=20), typed)
+    assert [pair for pair in after.pairs if pair.query == known] == [typed.pairs[-1]]
+    report = tally.report(typed, after)
+    assert "1 of the queries kept were typed by somebody; their pairs are left as they are" in report.notes
+    assert _balanced(report)[1] == len({pair.query for pair in after.pairs if pair.made}) + 1
 
 
 def test_a_catalog_of_its_own_brings_its_products(rows: Rows, tmp_path: Path) -> None:
@@ -110,17 +143,17 @@ def test_the_mark_survives_to_the_file_that_training_reads(tmp_path: Path) -> No
 def test_what_somebody_typed_is_not_made() -> None:
     typed = rows_of(("red shoes", "shoe", 1.0)).pairs[0]
     synthetic = Pair("red shoes", "shoe", 0.0, (), Made("words", "shoe"))
-    merged, gone = mergers((synthetic, typed))
-    assert gone == [typed]
-    assert merged == (replace(typed, label=0.5),)
+    tally = Tally("merge", (LOG,))
+    before = replace(rows_of(), pairs=(synthetic, typed))
+    merged = merge_pairs(before, tally)
+    assert [flow.n_merged for flow in tally.report(before, merged).flows if flow.unit == "pairs"] == [1]
+    assert merged.pairs == (replace(typed, label=0.5),)
     assert synthetic.place == "product shoe"
 
 
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"kind": "label", "teacher": TEACHER, "weight": 0}, "weight is 0"),
-        ({"kind": "label"}, "missing required field `teacher`"),
         ({"kind": "generate"}, "queries and products are both 0"),
         ({"kind": "generate", "products": 5, "writer": {"kind": "transformers", "path": "y"}}, "teacher is missing"),
     ],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import re
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +13,7 @@ from engine.product import Product
 from qpt.product_types import derive
 from training.data.judging import Judge, Want
 from training.data.shelf import Shelf, bare_code
-from training.data.writers import needs, things
+from training.data.writers import KINDS, needs, things
 from training.data.writers.desk import Desk, Write
 from training.data.writers.everyday import write_everyday
 from training.data.writers.plain import write_measure, write_several
@@ -155,3 +157,10 @@ def test_what_lacks_a_word_of_the_query_is_never_relevant(write: Write) -> None:
             label = JUDGE.label(want, row)
             if label is not None and label >= 0.9 and row != want.source:
                 assert all(word <= facts.terms for word in want.words)
+
+
+def test_the_page_lists_every_kind_with_its_share() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "training.md").read_text(encoding="utf-8")
+    section = page.split("## Made queries\n")[1].split("\n## ")[0]
+    listed = re.findall(r"^\| `(\w+)` \| [^|]+ \| (\d+) \|", section, re.MULTILINE)
+    assert {kind: int(share) for kind, share in listed} == KINDS

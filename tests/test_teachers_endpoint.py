@@ -18,10 +18,12 @@ import numpy as np
 import pytest
 
 from engine.product import Product
+from tests.curation_rows import rows_of, taken
+from training.curation import taught
 from training.teachers import BudgetError, Pair, TeacherError
 from training.teachers.endpoint import EndpointTeacher
 from training.teachers.prompts import Searches, Verdict, how_probable, read_answer, searches_for
-from training.teachers.settings import EndpointTeacherSettings
+from training.teachers.settings import EndpointTeacherSettings, RunTeacherSettings
 
 KEY = "sk-very-secret"
 #: Status, headers and body of a reply.
@@ -225,6 +227,19 @@ def test_asking_stops_before_it_costs_too_much_and_keeps_what_there_is(server: S
     raised = opened(cost_ceiling=10.0, answer_tokens=300).label(pairs(200))
     assert raised.tolist() == [0.5] * 200
     assert len(server.asked) == 200
+
+
+def test_curation_keeps_all_that_was_paid_for(server: Server, opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher = opened(cost_ceiling=0.2, concurrency=4, answer_tokens=300)
+    monkeypatch.setattr(taught, "open_labeller", lambda settings: teacher)
+    asked = [(pair.query, pair.product.product_id, 0.0) for pair in pairs(200)]
+    rows = rows_of(*asked, products=[pair.product for pair in pairs(200)])
+    step = taught.LabelStep(teacher=RunTeacherSettings(path="stands aside"), weight=1.0)
+    after, flows, _ = taken(step, rows)
+    assert 70 < len(server.asked) < 86
+    assert [pair.label for pair in after.pairs] == [0.5] * len(server.asked)
+    assert flows["pairs"].n_dropped == 200 - len(server.asked)
+    assert teacher.spent < 0.2
 
 
 def test_one_that_does_not_tell_what_it_used_is_taken_to_have_used_all(server: Server, opened: Any) -> None:

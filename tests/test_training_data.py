@@ -174,14 +174,14 @@ def test_rows_of_examples_may_be_flat_and_filtered(tmp_path: Path) -> None:
 def test_queries_alone_are_read_from_either_kind_of_file(tmp_path: Path) -> None:
     path = tmp_path / "queries.tsv"
     path.write_text("'red shoe'\tus\nzapato\tes\nkutsu\tjp\nzapato\tes\nhat\n")
-    assert read_queries(str(path), {}) == ["'red shoe'", "zapato", "kutsu", "hat"]
-    assert read_queries(str(path), {"locale": ["us", "es"]}) == ["'red shoe'", "zapato"]
+    assert read_queries(str(path), {}) == {"'red shoe'": 1, "zapato": 2, "kutsu": 3, "hat": 5}
+    assert read_queries(str(path), {"locale": ["us", "es"]}) == {"'red shoe'": 1, "zapato": 2}
     path.write_text("id\tquery\tlocale\n1\tred shoe\tus\n2\tzapato\tes\n")
-    assert read_queries(str(path), {"locale": ["es"]}) == ["zapato"]
+    assert read_queries(str(path), {"locale": ["es"]}) == {"zapato": 3}
     examples = tmp_path / "rows.jsonl"
     examples.write_text("\n".join(json.dumps({"query": q, "label": "E", "new": q == "b"}) for q in "aab"))
-    assert read_queries(str(examples), {}) == ["a", "b"]
-    assert read_queries(str(examples), {"new": [True]}) == ["b"]
+    assert read_queries(str(examples), {}) == {"a": 1, "b": 3}
+    assert read_queries(str(examples), {"new": [True]}) == {"b": 3}
     for text, said in (
         ("tv\tus\tx\n", "line 1: it has 3 columns, more than query, locale; give a head"),
         ("locale\tquery\nus\t\n", "line 2, field 'query': is missing"),

@@ -11,8 +11,9 @@ from engine.product import Product
 from training.curation.logs import COLUMNS, LogReader
 from training.curation.report import Tally, Unit
 from training.curation.rows import Origin, Pair, Rows
-from training.data.examples import ExamplesError, read_judgments
-from training.data.settings import JudgedSource
+from training.data.examples import ExamplesError, read_judgments, read_queries
+from training.data.negatives import Pools
+from training.data.settings import JudgedSource, QueriesSource
 from training.data.sources import Catalogs, read_qrels
 from training.settings import Progress, Settings
 
@@ -70,15 +71,48 @@ class JudgedInput(Input, frozen=True, kw_only=True, tag="judged"):
         return (self.qrels, self.queries, self.catalog)
 
 
-AnyInput = LogInput | ExamplesInput | JudgedInput
+class QueriesInput(Input, frozen=True, kw_only=True, tag="queries"):
+    """Queries that nobody judged, with products that the search finds, as ``training.data.settings.QueriesSource``.
+
+    Their pairs have no labels until a step of kind ``label`` gives them.
+    """
+
+    path: str
+    catalogs: tuple[str, ...]
+    where: dict[str, list[str | bool | int]] = msgspec.field(default_factory=dict)
+    best: int = 5
+    middle: int = 4
+    deep: int = 3
+    random: int = 0
+    depth: int = 200
+
+    def __post_init__(self) -> None:
+        self.source()  # refuses what it cannot use
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return (self.path, *self.catalogs)
+
+    def source(self) -> QueriesSource:
+        """The same for training."""
+        return QueriesSource(
+            path=self.path, catalogs=self.catalogs, where=self.where, best=self.best, middle=self.middle,
+            deep=self.deep, random=self.random, depth=self.depth,
+        )  # fmt: skip
+
+
+AnyInput = LogInput | ExamplesInput | JudgedInput | QueriesInput
 
 
 class _Gathered:
-    def __init__(self, files: tuple[str, ...], catalogs: Catalogs, tally: Tally) -> None:
+    def __init__(
+        self, files: tuple[str, ...], catalogs: Catalogs, tally: Tally, seed: int, progress: Progress
+    ) -> None:  # fmt: skip
         self.products: dict[str, Product] = {}
         self.pairs: list[Pair] = []
         self.log = LogReader()
         self._files, self._catalogs, self._tally = files, catalogs, tally
+        self._pools, self._seed, self._progress = Pools(catalogs, "hybrid", "", progress), seed, progress
 
     def add(self, source: AnyInput) -> None:
         file = self._files.index(source.files[0])
@@ -89,6 +123,8 @@ class _Gathered:
                 self._add_examples(source, file)
             case JudgedInput():
                 self._add_judged(source, file)
+            case QueriesInput():
+                self._add_queries(source, file)
 
     def _add_log(self, source: LogInput, file: int) -> None:
         catalog = self._add_catalog(source.catalog)
@@ -118,6 +154,16 @@ class _Gathered:
         for row in read_qrels(judged, catalog):
             self.pairs.append(Pair(row.query.strip(), row.product_id, row.label, (Origin(file, row.line),)))
 
+    def _add_queries(self, source: QueriesInput, file: int) -> None:
+        queries = read_queries(source.path, source.where)
+        for path in source.catalogs:
+            self._add_catalog(path)
+        pool, spread = self._pools.of(source.catalogs), source.source()
+        for number, (query, line) in enumerate(queries.items()):
+            self._progress("finding products", number, len(queries))
+            for product, _ in pool.spread(query, spread, f"{self._seed} {query}"):
+                self.pairs.append(Pair(query, product.product_id, None, (Origin(file, line),)))
+
     def _refuse(self, unit: Unit, rule: str, origins: list[Origin]) -> None:
         self._tally.add(unit, len(origins))
         self._tally.drop(unit, rule, len(origins), origins)
@@ -128,13 +174,15 @@ class _Gathered:
         return self._catalogs[path]
 
 
-def read_inputs(inputs: Sequence[AnyInput], catalogs: Catalogs, tally: Tally, progress: Progress) -> Rows:
-    """All rows of all inputs. Products of the same id count as one, the first.
+def read_inputs(
+    inputs: Sequence[AnyInput], catalogs: Catalogs, tally: Tally, seed: int, progress: Progress
+) -> Rows:  # fmt: skip
+    """All rows of all inputs. Products of the same id count as one, the first; ``seed`` is of those drawn by chance.
 
     Raises ExamplesError naming file, line and field, and CatalogError.
     """
     files = row_files(inputs)
-    gathered = _Gathered(files, catalogs, tally)
+    gathered = _Gathered(files, catalogs, tally, seed, progress)
     for number, source in enumerate(inputs):
         progress("reading", number, len(inputs), source.files[0])
         gathered.add(source)

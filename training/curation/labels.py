@@ -32,19 +32,20 @@ class ContradictionsStep(Step, frozen=True, kw_only=True, tag="contradictions"):
     def apply(self, rows: Rows, context: Context) -> Rows:
         stems = Stems()
         key = {query: stems(query) for query in {pair.query for pair in rows.pairs}}
-        groups: dict[tuple[str, str], list[int]] = defaultdict(list)
+        groups: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
         for place, pair in enumerate(rows.pairs):
-            groups[key[pair.query], pair.product_id].append(place)
+            if pair.label is not None:
+                groups[key[pair.query], pair.product_id][place] = pair.label
         outvoted: list[Pair] = []
         undecided: list[Pair] = []
         gone: set[int] = set()
-        for places in groups.values():
-            labels = [rows.pairs[place].label for place in places]
+        for labelled in groups.values():
+            labels = list(labelled.values())
             if max(labels) - min(labels) <= self.spread + _TIE:
                 continue
             low, high = self._majority(labels) if self.resolve == "majority" else _NOBODY
-            losers = [place for place, label in zip(places, labels, strict=True) if not low <= label <= high]
-            (undecided if len(losers) == len(places) else outvoted).extend(rows.pairs[place] for place in losers)
+            losers = [place for place, label in labelled.items() if not low <= label <= high]
+            (undecided if len(losers) == len(labelled) else outvoted).extend(rows.pairs[place] for place in losers)
             gone.update(losers)
         context.tally.drop_pairs(outvoted, "label that most others contradict")
         context.tally.drop_pairs(undecided, "labels that contradict each other")

@@ -43,7 +43,8 @@ class GenerateStep(GenerateSettings, frozen=True, kw_only=True, tag="generate"):
         new = {pair.product_id: by_id[pair.product_id] for pair in pairs if pair.product_id not in rows.products}
         context.tally.add("pairs", len(pairs))
         context.tally.add("products", len(new))
-        _tell(sampled.report, self.teacher is not None, context.tally)
+        n_typed = sum(made.query in typed for made in sampled.queries)
+        _tell(sampled.report, n_typed, self.teacher is not None, context.tally)
         return replace(rows, pairs=(*rows.pairs, *pairs), products={**rows.products, **new})
 
     def _products(self, rows: Rows, context: Context) -> Sequence[Product]:
@@ -54,11 +55,11 @@ class GenerateStep(GenerateSettings, frozen=True, kw_only=True, tag="generate"):
         return list(found.values()) if self.catalogs else list(rows.products.values())
 
 
-def _tell(report: SamplingReport, judged: bool, tally: Tally) -> None:
-    """What was proposed, kept and rejected, by kind."""
-    for kind, of in sorted(report.kinds.items()):
-        rejected = ", ".join(f"{check} {count:,}" for check, count in of.rejected.items() if count)
-        tally.note(f"{kind}: {of.proposed:,} queries proposed, {of.kept:,} kept; rejected: {rejected or 'none'}")
+def _tell(report: SamplingReport, n_typed: int, judged: bool, tally: Tally) -> None:
+    """What was proposed, kept and rejected, by kind; ``n_typed`` of those kept were typed by somebody."""
+    tally.made = report
+    if n_typed:
+        tally.note(f"{n_typed:,} of the queries kept were typed by somebody; their pairs are left as they are")
     if not judged:
         tally.note("no teacher was asked whether it agrees")
     if report.misfits:

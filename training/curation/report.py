@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from training.curation.rows import Impressions, Mask, Origin, Pair, Rows
+from training.teachers.sampling import CHECKS, SamplingReport
 
 Unit = Literal["impressions", "pairs", "products"]
 
@@ -49,11 +50,12 @@ class Flow(msgspec.Struct, kw_only=True):
 
 
 class StepReport(msgspec.Struct):
-    """What one step did; ``notes`` are for people."""
+    """What one step did; ``notes`` are for people. ``made`` counts the queries that it made, by kind and check."""
 
     step: str
     flows: list[Flow]
     notes: list[str]
+    made: SamplingReport | None = None
 
 
 class Propensities(msgspec.Struct, frozen=True):
@@ -102,6 +104,7 @@ class Tally:
         self._added: dict[Unit, int] = {}
         self._notes: list[str] = []
         self.propensities: Propensities | None = None
+        self.made: SamplingReport | None = None
 
     def drop(self, unit: Unit, rule: str, count: int, examples: Iterable[Origin | str]) -> None:
         """``count`` rows are gone; ``examples`` are the first of them."""
@@ -144,7 +147,7 @@ class Tally:
                 raise RuntimeError(f"step {self._step!r} counts its {unit} wrongly: {flow}")
             if n_in != n_out or (n_in and unit != "products"):
                 flows.append(flow)
-        return StepReport(self._step, flows, self._notes)
+        return StepReport(self._step, flows, self._notes, self.made)
 
     def _count(self, unit: Unit, kind: str, rule: str, count: int, examples: Iterable[Origin | str]) -> None:
         if not count:
@@ -190,7 +193,18 @@ def _step(number: int, step: StepReport) -> list[str]:
                 shown = ", ".join(f"`{place}`" for place in affected.examples)
                 more = ", …" if affected.count > len(affected.examples) else ""
                 lines.append(f"- {kind}, {rule}: {affected.count:,} {flow.unit} ({shown}{more})")
-    return [*lines, *(f"- {note}" for note in step.notes), ""]
+    lines += [*(f"- {note}" for note in step.notes), ""]
+    return [*lines, *_made(step.made), ""] if step.made else lines
+
+
+def _made(report: SamplingReport) -> list[str]:
+    """Queries by kind: what became of those proposed. ``not asked`` are those left when asking stopped."""
+    lines = [f"| kind of query | proposed | kept | {' | '.join(CHECKS)} | not asked |"]
+    lines.append("|---" * (len(CHECKS) + 4) + "|")
+    for kind, of in sorted(report.kinds.items()):
+        cells = (of.proposed, of.kept, *(of.rejected[check] for check in CHECKS), of.unjudged)
+        lines.append(f"| {kind} | {' | '.join(f'{cell:,}' for cell in cells)} |")
+    return lines
 
 
 def _propensities(found: Propensities) -> list[str]:

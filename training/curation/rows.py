@@ -94,14 +94,14 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A query, a product's id, and how relevant it is: 0 not at all, 1 fully.
+    """A query, a product's id, and how relevant it is: 0 not at all, 1 fully; None where nobody has said yet.
 
     A pair of a ``made`` query has no origins.
     """
 
     query: str
     product_id: str
-    label: float
+    label: float | None
     origins: tuple[Origin, ...]
     made: Made | None = None
 

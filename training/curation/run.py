@@ -18,7 +18,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -28,12 +27,13 @@ from engine.errors import ConfigError
 from engine.product import to_json
 from engine.storage.manifest import FileEntry, checksum
 from training.curation.clicks import ClicksStep
-from training.curation.inputs import AnyInput, LogInput, read_inputs, row_files
+from training.curation.inputs import AnyInput, LogInput, QueriesInput, read_inputs, row_files
 from training.curation.report import Report, StepReport, Tally, markdown
-from training.curation.rows import Impressions, Origin, Pair, Rows
+from training.curation.rows import Impressions, Rows
 from training.curation.sessions import SessionsStep
-from training.curation.step import Context, mergers
+from training.curation.step import Context, merge_pairs
 from training.curation.steps import AnyStep
+from training.curation.taught import LabelStep
 from training.data.sources import Catalogs
 from training.settings import Progress, Settings
 
@@ -58,6 +58,11 @@ class CurationConfig(Settings, frozen=True, kw_only=True):
         labelled = [number for number, step in enumerate(self.step) if isinstance(step, ClicksStep)]
         if any(isinstance(source, LogInput) for source in self.input) and not labelled:
             raise ValueError("an input of kind 'log' has no labels; add a [[step]] of kind 'clicks', which gives them")
+        unjudged = any(isinstance(source, QueriesInput) for source in self.input)
+        if unjudged and not any(isinstance(step, LabelStep) for step in self.step):
+            raise ValueError(
+                "an input of kind 'queries' has no labels; add a [[step]] of kind 'label', which gives them"
+            )
         late = [step for step in self.step[labelled[0] :] if isinstance(step, SessionsStep)] if labelled else []
         if late:
             raise ValueError("the step 'sessions' comes after 'clicks', where sessions are gone; put it before")
@@ -84,7 +89,7 @@ class _Row(msgspec.Struct, omit_defaults=True):
 
     query_id: str
     query: str
-    label: float
+    label: float | None
     product: msgspec.Raw
     origins: dict[str, list[int]] = msgspec.field(name="from")
     made_of: str = ""
@@ -123,7 +128,7 @@ def run_steps(config: CurationConfig, progress: Progress) -> tuple[Rows, Report]
     files = row_files(config.input)
     rows = Rows(files, Impressions.none(), (), {})
     tally = Tally("read", files)
-    read = read_inputs(config.input, catalogs, tally, progress)
+    read = read_inputs(config.input, catalogs, tally, config.seed, progress)
     reports, rows, propensities = [tally.report(rows, read)], read, None
     for number, step in enumerate(config.step):
         kind = type(step).__struct_config__.tag
@@ -133,19 +138,13 @@ def run_steps(config: CurationConfig, progress: Progress) -> tuple[Rows, Report]
         reports.append(tally.report(rows, after))
         rows, propensities = after, tally.propensities or propensities
     tally = Tally("merge", files)
-    pairs, merged = mergers(rows.pairs)
-    tally.merge("pairs", "pair that is there already; its label counts in the mean", len(merged), _first_lines(merged))
-    merged_rows = replace(rows, pairs=pairs)
-    reports.append(tally.report(rows, merged_rows))
-    tenths = Counter(min(int(pair.label * 10), 9) for pair in pairs)
-    return merged_rows, Report(
-        name=config.name, steps=reports, propensities=propensities, queries=len({pair.query for pair in pairs}),
-        pairs=len(pairs), products=len(rows.products), labels=[tenths[place] for place in range(10)],
+    merged = merge_pairs(rows, tally)
+    reports.append(tally.report(rows, merged))
+    tenths = Counter(min(int(pair.label * 10), 9) for pair in merged.pairs if pair.label is not None)
+    return merged, Report(
+        name=config.name, steps=reports, propensities=propensities, queries=len({pair.query for pair in merged.pairs}),
+        pairs=len(merged.pairs), products=len(merged.products), labels=[tenths[place] for place in range(10)],
     )  # fmt: skip
-
-
-def _first_lines(pairs: Iterable[Pair]) -> Iterator[Origin | str]:
-    return (pair.place for pair in pairs)
 
 
 def _losses(steps: list[StepReport]) -> Iterator[str]:

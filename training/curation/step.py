@@ -61,19 +61,23 @@ def rename_queries(rows: Rows, names: Mapping[str, str], rule: str, tally: Tally
     return replace(rows, impressions=impressions, pairs=pairs)
 
 
-def mergers(pairs: tuple[Pair, ...]) -> tuple[tuple[Pair, ...], list[Pair]]:
-    """Pairs with each query and product once, in order, and those that went into an earlier one.
+def merge_pairs(rows: Rows, tally: Tally) -> Rows:
+    """With each query and product once, in order; pairs that go into an earlier one count as merged.
 
     A label is the mean of those given; origins are all that there were. What somebody typed is not made.
     """
     groups: dict[tuple[str, str], list[Pair]] = {}
-    for pair in pairs:
+    for pair in rows.pairs:
         groups.setdefault((pair.query, pair.product_id), []).append(pair)
-    merged = tuple(same[0] if len(same) == 1 else _mean(same) for same in groups.values())
-    return merged, [pair for same in groups.values() for pair in same[1:]]
+    later = [pair for same in groups.values() for pair in same[1:]]
+    rule = "pair that is there already; its label counts in the mean"
+    tally.merge("pairs", rule, len(later), (pair.place for pair in later))
+    return replace(rows, pairs=tuple(same[0] if len(same) == 1 else _mean(same) for same in groups.values()))
 
 
 def _mean(same: list[Pair]) -> Pair:
-    label = min(max(sum(pair.label for pair in same) / len(same), 0.0), 1.0)  # rounding must not leave [0, 1]
+    given = [pair.label for pair in same if pair.label is not None]
+    # Rounding must not leave [0, 1].
+    label = min(max(sum(given) / len(given), 0.0), 1.0) if given else None
     origins = tuple(origin for pair in same for origin in pair.origins)
     return replace(same[0], label=label, origins=origins, made=None if origins else same[0].made)

@@ -273,22 +273,23 @@ def _rows(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
             yield number, dict(zip(head, cells, strict=True))
 
 
-def read_queries(path: str, where: Mapping[str, Sequence[str | bool | int]]) -> list[str]:
-    """Each query once, in the file's order; ``where`` keeps the rows of which every field named has one of the values.
+def read_queries(path: str, where: Mapping[str, Sequence[str | bool | int]]) -> dict[str, int]:
+    """Each query with the first line that has it, in the file's order.
 
+    ``where`` keeps the rows of which every field named has one of the values.
     Raises ExamplesError naming the line of a row without a query or with too many columns, and on a file without rows.
     """
-    queries: dict[str, None] = {}
+    queries: dict[str, int] = {}
     for number, row in _json_rows(path) if ".jsonl" in Path(path).suffixes else _columns(path):
         query = row.get("query")
         if not isinstance(query, str) or not query.strip():
             raise ExamplesError(path, number, "query", "is missing; every row needs one")
         if all(row.get(name) in values for name, values in where.items()):
-            queries[query.strip()] = None
+            queries.setdefault(query.strip(), number)
     if not queries:
         reason = f" where {dict(where)}" if where else "; give one a line"
         raise ExamplesError(path, None, None, f"it has no queries{reason}")
-    return list(queries)
+    return queries
 
 
 def _json_rows(path: str) -> Iterator[tuple[int, dict[str, Any]]]:

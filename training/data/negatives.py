@@ -21,7 +21,6 @@ from engine.search import SearchEngine
 from engine.text import lexical_fields
 from training.data.settings import NegativeSettings, QueriesSource
 from training.data.sources import Catalogs, Drawn
-from training.export.encoder import convert
 from training.settings import Progress
 
 Retriever = Literal["hybrid", "bm25", "model"]
@@ -118,6 +117,8 @@ class Pools:
         with TemporaryDirectory() as folder:
             encoder = None
             if retriever == "model":
+                from training.export.encoder import convert  # and torch, which no other retriever needs
+
                 convert(self._base, Path(folder) / "encoder")
                 encoder = OnnxEncoder(Path(folder) / "encoder", threads=config.search.n_threads)
             engine = SearchEngine.build(

@@ -10,6 +10,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 
@@ -74,15 +75,18 @@ class RunTeacher:
         n = sum(len(group.labels) for group in groups)
         if len(logits) == n:
             return logits
-        model = CrossEncoder.open(self._directory)
-        pairs = Pairs.of(groups, model.encode, self._recipe.query_tokens, self._recipe.product_tokens)
+        pairs = Pairs.of(groups, self._model.encode, self._recipe.query_tokens, self._recipe.product_tokens)
         texts = pairs.texts(pairs.everything())
         for begin in range(len(logits), n, _ASKED_AT_ONCE):
             _log.info("asking the teacher: %d of %d pairs are scored", begin, n)
             asked = texts[begin : begin + _ASKED_AT_ONCE]
-            logits = np.concatenate([logits, model.score(asked, _beyond(begin, n, progress))])
+            logits = np.concatenate([logits, self._model.score(asked, _beyond(begin, n, progress))])
             _write(kept, logits)
         return logits
+
+    @cached_property
+    def _model(self) -> CrossEncoder:
+        return CrossEncoder.open(self._directory)
 
 
 def _groups(pairs: Sequence[Pair]) -> Iterator[Group]:
