@@ -153,6 +153,7 @@ class Ranker:
         if self._rewriting:
             both = self._rewriting(request, ranking.final, own, lambda text: self._in_words(text, request, allowed))
             if both is not None:
+                request.evidence = self._widened(request, both.rows)
                 new = self._reranking(request, both, ranking.stages)
                 own = ((REWRITE, both), *new.stages)
         ranking = Ranking(new.final, ranking.stages + own, ranking.exhausted, new.combined)
@@ -171,6 +172,14 @@ class Ranker:
         """What ``request`` finds when it is asked in these words."""
         asked = replace(request, query=text, meant=text, expansions=(), reports=[])
         return self._rank_tier(asked, self._config.depth, allowed).final
+
+    def _widened(self, request: Request, rows: Rows) -> Evidence | None:
+        """The evidence with the query's cosines of all ``rows``, those that only a rewrite found among them."""
+        if request.evidence is None or self.dense is None:
+            return None
+        rows = np.sort(rows)
+        query = self.dense.adapted(request.adapted.encoder).vector(request.meant)
+        return replace(request.evidence, rows=rows, cosines=_cosines(self.dense.vectors(rows), query))
 
     def _rank_tier(self, request: Request, depth: int, allowed: Mask | None) -> Ranking:
         stages: list[tuple[str, Candidates]] = []
@@ -211,8 +220,8 @@ class Ranker:
         try:
             found = retriever.retrieve(request.meant, depth, allowed=allowed)
             if len(found) and request.guidance.wanted is not None:
-                among = request.guidance.wanted if allowed is None else request.guidance.wanted & allowed
-                found = _merged(found, retriever.retrieve(request.meant, depth // _WANTED_SHARE, allowed=among))
+                wanted = request.guidance.wanted if allowed is None else request.guidance.wanted & allowed
+                found = _merged(found, retriever.retrieve(request.meant, depth // _WANTED_SHARE, allowed=wanted))
         except Exception as error:
             if not optional:
                 raise

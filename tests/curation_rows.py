@@ -15,7 +15,8 @@ from tests.conftest import synthetic_products
 from training.curation.logs import LogReader
 from training.curation.report import Flow, Tally
 from training.curation.rows import Impressions, Origin, Pair, Rows
-from training.curation.step import Context, Step
+from training.curation.step import Context
+from training.curation.steps import AnyStep
 from training.data.sources import Catalogs
 from training.teachers import BudgetError, Done
 from training.teachers import Pair as Asked
@@ -97,7 +98,7 @@ def rows_of(
     return Rows((LOG,), impressions or Impressions.none(), numbered, {p.product_id: p for p in products})
 
 
-def taken(step: Step, rows: Rows) -> tuple[Rows, dict[str, Flow], Tally]:
+def taken(step: AnyStep, rows: Rows) -> tuple[Rows, dict[str, Flow], Tally]:
     """The rows after a step, what it did to each unit, and its tally."""
     tally = Tally("step", rows.files)
     after = step.apply(rows, Context(tally, Catalogs(), 0, silent))

@@ -21,6 +21,7 @@ from engine.features import FEATURES
 from ranking.combiner import BASE, CombinerFile, FittedCombiner, Line, Trees
 from tests.conftest import HashedWordsEncoder, synthetic_products
 from tests.test_rerank import Scripted, falling
+from tests.test_rewriter_search import Says
 
 QUERY = "acme phone with a bright camera"
 NAMES = ("probability", "lexical", "price")
@@ -238,6 +239,26 @@ class TestInASearch:
         assert (np.diff(value["price"][by_price]) > 0).all()
         assert {*value["price"][[p for p in range(len(hits)) if p not in known]]} <= {np.float32(0.5)}
         assert {*value["query_words"]} == {3}
+
+    def test_what_a_rewrite_found_has_its_cosine_with_the_query(self, engine_with: Callable[..., SearchEngine]) -> None:
+        seen: list[np.ndarray] = []
+
+        class Seeing(FittedCombiner):
+            def scores(self, values: np.ndarray) -> np.ndarray:
+                seen.append(values[:, list(FEATURES).index("cosine")])
+                return np.linspace(1, 0.5, len(values), dtype=np.float32)
+
+        combiner = Seeing(line(probability=1.0).file)
+        config = SearchConfig(depth=20, rerank_depth=60, rewrite_below=1.0)
+        engine = engine_with(combiner).configured(config, combiner=combiner, rewriter=Says("globex phone case"))
+        result = engine.search("mobile screen", 60)
+        assert ("rewrite", "ran") in [(report.stage, report.status) for report in result.stages]
+        hits = result.hits[: len(seen[-1])]
+        only_rewritten = [hit.trace for hit in hits if not any(t.rank for t in hit.trace if t.stage == "fusion")]
+        assert only_rewritten
+        encoder = HashedWordsEncoder()
+        cosines = encoder.encode_products([hit.product for hit in hits]) @ encoder.encode_queries(["mobile screen"])[0]
+        np.testing.assert_allclose(seen[-1], cosines, atol=0.02)  # kept in 8 bits
 
     def test_explanations_add_up(self, engine_with: Callable[..., SearchEngine]) -> None:
         engine = engine_with(line(probability=3.0, price=-1.0, lexical=0.5))

@@ -24,11 +24,7 @@ class Context:
 
 
 class Step(Settings, frozen=True, kw_only=True, tag_field="kind"):
-    """A step's settings, and what it does by them."""
-
-    def apply(self, rows: Rows, context: Context) -> Rows:
-        """The rows that are left. What came, went or changed is counted in ``context.tally``."""
-        raise NotImplementedError
+    """A step's settings. What it does by them is its ``apply``: see ``training.curation.steps``."""
 
 
 def drop_queries(rows: Rows, rule_of: Callable[[str], str], tally: Tally) -> Rows:
