@@ -144,8 +144,9 @@ class Routed:
     may be parents. ``fit`` is float32 (n_products,): how probable it is that a row is of the type asked for; None with
     action ``none``. ``inside``, bool (n_products,), are the rows of the chosen types; None unless they are filtered to.
     ``reason`` says in words why that action. ``name_of`` gives the name of the type asked for that a row is of, empty
-    where it is of none. ``revise`` gives all of this again in the light of what the search found, whose best score is
-    about 1; None where the router says the same whatever is found.
+    where it is of none. ``members`` gives the rows, bool (n_products,), that are of a type or of one below it, by the
+    type's id; None where there is no telling. ``revise`` gives all of this again in the light of what the search found,
+    whose best score is about 1; None where the router says the same whatever is found.
     """
 
     product_types: tuple[TypeProbability, ...]
@@ -155,6 +156,7 @@ class Routed:
     fit: Scores | None = None
     inside: Mask | None = None
     name_of: Callable[[int], str] = lambda row: ""
+    members: Callable[[str], Mask] | None = None
     revise: Callable[[Candidates], Routed] | None = None
 
 

@@ -197,7 +197,7 @@ class TypeRouter:
 
     def routed(self, likely: NDArray[np.floating[Any]]) -> Routed:
         """The route for what ``probabilities`` said, to be revised by what is found."""
-        return replace(self._routed(likely), revise=partial(self._revised, likely))
+        return replace(self._routed(likely), members=self._members, revise=partial(self._revised, likely))
 
     def with_numbers(self, numbers: RouterNumbers) -> TypeRouter:
         """The same head over the same rows, acting by other numbers."""
@@ -242,9 +242,14 @@ class TypeRouter:
         votes = np.zeros(len(likely) + 1)  # the last is of products without a column
         np.add.at(votes, self._of_rows[found.rows[:voters]], np.maximum(found.scores[:voters], 0.0) ** 2)
         if not votes[:-1].sum():
-            return self._routed(likely)
+            return replace(self._routed(likely), members=self._members)
         pooled = ((1 - share) * likely + share * votes[:-1] / votes[:-1].sum()) ** self._numbers.sharpness
-        return self._routed((pooled / pooled.sum()).astype(np.float32))
+        return replace(self._routed((pooled / pooled.sum()).astype(np.float32)), members=self._members)
+
+    def _members(self, type_id: str) -> NDArray[np.bool_]:
+        """Bool (n_products,): the rows that are of a type of the head, or of one below it."""
+        under = (self._chains == self._places[type_id]).any(axis=1)
+        return np.append(under, False)[self._of_rows]
 
     def _name_of(self, likely: Matrix, under: NDArray[np.bool_], chosen: str, row: int) -> str:
         """The name of a row's own type where that is the likely one, or else of the chosen one above it."""
