@@ -74,6 +74,8 @@ def systems(shoppers: Shoppers) -> dict[str, ClicksStep]:
         _RAW: ClicksStep(propensities="none"),
         "all-pairs": ClicksStep(propensities="all-pairs"),
         "em": ClicksStep(propensities="em"),
+        "all-pairs, scale of the log": ClicksStep(propensities="all-pairs", scale="log"),
+        "em, scale of the log": ClicksStep(propensities="em", scale="log"),
         "known propensities": ClicksStep(propensities=known),
     }
 

@@ -97,6 +97,17 @@ def test_labels_without_bias_and_without_prior_are_rates_over_the_best(tmp_path:
     assert labels(floored)[1] == ("shoes", "boot", pytest.approx(4 / 6))
 
 
+def test_one_scale_for_the_log_keeps_a_poor_query_poor(tmp_path: Path) -> None:
+    pages = [page("shoes", ["shoe"], ["shoe"] * (i % 2)) for i in range(40)]
+    pages += [page("boots", ["boot"], ["boot"] * (i % 10 == 0)) for i in range(40)]
+    rows = rows_of(impressions=log_of(pages, tmp_path))
+    own = taken(ClicksStep(propensities="none", prior=0), rows)[0]
+    assert labels(own) == [("shoes", "shoe", 1.0), ("boots", "boot", 1.0)]
+    whole = 0.1 + 0.95 * (0.5 - 0.1)  # the quantile between two rates
+    one = taken(ClicksStep(propensities="none", prior=0, scale="log"), rows)[0]
+    assert labels(one) == [("shoes", "shoe", 1.0), ("boots", "boot", pytest.approx(0.1 / whole))]
+
+
 def test_few_impressions_say_little(tmp_path: Path) -> None:
     pages = [page("shoes", ["shoe"], ["shoe"] * (i % 2)) for i in range(40)] + [page("shoes", ["boot"], ["boot"])]
     rows = rows_of(impressions=log_of(pages, tmp_path))

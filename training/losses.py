@@ -27,6 +27,8 @@ class InBatch:
 
     ``labels``, float32 (q, p), are 0 where ``judged``, bool (q, p), is False: a product that is another query's.
     ``doubtful``, bool (q, p), says which of those may well be right for this query too; None where nobody knows.
+    ``taught``, float32 (q, p), is what teachers think of every product, in standard deviations above what they think of
+    all for that query; None where there are none.
     """
 
     queries: Tensor
@@ -34,6 +36,7 @@ class InBatch:
     labels: Tensor
     judged: Tensor
     doubtful: Tensor | None = None
+    taught: Tensor | None = None
 
 
 #: Of a batch, with what cosines are multiplied by, and the label from which on a product is what a query asks for.
@@ -42,6 +45,7 @@ EncoderLoss = Callable[[InBatch, float, float], Tensor]
 _CLIP = 0.01  # labels are kept this far from 0 and 1 where their logit is taken, which is 4.6 then
 _LISTNET_SHARPNESS = 4.0  # Cao et al. take exp of grades from 0 to 4; labels end at 1
 _LAMBDA_MU = 10.0  # Wang et al. 2018, section 5
+_TAUGHT_SHARPNESS = 2.5  # of standard deviations: then as sharp as the stock encoder's cosines are at 20
 
 
 def bce(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
@@ -131,6 +135,19 @@ def mnr(batch: InBatch, sharpness: float, positive: float) -> Tensor:
     return functional.softplus(others - logits)[asked].sum() / asked.sum().clamp(min=1)
 
 
+def distil(batch: InBatch, sharpness: float, positive: float) -> Tensor:
+    """Cross-entropy of which product of the batch is first, where teachers say how probable each is for every query.
+
+    Hinton et al. 2015, "Distilling the Knowledge in a Neural Network", over the products of a batch as in Lin et al.
+    2021, "In-Batch Negatives for Knowledge Distillation with Tightly-Coupled Teachers".
+    """
+    if batch.taught is None:
+        raise ValueError("the loss distil needs training.teachers")
+    wanted = torch.softmax(_TAUGHT_SHARPNESS * batch.taught, dim=1)
+    given = torch.log_softmax(sharpness * batch.queries @ batch.products.T, dim=1)
+    return -(wanted * given).sum(dim=1).mean()
+
+
 def cosent(batch: InBatch, sharpness: float, positive: float) -> Tensor:
     """Over all judged pairs of the batch, those of a higher label should have the higher cosine.
 
@@ -162,6 +179,7 @@ ENCODER_LOSSES: dict[str, EncoderLoss] = {
     "mnr": mnr,
     "cosent": cosent,
     "angle": angle,
+    "distil": distil,
     **{name: partial(_within, LOSSES[name]) for name in ("margin-mse", "ranknet", "listnet", "lambdaloss")},
 }
 

@@ -15,6 +15,8 @@ from training.curation.rows import NO_POSITION, Impressions, Mask, Origin, Pair,
 from training.curation.step import Context, Step
 from training.settings import at_least
 
+_BEST_OF_LOG = 0.95  # the quantile of all pairs' rates that is a whole label where the log is the scale
+
 
 class ClicksStep(Step, frozen=True, kw_only=True, tag="clicks"):
     """Turns the impressions of the log into labelled pairs, one for each query and product.
@@ -27,9 +29,11 @@ class ClicksStep(Step, frozen=True, kw_only=True, tag="clicks"):
     A pair's rate is the mean over its impressions of clicks / p, which is without bias where p is right (Joachims et
     al. 2017, "Unbiased Learning-to-Rank with Biased Feedback"). No p counts as less than ``floor``, so that no click
     counts for more than 1 / floor of them; a purchase counts as ``purchase`` clicks. Rates are pulled to the log's mean
-    as if ``prior`` more impressions had had it, and a label is the rate over the best of its query. Queries with fewer
-    clicks than ``min_clicks`` say nothing, and are dropped. A log of clicks alone has no rates: a label is then clicks
-    / (those of the query's most clicked product + 1).
+    as if ``prior`` more impressions had had it. ``scale`` says what a label is: the rate over the best of its
+    ``query``, so that every query has a product labelled 1; or over the rate that one pair in twenty of the ``log``
+    exceeds, up to 1, so that a query without a good product says so. Queries with fewer clicks than ``min_clicks`` say
+    nothing, and are dropped. A log of clicks alone has no rates: a label is then clicks / (those of the query's most
+    clicked product + 1).
     """
 
     propensities: Literal["auto", "all-pairs", "em", "none"] | tuple[float, ...] = "auto"
@@ -37,6 +41,7 @@ class ClicksStep(Step, frozen=True, kw_only=True, tag="clicks"):
     floor: float = 0.05
     prior: float = 10.0
     purchase: float = 1.0
+    scale: Literal["query", "log"] = "query"
     min_clicks: int = 1
 
     def __post_init__(self) -> None:
@@ -106,14 +111,12 @@ class ClicksStep(Step, frozen=True, kw_only=True, tag="clicks"):
         query, product = keys // n_products, keys % n_products
         value = np.where(impressions.purchased, self.purchase, impressions.clicked.astype(np.float64))
         if is_clicks_alone:
-            rate = np.bincount(pair, value).astype(np.float64)
-            offset = 1.0
+            clicks = np.bincount(pair, value).astype(np.float64)
+            labels = clicks / (_best(clicks, query) + 1)
         else:
             rate = self._rates(pair, value, looks)
-            offset = 0.0
-        best = np.zeros(len(impressions.queries))
-        np.maximum.at(best, query, rate)
-        labels = rate / (best[query] + offset)
+            whole = _best(rate, query) if self.scale == "query" else np.quantile(rate, _BEST_OF_LOG) or rate.max()
+            labels = np.minimum(rate / whole, 1.0)
         by_pair = np.argsort(pair, kind="stable")
         ends = np.cumsum(np.bincount(pair))
         return [
@@ -130,6 +133,14 @@ class ClicksStep(Step, frozen=True, kw_only=True, tag="clicks"):
         shown = np.bincount(pair)
         rates: Floats = (np.bincount(pair, weighed) + self.prior * weighed.mean()) / (shown + self.prior)
         return rates
+
+
+def _best(values: Floats, query: NDArray[np.int64]) -> Floats:
+    """For each pair, the highest of its query's values."""
+    best = np.zeros(query.max() + 1)
+    np.maximum.at(best, query, values)
+    of_pair: Floats = best[query]
+    return of_pair
 
 
 def _clicked(impressions: Impressions) -> Mask:

@@ -24,6 +24,7 @@ from training.metrics import Scores
 from training.models.bi_encoder import BiEncoder
 from training.report import BEST, Best, Notes, Quality, Recipe
 from training.settings import Progress
+from training.teachers.encoders import Teachers
 
 WHOLE = f"{NDCG}, whole catalog"
 
@@ -57,6 +58,7 @@ class EncoderTraining(RankingTraining, frozen=True, kw_only=True):
     ``sharpness`` before they are compared. Products with a label of ``positive`` or more are what a query asks for.
     With ``guided`` the base model, as it was, says which products of other queries in a batch are no negatives: those
     as near to the query as its own best-labelled one (Solatorio 2024, "GISTEmbed").
+    ``teachers`` are bases, or saved encoders, whose cosines together are what ``distil`` learns.
     With ``whole_catalogs`` the best model is the one that finds judged products among all of a dev set's catalog, as
     well as put them in order: the mean of both counts. It takes the time of encoding those catalogs.
     """
@@ -66,11 +68,17 @@ class EncoderTraining(RankingTraining, frozen=True, kw_only=True):
     sharpness: float = 20.0
     positive: float = 0.5
     guided: bool = False
+    teachers: tuple[str, ...] = ()
     whole_catalogs: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         encoder_loss(self.loss)
+        if ("distil" in self.loss.split("+")) != bool(self.teachers):
+            raise ValueError(
+                f"loss is {self.loss!r} and teachers is {list(self.teachers)}; the loss distil learns from teachers, "
+                "and no other does: name both or neither"
+            )
         if not self.sharpness > 0 or not 0 < self.positive <= 1:
             raise ValueError(
                 f"sharpness is {self.sharpness} and positive {self.positive}; the first must be above 0, the second "
@@ -110,6 +118,7 @@ class EncoderTask:
         self._loss = encoder_loss(config.training.loss)
         self._fixed = self._base_vectors() if config.model.trains == "queries" else None
         self._guide = self._guiding_vectors() if config.training.guided else None
+        self._teachers = self._teaching(data)
         self._whole = {
             dev_set.name: WholeCatalog.of(
                 dev_set, read_groups(data, f"dev.{dev_set.name}"), self._encoder.encode, config.model.product_tokens
@@ -137,9 +146,12 @@ class EncoderTask:
             products = self._fixed["train"][torch.from_numpy(rows)].to(queries.device)
         labels, judged = (found.to(queries.device) for found in self._labels(batch, rows))
         doubtful = None if self._guide is None else self._doubtful(self._guide, batch, rows, labels, judged)
+        taught = None if self._teachers is None else self._teachers.scores(batch, rows).to(queries.device)
         sharpness, positive = self._config.training.sharpness, self._config.training.positive
         losses = [
-            self._loss(InBatch(_cut(queries, n), _cut(products, n), labels, judged, doubtful), sharpness, positive)
+            self._loss(
+                InBatch(_cut(queries, n), _cut(products, n), labels, judged, doubtful, taught), sharpness, positive
+            )
             for n in (None, *self._config.model.dimensions)
         ]
         return torch.stack(losses).mean(), int(judged.sum())
@@ -201,6 +213,12 @@ class EncoderTask:
         queries, products = (base.embed(texts, self._data.encoding) for texts in (train.queries, train.products))
         return torch.from_numpy(queries).to(base.device), torch.from_numpy(products).to(base.device)
 
+    def _teaching(self, data: Path) -> Teachers | None:
+        names = self._config.training.teachers
+        if not names:
+            return None
+        return Teachers(names, read_groups(data, "train"), self._config.model, data, self._data.encoding)
+
     def _base_vectors(self) -> dict[str, torch.Tensor]:
         """Of all products, by the base model: what an index has of them."""
         base = self._base()
@@ -228,6 +246,9 @@ class EncoderTask:
             recipe.append(f"An epoch has {training.products_per_query} products of each query, half of them its best.")
         if training.guided:
             recipe.append("Others' products that the base model finds as near as a query's best are no negatives.")
+        if training.teachers:
+            names = ", ".join(Path(name).name for name in training.teachers)
+            recipe.append(f"Its teachers, the mean of whose standardised cosines it learns: {names}.")
         if model.dimensions:
             recipe.append(
                 f"Vectors cut to {', '.join(map(str, model.dimensions))} numbers were trained beside the whole."
