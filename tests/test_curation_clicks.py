@@ -89,11 +89,11 @@ def test_counts_are_added_up_and_moves_found() -> None:
 def test_labels_without_bias_and_without_prior_are_rates_over_the_best(tmp_path: Path) -> None:
     pages = [page("shoes", ["shoe", "boot"], ["shoe", "boot"] if i % 4 == 0 else ["shoe"] * (i % 2)) for i in range(8)]
     rows = rows_of(impressions=log_of(pages, tmp_path))
-    raw = taken(ClicksStep(propensities="none", prior=0), rows)[0]
+    raw = taken(ClicksStep(propensities="none", prior=0, scale="query"), rows)[0]
     assert labels(raw) == [("shoes", "shoe", 1.0), ("shoes", "boot", pytest.approx(2 / 6))]
-    step = ClicksStep(propensities=(1.0, 0.25), prior=0)
+    step = ClicksStep(propensities=(1.0, 0.25), prior=0, scale="query")
     assert labels(taken(step, rows)[0]) == [("shoes", "shoe", 0.75), ("shoes", "boot", 1.0)]
-    floored = taken(ClicksStep(propensities=(1.0, 0.25), prior=0, floor=0.5), rows)[0]
+    floored = taken(ClicksStep(propensities=(1.0, 0.25), prior=0, scale="query", floor=0.5), rows)[0]
     assert labels(floored)[1] == ("shoes", "boot", pytest.approx(4 / 6))
 
 
@@ -101,20 +101,24 @@ def test_one_scale_for_the_log_keeps_a_poor_query_poor(tmp_path: Path) -> None:
     pages = [page("shoes", ["shoe"], ["shoe"] * (i % 2)) for i in range(40)]
     pages += [page("boots", ["boot"], ["boot"] * (i % 10 == 0)) for i in range(40)]
     rows = rows_of(impressions=log_of(pages, tmp_path))
-    own = taken(ClicksStep(propensities="none", prior=0), rows)[0]
+    own = taken(ClicksStep(propensities="none", prior=0, scale="query"), rows)[0]
     assert labels(own) == [("shoes", "shoe", 1.0), ("boots", "boot", 1.0)]
     whole = 0.1 + 0.95 * (0.5 - 0.1)  # the quantile between two rates
-    one = taken(ClicksStep(propensities="none", prior=0, scale="log"), rows)[0]
+    one = taken(ClicksStep(propensities="none", prior=0), rows)[0]
     assert labels(one) == [("shoes", "shoe", 1.0), ("boots", "boot", pytest.approx(0.1 / whole))]
 
 
 def test_few_impressions_say_little(tmp_path: Path) -> None:
     pages = [page("shoes", ["shoe"], ["shoe"] * (i % 2)) for i in range(40)] + [page("shoes", ["boot"], ["boot"])]
     rows = rows_of(impressions=log_of(pages, tmp_path))
-    found = {product: label for _, product, label in labels(taken(ClicksStep(propensities="none"), rows)[0])}
+    found = {
+        product: label for _, product, label in labels(taken(ClicksStep(propensities="none", scale="query"), rows)[0])
+    }
     assert found["boot"] == 1.0
     assert found["shoe"] > 0.8  # a rate of 1/2 from many looks, against one click of one look
-    assert {p: y for _, p, y in labels(taken(ClicksStep(propensities="none", prior=0), rows)[0])}["shoe"] == 0.5
+    assert {p: y for _, p, y in labels(taken(ClicksStep(propensities="none", prior=0, scale="query"), rows)[0])}[
+        "shoe"
+    ] == 0.5
 
 
 def test_pairs_know_every_line_and_rows_are_counted(tmp_path: Path) -> None:
@@ -131,7 +135,7 @@ def test_a_purchase_counts_as_the_settings_say(tmp_path: Path) -> None:
     pages = [page("shoes", ["shoe", "boot"], ["shoe", "boot"], purchased=["boot"])]
     rows = rows_of(impressions=log_of([*pages, page("shoes", ["cape"])], tmp_path))
     for purchase, label in ((1.0, 1.0), (4.0, 0.25)):
-        step = ClicksStep(propensities="none", prior=0, purchase=purchase)
+        step = ClicksStep(propensities="none", prior=0, purchase=purchase, scale="query")
         assert labels(taken(step, rows)[0])[0] == ("shoes", "shoe", label)
 
 

