@@ -61,7 +61,8 @@ def changed(config: EncoderConfig, **tables: dict[str, object]) -> EncoderConfig
 
 def batch(queries: torch.Tensor, products: torch.Tensor, labels: list[list[float]], judged: list[list[int]]) -> InBatch:
     unit = torch.nn.functional.normalize
-    return InBatch(unit(queries, dim=1), unit(products, dim=1), torch.tensor(labels), torch.tensor(judged).bool())
+    wanted = torch.tensor(labels).float()
+    return InBatch(unit(queries, dim=1), unit(products, dim=1), wanted, torch.tensor(judged).bool(), taught=3 * wanted)
 
 
 @pytest.mark.parametrize("name", [*ENCODER_LOSSES, "mnr+listnet"])
@@ -113,6 +114,48 @@ def test_the_guide_doubts_what_it_finds_as_near_as_a_querys_best(base: Path, dat
         assert (doubtful[place].numpy() == ((cosines >= best) & ~own)).all()
 
 
+def test_distillation_is_least_where_cosines_are_the_teachers() -> None:
+    products = torch.eye(3)
+    asked = torch.tensor([[3.0, 1.0, 0.2]])
+    made = replace(batch(asked, products, [[0, 0, 1]], [[0, 0, 1]]), taught=torch.tensor([[2.0, 1.0, 0.0]]))
+    loss, sharpness = encoder_loss("distil"), 5.0
+    as_taught = (
+        2.5 * made.taught / sharpness
+    )  # cosines whose differences are those of the teachers, whatever labels say
+    found = [
+        float(loss(replace(made, queries=q), sharpness, 0.5)) for q in (as_taught, as_taught.flip(1), made.queries)
+    ]
+    wanted = torch.softmax(2.5 * made.taught, dim=1)
+    assert found[0] == pytest.approx(float(-(wanted * wanted.log()).sum()), rel=1e-5)
+    assert found[0] < min(found[1:])
+
+
+def test_teachers_say_how_far_above_a_querys_mean_a_product_is(base: Path, data: Path, tmp_path: Path) -> None:
+    training = {"loss": "distil", "teachers": [str(base), str(base)], "products_per_query": 2, "epochs": 1}
+    config = changed(config_of("encoder", "full", base, data), training=training)
+    task = EncoderTask(config, tmp_path, tmp_path / "data", False, lambda *_: None)
+    made, pairs = task.batches(0)[0], task._data.train
+    rows = np.unique(np.concatenate([pairs.rows[group][part] for group, part in made]))
+    queries, products = (task._base().embed(texts) for texts in (pairs.queries, pairs.products))
+    cosines = queries[[group for group, _ in made]] @ products.T
+    wanted = (cosines - cosines.mean(axis=1, keepdims=True)) / cosines.std(axis=1, ddof=1, keepdims=True)
+    scores = task._teachers.scores(made, rows).numpy()
+    np.testing.assert_allclose(scores, wanted[:, rows], atol=0.05)  # vectors are kept in 16 bits
+    kept = list((tmp_path / "data").glob("taught-*"))
+    assert len(kept) == 1
+    before = kept[0].stat().st_mtime_ns
+    again = EncoderTask(config, tmp_path, tmp_path / "data", False, lambda *_: None)
+    assert kept[0].stat().st_mtime_ns == before
+    np.testing.assert_array_equal(again._teachers.scores(made, rows).numpy(), scores)
+
+
+def test_teachers_and_their_loss_come_together(base: Path, data: Path) -> None:
+    config = config_of("encoder", "full", base, data)
+    for training in ({"loss": "distil"}, {"loss": "mnr", "teachers": [str(base)]}):
+        with pytest.raises(msgspec.ValidationError, match="name both or neither"):
+            changed(config, training=training)
+
+
 def test_an_epoch_has_a_few_products_of_every_query_half_of_them_its_best(base: Path, data: Path) -> None:
     groups = [
         Group(f"q{n}", "phone", products, [1.0, *[0.0] * (len(products) - 1)], [0.0] * len(products), repeat=1 + n)
@@ -156,7 +199,7 @@ def test_the_best_model_finds_what_was_judged_in_the_whole_catalog(base: Path, d
 
 
 def test_pointwise_losses_are_no_losses_of_cosines(base: Path, data: Path) -> None:
-    with pytest.raises(msgspec.ValidationError, match=r"loss is 'bce'; it must be of mnr, cosent, angle, margin-mse"):
+    with pytest.raises(msgspec.ValidationError, match=r"loss is 'bce'; it must be of mnr, cosent, angle, distil, margin-mse"):
         changed(config_of("encoder", "full", base, data), training={"loss": "bce"})
     with pytest.raises(msgspec.ValidationError, match="would make a second model"):
         changed(config_of("encoder", "full", base, data), model={"trains": "queries"})
