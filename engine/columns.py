@@ -96,6 +96,11 @@ class Columns:
         _, spans = self._field(field)
         return tuple(FacetCount(value, end - start) for value, (start, end) in spans.values.items())
 
+    def postings(self, field: str) -> Iterator[tuple[str, Rows]]:
+        """Each text of a field with the rows that have it, ascending; none where it holds numbers only."""
+        _, spans = self._field(field)
+        return ((value, self._postings[start:end]) for value, (start, end) in spans.values.items())
+
     @cached_property
     def percentiles(self) -> NDArray[np.float32] | None:
         """Each product's place by popularity, float32 (n,), 1 the most popular, 0.5 where unknown; None if all are.

@@ -81,6 +81,8 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
       ``constraint_weight``: what a product gains that fits a limit the query states, such as a price.
     - ``route_weight``: what a product gains, times the probability that it is of the type asked for, where the index
       has a router; 0 turns routing off.
+    - ``needs``: what words such as "big", "cheapest" and "for gaming" ask of products: ``shipped``, or the path of a
+      file that changes entries of what is shipped, or empty to read no needs.
     - ``rewriter``: the directory of a query rewriter, or empty for none. Where the index has a reranker, and the best
       of the first results is less probable than ``rewrite_below``, the query is asked in other words too, whose
       products count ``rewrite_weight`` of its own; 0 turns that off.
@@ -110,6 +112,7 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     synonyms: str = ""
     constraint_weight: float = 0.05
     route_weight: float = 0.5
+    needs: str = "shipped"
     rewriter: str = ""
     rewrite_below: float = 0.5
     rewrite_weight: float = 0.5

@@ -16,6 +16,7 @@ from engine.config import SearchConfig
 from engine.errors import ConfigError
 from engine.filters import Exists
 from engine.fitted import Fitted
+from engine.preferences import NO_WANTS, Wants, WantsOf
 from engine.product import AttributeValue, Product
 from engine.types import Candidates, Mask, Routed, Rows, Scores
 from engine.understanding.constraints import Constraint
@@ -62,7 +63,9 @@ class Guidance:
     (n_products,), None where they ask for nothing. ``excludes`` says which of some rows have what the query excludes,
     None where it excludes nothing; ``named`` what share of the models' names in the query their titles have, None where
     it has none. ``wanted`` are rows to look for on their own, so that what is asked for is among the candidates.
-    ``limits`` are the constraints that some products do not meet, each with the rows that do.
+    ``limits`` are the constraints that some products do not meet, each with the rows that do. ``wants`` are what is
+    wanted beyond words, relative to the type asked for; ``wants_of`` gives them anew for another route and what was
+    found, None where the query wants nothing more.
     """
 
     routed: Routed | None = None
@@ -72,6 +75,8 @@ class Guidance:
     named: Callable[[Rows], Scores] | None = None
     wanted: Mask | None = None
     limits: tuple[tuple[Constraint, Mask], ...] = ()
+    wants: Wants = NO_WANTS
+    wants_of: WantsOf | None = None
     numbers: GuidanceNumbers = NUMBERS
 
     @property
@@ -91,9 +96,11 @@ class Guidance:
         return Candidates.ranked(fused.rows, scores)
 
     def revised(self, fused: Candidates) -> Guidance:
-        """With the route in the light of what was found by words and meaning."""
+        """With the route, and what is wanted, in the light of what was found by words and meaning."""
         revise = self.routed.revise if self.routed else None
-        return replace(self, routed=revise(fused)) if revise and len(fused) else self
+        routed = revise(fused) if revise and len(fused) else self.routed
+        wants = self.wants_of(routed, fused) if self.wants_of else self.wants
+        return replace(self, routed=routed, wants=wants)
 
     @property
     def boosts(self) -> bool:
@@ -104,17 +111,24 @@ class Guidance:
         """With what products of the types asked for gain, and others lose."""
         assert self.routed is not None
         assert self.routed.fit is not None
-        scores = fused.scores + np.float32(self.route_weight) * self.routed.fit[fused.rows]
-        if self.routed.inside is not None:
-            scores -= np.float32(self.numbers.outside_penalty) * ~self.routed.inside[fused.rows]
+        fit, inside = self.routed.fit[fused.rows], self.routed.inside
+        outside = ~inside[fused.rows] if inside is not None else np.zeros(len(fused), np.bool_)
+        if self.wants.scope is not None:
+            # Wants put the products of a type in order; which finer type is likelier has no say in that.
+            within = self.wants.scope[fused.rows]
+            fit, outside = np.where(within, self.routed.fit[self.wants.scope].max(), fit), outside & ~within
+        scores = fused.scores + np.float32(self.route_weight) * fit
+        scores -= np.float32(self.numbers.outside_penalty) * outside
         return Candidates.ranked(fused.rows, scores)
 
 
 def guide(
     understood: Understood, routed: Routed | None, columns: Columns, config: SearchConfig,
-    products: Callable[[Rows], Sequence[Product]], numbers: GuidanceNumbers = NUMBERS,
+    products: Callable[[Rows], Sequence[Product]], wants_of: WantsOf | None = None,
+    numbers: GuidanceNumbers = NUMBERS,
 ) -> Guidance:  # fmt: skip
     """The guidance for one query; ``products`` gives the products of some rows, to be read."""
+    wants = wants_of(routed, Candidates.empty()) if wants_of else NO_WANTS
 
     def excludes(rows: Rows) -> Mask:
         return np.array([has_excluded(_text(product), understood.excluded) for product in products(rows)], np.bool_)
@@ -129,10 +143,13 @@ def guide(
     )
     limits = tuple(_limits(understood.constraints, columns))
     constraints, allowed = _constraints(limits, columns, config.constraint_weight, numbers.named_limit_share)
-    wanted = likely if allowed is None else allowed if likely is None else likely & allowed
+    parts = [part for part in (likely, allowed, wants.rows) if part is not None]
+    wanted = np.logical_and.reduce(parts) if parts else None
+    if wanted is not None and not wanted.any():
+        wanted = allowed if allowed is not None else likely
     return Guidance(
         routed, config.route_weight, constraints, excludes if understood.excluded else None,
-        named if understood.names else None, wanted, limits, numbers,
+        named if understood.names else None, wanted, limits, wants, wants_of, numbers,
     )  # fmt: skip
 
 

@@ -9,10 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain, zip_longest
 from typing import Protocol
 
-from engine.types import Mask, Scores
+import numpy as np
+
+from engine.types import Candidates, Mask, Routed, Rows, Scores
 from engine.understanding.understand import Understood
+
+_LIKELY = 0.5  # the probability of a type from which wants are relative to it, where the router chose none
+_OF_A_TYPE = 0.5  # what products of the types gain that a query without a type is answered with
+_GOOD = 0.7  # the quantile of what is wanted from which products are looked for on their own
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +51,12 @@ class Scope:
     rows: Mask | None
     names: tuple[str, ...] = ()
 
+    @property
+    def members(self) -> Mask:
+        """``rows``, of a scope that has any."""
+        assert self.rows is not None
+        return self.rows
+
 
 class PreferenceSource(Protocol):
     """Reads wants out of a query. Thread-safe; bound to one index."""
@@ -51,3 +64,98 @@ class PreferenceSource(Protocol):
     def preferences(self, understood: Understood, scope: Scope) -> tuple[Preference, ...]:
         """In the order of the query's words; none where it has no such want. Never raises, whatever the text."""
         ...
+
+
+def scope_of(routed: Routed | None) -> Scope:
+    """The types that the router chose, or else the likeliest; without rows where it has none."""
+    if routed is None or routed.members is None:
+        return Scope(None)
+    types = routed.chosen or tuple(found for found in routed.product_types[:1] if found.probability >= _LIKELY)
+    if not types:
+        return Scope(None)
+    rows = np.logical_or.reduce([routed.members(found.type_id) for found in types])
+    return Scope(rows, tuple(found.name for found in types)) if rows.any() else Scope(None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Wants:
+    """All that one query wants. ``scope``, bool (n_products,), are the products that it is wanted of, None where there
+    is no telling; ``groups`` are the types that take turns where it names none.
+
+    ``qualifying_share`` is of the best score, from which a product is relevant enough for a superlative to order it.
+    """
+
+    preferences: tuple[Preference, ...] = ()
+    scope: Mask | None = None
+    groups: tuple[Scope, ...] = ()
+    qualifying_share: float = 0.0
+
+    def __bool__(self) -> bool:
+        return bool(self.preferences)
+
+    @property
+    def orders(self) -> bool:
+        """Whether the order of the best is changed once more, at the end."""
+        return bool(self.groups) or any(preference.orders for preference in self.preferences)
+
+    @property
+    def rows(self) -> Mask | None:
+        """The rows that meet best what is wanted, to be looked for on their own; None where nothing is."""
+        if not self.preferences:
+            return None
+        total, known = self._sum(None)
+        return np.asarray(known & (total >= np.quantile(total[known], _GOOD))) if known.any() else None
+
+    def preferred(self, found: Candidates) -> Candidates:
+        """With what products gain that meet the wants, and lose that do not; what is not said counts half."""
+        total, _ = self._sum(found.rows)
+        if self.groups:
+            total += np.float32(_OF_A_TYPE) * np.logical_or.reduce([group.members[found.rows] for group in self.groups])
+        return Candidates.ranked(found.rows, found.scores + total)
+
+    def ordered(self, found: Candidates) -> Candidates:
+        """What is relevant enough in the order that superlatives ask for, or types in turn; the rest as it was.
+
+        Scores are dealt out anew, so that they never rise down the list.
+        """
+        if not len(found):
+            return found
+        order = self._by_superlatives(found)
+        if self.groups:
+            order = self._in_turns(found.rows, order)
+        return Candidates(found.rows[order], found.scores)
+
+    def _by_superlatives(self, found: Candidates) -> Rows:
+        fits = [preference.fit[found.rows] for preference in self.preferences if preference.orders]
+        places = np.arange(len(found))
+        if not fits:
+            return places
+        fit = np.sum(fits, axis=0)
+        qualifies = ~np.isnan(fit) & (found.scores >= self.qualifying_share * found.scores[0])
+        best = places[qualifies]
+        return np.concatenate([best[np.argsort(-fit[best], kind="stable")], places[~qualifies]])
+
+    def _in_turns(self, rows: Rows, order: Rows) -> Rows:
+        """Places by the types in turn, each type's in order; what is of none comes after."""
+        left = np.ones(len(order), np.bool_)
+        turns = []
+        for group in self.groups:
+            mine = left & group.members[rows[order]]
+            turns.append(order[mine].tolist())
+            left &= ~mine
+        dealt = [place for place in chain.from_iterable(zip_longest(*turns)) if place is not None]
+        return np.concatenate([np.array(dealt, np.int64), order[left]])
+
+    def _sum(self, rows: Rows | None) -> tuple[Scores, Mask]:
+        """Weights times fits, less what a product of the middle has, and which rows say anything."""
+        parts = [
+            preference.weight * ((preference.fit if rows is None else preference.fit[rows]) - np.float32(0.5))
+            for preference in self.preferences
+        ]
+        known = np.logical_or.reduce([~np.isnan(part) for part in parts])
+        return np.sum([np.nan_to_num(part) for part in parts], axis=0).astype(np.float32), known
+
+
+NO_WANTS = Wants()
+#: What is wanted, for a route and what was found, best first.
+WantsOf = Callable[[Routed | None, Candidates], Wants]

@@ -1,7 +1,7 @@
 """Ranking: from a query to rows in their order.
 
-``retrieve (lexical, dense) → fuse → feedback → constraints → boost → rerank → combine``; where nothing is found, the
-nearest; where what is found looks poor, once more in other words (``rewrite``).
+``retrieve (lexical, dense) → fuse → feedback → constraints → boost → needs → rerank → combine → order``; where nothing
+is found, the nearest; where what is found looks poor, once more in other words (``rewrite``).
 
 Lexical retrieval is mandatory where it is configured; the stages after it are optional, and degrade visibly.
 """
@@ -156,7 +156,13 @@ class Ranker:
                 request.evidence = self._widened(request, both.rows)
                 new = self._reranking(request, both, ranking.stages)
                 own = ((REWRITE, both), *new.stages)
-        ranking = Ranking(new.final, ranking.stages + own, ranking.exhausted, new.combined)
+        final = new.final
+        if request.guidance.wants.orders:
+            started = time.perf_counter()
+            final = request.guidance.wants.ordered(final)
+            own = (*own, ("order", final))
+            request.report("order", started, len(final), len(final), "superlatives, or types in turn")
+        ranking = Ranking(final, ranking.stages + own, ranking.exhausted, new.combined)
         while len(ranking.final) < needed and not ranking.exhausted:
             depth *= _DEPTH_GROWTH
             deeper = self._rank_tier(request, depth, allowed)
@@ -219,9 +225,11 @@ class Ranker:
             return None
         try:
             found = retriever.retrieve(request.meant, depth, allowed=allowed)
-            if len(found) and request.guidance.wanted is not None:
+            # What a query wants of a type is among the candidates even where no word of it is near any product.
+            if request.guidance.wanted is not None and (len(found) or request.guidance.wants):
                 wanted = request.guidance.wanted if allowed is None else request.guidance.wanted & allowed
-                found = _merged(found, retriever.retrieve(request.meant, depth // _WANTED_SHARE, allowed=wanted))
+                near = retriever.index.search(retriever.vector(request.meant), depth // _WANTED_SHARE, wanted)
+                found = _merged(found, near)
         except Exception as error:
             if not optional:
                 raise
@@ -282,7 +290,7 @@ class Ranker:
     def _guide(self, request: Request, found: Candidates, stages: list[tuple[str, Candidates]]) -> Candidates:
         """What the query's limits and its product type add and take, each as a stage of its own."""
         guidance = request.guidance
-        if not len(found) or (guidance.routed is None and not guidance.constrains):
+        if not len(found) or (guidance.routed is None and not guidance.constrains and guidance.wants_of is None):
             return found
         found = Candidates(found.rows, normalise(found.scores, 0.0))
         if guidance.constrains:
@@ -298,6 +306,12 @@ class Ranker:
             stages.append(("boost", found))
             assert request.guidance.routed is not None
             request.report("boost", started, len(found), len(found), request.guidance.routed.reason)
+        wants = request.guidance.wants
+        if wants:
+            started = time.perf_counter()
+            found = wants.preferred(found)
+            stages.append(("needs", found))
+            request.report("needs", started, len(found), len(found), "; ".join(p.reason for p in wants.preferences))
         # The best counts 1 again, whatever was added, for those who blend.
         return Candidates(found.rows, found.scores + np.float32(1 - found.scores[0]))
 

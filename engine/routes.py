@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from engine.analysis.analyzer import Analyzer
+from engine.guidance import Guidance
 from engine.product import Product
-from engine.types import Candidates, Mask, Route, Routed, Scores, SkuCandidate
-from engine.understanding.constraints import Constraint
+from engine.types import Candidates, Route, Routed, Scores, SkuCandidate
 from engine.understanding.understand import Understood
 
 SKUS = 5  # products that a route names
@@ -18,13 +18,13 @@ _LONGEST = 60  # characters of a feature's value
 
 def describe_route(
     understood: Understood, routed: Routed | None, products: Sequence[Product], found: Candidates,
-    limits: Sequence[tuple[Constraint, Mask]], popular: Scores | None, analyzer: Analyzer, lacking: Sequence[str],
+    guidance: Guidance, popular: Scores | None, analyzer: Analyzer, lacking: Sequence[str],
 ) -> Route:  # fmt: skip
     """The route of a search that ``found`` rows, the first of them ``products``.
 
-    ``limits`` are those of ``Guidance``, ``popular`` each row's place by popularity. ``lacking`` says what no product
-    has.
+    ``guidance`` is what was acted on, ``popular`` each row's place by popularity. ``lacking`` says what no product has.
     """
+    limits, preferences = guidance.limits, guidance.wants.preferences
     routed = routed or Routed((), "none", (), "this index has no router, or routing is off")
     codes: set[str] = set()
     if any(character.isdigit() for character in understood.query):  # most queries have no code
@@ -36,6 +36,7 @@ def describe_route(
         if name := routed.name_of(row):
             yield f"is of the type {name}"
         yield from (constraint.reason for constraint, fits in limits if fits[row])
+        yield from dict.fromkeys(filter(None, (preference.fact(row) for preference in preferences)))
         if popular is not None and popular[row] >= _POPULAR:
             yield "is popular"
 
@@ -49,8 +50,9 @@ def describe_route(
     )  # fmt: skip
     broken = [limit.reason for limit, fits in limits if limit.sure and len(found) and not fits[found.rows].any()]
     lacking = [*lacking, *(f"no product found has {reason}" for reason in broken)]
+    notes = (*(note.text for note in understood.notes), *(preference.reason for preference in preferences))
     return Route(
-        understood.corrected, tuple(note.text for note in understood.notes), routed.product_types, routed.action,
+        understood.corrected, notes, routed.product_types, routed.action,
         routed.chosen, routed.reason, skus, "; ".join(lacking),
     )  # fmt: skip
 

@@ -47,6 +47,8 @@ from engine.filters import Equal, Exists, Filter, In, Range
 from engine.guidance import NUMBERS, GuidanceNumbers, guide, require_rows
 from engine.latency import LatencyEstimate
 from engine.lexical.retriever import LexicalRetriever, QueryExpansion
+from engine.needs.lexicon import Lexicon
+from engine.needs.wants import Needs, Reading
 from engine.product import Product
 from engine.ranker import Ranker, Ranking, Request
 from engine.routes import SKUS, describe_route
@@ -63,7 +65,7 @@ from engine.storage.manifest import (
 )
 from engine.storage.products import ProductStore
 from engine.text import fingerprints
-from engine.types import Candidates, FacetCount, Hit, Mask, Route, Routed, SearchResult, TermMatch
+from engine.types import Candidates, FacetCount, Hit, Mask, Route, Routed, Rows, SearchResult, TermMatch
 from engine.understanding.constraints import Constraint
 from engine.understanding.everyday import is_everyday
 from engine.understanding.facts import CatalogFacts
@@ -97,6 +99,7 @@ class SearchEngine:
         self._numbers = numbers
         synonyms = Synonyms.named(config.synonyms) if config.synonyms and "synonyms" in config.understand else None
         self._understanding = QueryUnderstanding(facts, spelling, synonyms, config.understand)
+        self._needs = Needs(Lexicon.named(config.needs), columns, self._saying) if config.needs else None
         self._analyzer = Analyzer(manifest.config.language)
         # What the stages after ranking lately took, in ms a hit, route or facet; deadlines are planned with it.
         self._latencies = {stage: LatencyEstimate() for stage in ("hydrate", "describe", "explain", "facets")}
@@ -316,9 +319,13 @@ class SearchEngine:
         understood = self._understand(request)
         if understood is None:
             return Ranking.empty(), Understood(request.query, request.query)
-        routed = self._route(request, understood)
+        readings = self._needs.read(understood) if self._needs else ()
+        routed = self._route(request, understood, readings)
         started = time.perf_counter()
-        request.guidance = guide(understood, routed, self._columns, self.config, self._products.get, self._numbers)
+        wants_of = self._needs.wants_of(readings, understood.words, self._titles) if self._needs and readings else None
+        request.guidance = guide(
+            understood, routed, self._columns, self.config, self._products.get, wants_of, self._numbers
+        )
         guides = [name for name in _GUIDES if getattr(request.guidance, name) is not None]
         if guides:
             request.report("guide", started, len(self), len(request.guidance.limits), ", ".join(guides))
@@ -341,7 +348,10 @@ class SearchEngine:
         request.report("understand", started, 1, len(terms), said)
         return understood if terms else None
 
-    def _route(self, request: Request, understood: Understood) -> Routed | None:
+    def _titles(self, rows: Rows) -> list[str]:
+        return [product.title for product in self._products.get(rows)]
+
+    def _route(self, request: Request, understood: Understood, readings: Sequence[Reading]) -> Routed | None:
         """What kind of product the query asks for; what it excludes says the contrary of that."""
         dense = self._ranker.dense
         if self._router is None or dense is None or not self.config.route_weight:
@@ -354,7 +364,8 @@ class SearchEngine:
             self._route_latency.fade()
             request.report("route", started, 1, 0, note, "degraded")
             return None
-        asked = _rest(request.meant, understood.excluded) or request.meant
+        uses = [reading for reading in readings if reading.is_use]  # "phone for gaming" asks for no game
+        asked = _rest(request.meant, (*understood.excluded, *uses)) or request.meant
         # The words of a shop say more about its types than a shopper's own do.
         asked = " ".join((asked, *(found.text for found in request.expansions if found.source == "synonym")))
         if not dense.encoder.understands(asked):
@@ -392,7 +403,7 @@ class SearchEngine:
         best = [hit.product for hit in first[: min(SKUS, len(found))]]
         best += self._products.get(found.rows[len(best) : SKUS])
         route = describe_route(
-            understood, routed, best, found, request.guidance.limits, self._columns.percentiles, self._analyzer, lacking
+            understood, routed, best, found, request.guidance, self._columns.percentiles, self._analyzer, lacking
         )
         self._timed("describe", request.report("describe", started, len(found), len(route.skus), route.nearest), 1)
         return route
@@ -435,6 +446,11 @@ class SearchEngine:
             self._timed("facets", request.report("facets", started, len(ranking.final), len(counts)), len(counts))
         return counts
 
+    def _saying(self, word: str) -> Rows:
+        """The rows of all products that have a word."""
+        lexical = self._ranker.lexical
+        return lexical.retrieve(word, len(self)).rows if lexical else np.empty(0, np.int64)
+
     def _reserve_ms(self, k: int, explain: bool, n_facets: int) -> float:
         """What of a deadline the stages after ranking will need."""
         n_hits = min(k, len(self))
@@ -457,7 +473,7 @@ def _expansions(understood: Understood) -> tuple[QueryExpansion, ...]:
     return (*corrections, *synonyms)
 
 
-def _rest(text: str, parts: Iterable[Excluded | Constraint]) -> str:
+def _rest(text: str, parts: Iterable[Excluded | Constraint | Reading]) -> str:
     """``text`` without these parts of it."""
     kept = list(text)
     for part in parts:

@@ -1,0 +1,86 @@
+"""Categories by what they are called: "watch" is what "Smartwatches" are, and not what "Watch Straps" are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from engine.columns import PATH_SEPARATOR, Columns
+from engine.types import Mask, Rows
+
+_COMPOUND = 4  # letters that a word has at least, to be the end of a longer one
+_PARTS = re.compile(r"[&/,+]|\band\b")
+
+
+class Categories:
+    """The category paths of one index, those nearest the root first. Thread-safe."""
+
+    def __init__(self, columns: Columns) -> None:
+        self._n = len(columns)
+        listed = columns.postings("category") if "category" in columns.fields else ()
+        self._paths = sorted(((tuple(path.split(PATH_SEPARATOR)), rows) for path, rows in listed), key=_depth)
+
+    def called(self, words: Iterable[str]) -> list[tuple[str, Mask]]:
+        """For each word that is what a category is called, the first such category's name, and the rows of all such."""
+        out = []
+        for word in words:
+            found = [(path[-1], rows) for path, rows in self._paths if _is_called(path[-1], word)]
+            if found:
+                out.append((found[0][0], self._mask([rows for _, rows in found])))
+        return out
+
+    def beside(self, name: str, asked: Iterable[str]) -> Mask | None:
+        """The rows of the categories beside those of this name whose names end in the same word.
+
+        None where there are none, or where one of the words ``asked`` tells them apart.
+        """
+        words = _words(name)
+        if not words or {singular(word) for word in asked} & set(words[:-1]):
+            return None
+        parents = {path[:-1] for path, _ in self._paths if path[-1] == name}
+        found = [
+            rows
+            for path, rows in self._paths
+            if path[:-1] in parents and path[-1] != name and _same_head(_words(path[-1]), words)
+        ]
+        return self._mask(found) if found else None
+
+    def _mask(self, rows: Sequence[Rows]) -> Mask:
+        mask = np.zeros(self._n, np.bool_)
+        mask[np.concatenate(rows)] = True
+        return mask
+
+
+def singular(word: str) -> str:
+    """An English plural's singular, as far as its ending tells."""
+    if len(word) > 4 and word.endswith(("ches", "shes", "xes")):
+        return word[:-2]
+    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
+
+
+def _is_called(name: str, text: str) -> bool:
+    """Whether the last words of a name, or of a part of it ("Cases & Covers"), are this, or end in it."""
+    wanted = _words(text)
+    for part in _PARTS.split(name.lower()):
+        words = _words(part)
+        if words[-len(wanted) :] == wanted or (len(wanted) == 1 and _same_head(words, wanted)):
+            return True
+    return False
+
+
+def _same_head(left: Sequence[str], right: Sequence[str]) -> bool:
+    """Whether the last words are the same, or one is the end of the other."""
+    if not left or not right:
+        return False
+    shorter, longer = sorted((left[-1], right[-1]), key=len)
+    return longer == shorter or (len(shorter) >= _COMPOUND and longer.endswith(shorter))
+
+
+def _words(name: str) -> list[str]:
+    return [singular(word) for word in re.split(r"[^a-z0-9]+", name.lower()) if word]
+
+
+def _depth(path: tuple[tuple[str, ...], Rows]) -> tuple[int, tuple[str, ...]]:
+    return len(path[0]), path[0]

@@ -1,0 +1,69 @@
+"""Finds the lexicon's words in a query."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from engine.needs.lexicon import Lexicon
+from engine.understanding.understand import Understood
+from engine.understanding.words import tokens
+
+Kind = Literal["gradable", "use"]
+
+
+@dataclass(frozen=True, slots=True)
+class NeedWord:
+    """Words ``start`` to ``end`` of a query, which name an entry of the lexicon, ``most`` if as a superlative."""
+
+    kind: Kind
+    name: str
+    start: int
+    end: int
+    most: bool = False
+
+
+class Matcher:
+    """Thread-safe. The longest entry wins where several begin at a word, and a superlative over what is none."""
+
+    def __init__(self, lexicon: Lexicon) -> None:
+        self._entries: dict[tuple[str, ...], tuple[Kind, str, bool]] = {}
+        for name, use in lexicon.use.items():
+            self._add("use", name, use.words, most=False)
+        for name, gradable in lexicon.gradable.items():
+            self._add("gradable", name, gradable.words, most=False)
+        for name, gradable in lexicon.gradable.items():
+            self._add("gradable", name, gradable.superlatives, most=True)
+        self._longest = max(map(len, self._entries), default=0)
+
+    def _add(self, kind: Kind, name: str, texts: Sequence[str], *, most: bool) -> None:
+        for text in texts:
+            self._entries[tuple(token.text for token in tokens(text))] = (kind, name, most)
+
+    def find(self, words: Sequence[str]) -> list[NeedWord]:
+        """In the order of ``words``, none overlapping another. Empty words match nothing."""
+        found: list[NeedWord] = []
+        at = 0
+        while at < len(words):
+            for end in range(min(at + self._longest, len(words)), at, -1):
+                entry = self._entries.get(tuple(words[at:end]))
+                if entry is not None:
+                    kind, name, most = entry
+                    found.append(NeedWord(kind, name, at, end, most))
+                    at = end
+                    break
+            else:
+                at += 1
+        return found
+
+
+def free_words(understood: Understood) -> list[str]:
+    """The query's words, empty where they say something else already: a limit, an exclusion, a model's name."""
+    taken = [(name.start, name.end) for name in understood.names]
+    taken += [(excluded.start, excluded.end) for excluded in understood.excluded]
+    taken += [(limit.start, limit.end) for limit in understood.constraints if limit.kind != "color"]
+    return [
+        "" if any(start < token.end and token.start < end for start, end in taken) else token.text
+        for token in tokens(understood.corrected)
+    ]

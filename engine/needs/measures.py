@@ -1,0 +1,191 @@
+"""The catalog's attributes as numbers, and a product's place among others of its type.
+
+What is big depends on what it is: places are percentiles among the rows of a scope, a product type as a rule, never
+numbers of their own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.analysis.units import UNITS
+from engine.columns import Columns
+from engine.needs.categories import singular
+from engine.types import Mask, Rows, Scores
+from engine.understanding.words import number_value
+
+Floats = NDArray[np.float64]
+
+QUALITY = "quality"
+_CORE = ("price", "released", "popularity", QUALITY)
+_AREA = re.compile(r"(\d{3,5})\s*[x×*]\s*(\d{3,5})")
+_NUMBER = re.compile(r"\s*(\d[\d,]*(?:\.\d+)?)\s*([a-z\"]+)?\.?\s*", re.IGNORECASE)
+_MOSTLY = 0.8  # of a field's texts that must be numbers, so that it is read as one
+_SHOWN_UNITS = {
+    "gb": "GB", "tb": "TB", "hz": "Hz", "mah": "mAh", "w": "W", "l": "L", "kg": "kg", "in": "in", "mp": "MP",
+    "mm": "mm", "cm": "cm", "mbps": "MB/s", "ms": "ms", "sqft": "sq ft", "rpm": "rpm", "m": "m", "db": "dB",
+}  # fmt: skip
+_NO = frozenset({"no", "none", "false", "n", "n/a", "not available", "0"})
+
+
+class Measures:
+    """Reads the columns of one index. Thread-safe; what was read is kept."""
+
+    def __init__(self, columns: Columns, scales: Mapping[str, Mapping[str, float]], prior_ratings: float) -> None:
+        self._columns, self._scales, self._prior = columns, scales, prior_ratings
+        self._names = {name: _words(name) for name in columns.fields if name.startswith("attributes.") and _words(name)}
+        self.numbers = lru_cache(maxsize=256)(self._numbers)
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+    def fields(self, pattern: str) -> list[str]:
+        """Fields whose names have all words of ``pattern``, those with the fewest others first; or a core field."""
+        if pattern in _CORE:
+            return [pattern]
+        wanted = set(pattern.split())
+        found = [name for name, words in self._names.items() if wanted <= set(words)]
+        return sorted(found, key=lambda name: (len(self._names[name]), name))
+
+    def named(self, words: Sequence[str], rows: Mask) -> tuple[str, int]:
+        """The numeric field whose name the first of ``words`` are, and how many they are; empty and 0 for none.
+
+        "screen" and "screen size" name ``screen_size_in``.
+        """
+        for length in range(min(3, len(words)), 0, -1):
+            pattern = [singular(word) for word in words[:length] if word]
+            if len(pattern) < length:
+                continue
+            for name, own in self._names.items():
+                if set(pattern) <= {singular(word) for word in own[: length + 1]} and self.tells(name, rows, 0.3, 2):
+                    return name, length
+        return "", 0
+
+    def tells(self, field: str, rows: Mask, least_coverage: float, least_values: int) -> bool:
+        """Whether enough of ``rows`` have a number for the field, and differ in it."""
+        numbers = self.numbers(field)
+        if numbers is None:
+            return False
+        known = numbers[rows]
+        known = known[~np.isnan(known)]
+        return bool(len(known) >= least_coverage * np.count_nonzero(rows)) and len(np.unique(known)) >= least_values
+
+    def places(self, field: str, rows: Mask, *, most: bool) -> Scores:
+        """Float32 (n_products,): the share of ``rows`` with a number that have less of it than this one, half of those
+        that have as much included; of more of it where ``most`` is False. NaN outside and where it is unknown.
+        """
+        numbers = self.numbers(field)
+        out = np.full(len(self), np.nan, np.float32)
+        if numbers is None:
+            return out
+        known = rows & ~np.isnan(numbers)
+        ordered = np.sort(numbers[known])
+        below, upto = (np.searchsorted(ordered, numbers[known], side) for side in ("left", "right"))
+        place = (below + upto) / (2 * max(len(ordered), 1))
+        out[known] = place if most else 1 - place
+        return out
+
+    def has(self, pattern: str, values: Iterable[str]) -> tuple[str, Scores]:
+        """The field of that name that most products have, and float32 (n_products,): 1 where it is set or says one of
+        ``values``, 0 where it says otherwise, NaN where it says nothing. Without a field all are NaN, and it is empty.
+        """
+        wanted = [value.casefold() for value in values]
+        best, out, most = "", np.full(len(self), np.nan, np.float32), 0
+        for field in self.fields(pattern):
+            found = np.full(len(self), np.nan, np.float32)
+            for text, rows in self._columns.postings(field):
+                folded = text.casefold()
+                yes = any(value in folded for value in wanted) if wanted else folded not in _NO
+                found[rows] = np.fmax(found[rows], np.float32(yes))
+            if (known := int((~np.isnan(found)).sum())) > most:
+                best, out, most = field, found, known
+        return best, out
+
+    def fact(self, field: str, row: int, *, text: bool = False) -> str:
+        """What a product says of the field: name, value and unit, as in "ram 12 GB". Empty where it says nothing."""
+        name = _shown_name(field)
+        if field == QUALITY:
+            rating = self._columns.numbers("rating")
+            return f"rating {rating[row]:g}" if rating is not None and not np.isnan(rating[row]) else ""
+        if field == "released" or text or self._columns.numbers(field) is None:
+            texts = [value for value, rows in self._columns.postings(field) if _among(rows, row)]
+            shown = ", ".join(value for value in texts if value not in ("true", "false"))
+            return f"{name} {shown}" if shown else name if "true" in texts else ""
+        numbers = self._columns.numbers(field)
+        assert numbers is not None
+        if np.isnan(numbers[row]):
+            return ""
+        unit = _words(field)[-1] if field.startswith("attributes.") else ""
+        shown_unit = _SHOWN_UNITS.get(unit, unit if unit in UNITS and name != unit else "")
+        return f"{name} {numbers[row]:.10g}{f' {shown_unit}' if shown_unit else ''}"
+
+    def _numbers(self, field: str) -> Floats | None:
+        if field == QUALITY:
+            return self._quality()
+        if field not in self._columns.fields:
+            return None
+        if field == "released":
+            return self._dates(field)
+        numbers = self._columns.numbers(field)
+        return numbers if numbers is not None else self._read(field)
+
+    def _quality(self) -> Floats | None:
+        """Ratings pulled to the catalog's mean, as if each had ``prior_ratings`` more of that."""
+        ratings, counts = self._columns.numbers("rating"), self._columns.numbers("rating_count")
+        if ratings is None:
+            return None
+        counts = np.nan_to_num(counts) if counts is not None else np.full(len(self), self._prior)
+        mean = np.nanmean(ratings)
+        quality: Floats = (ratings * counts + mean * self._prior) / (counts + self._prior)
+        return quality
+
+    def _dates(self, field: str) -> Floats:
+        out = np.full(len(self), np.nan)
+        for text, rows in self._columns.postings(field):
+            try:
+                out[rows] = date.fromisoformat(text[:10]).toordinal()
+            except ValueError:
+                continue
+        return out
+
+    def _read(self, field: str) -> Floats | None:
+        """Numbers out of texts: measures, sizes in pixels, names that a scale knows."""
+        scale = next((of for name, of in self._scales.items() if name in _words(field)), {})
+        out = np.full(len(self), np.nan)
+        read = total = 0
+        for text, rows in self._columns.postings(field):
+            total += len(rows)
+            value = _value(text, scale)
+            if value is not None:
+                out[rows], read = value, read + len(rows)
+        return out if read and read >= _MOSTLY * total else None
+
+
+def _value(text: str, scale: Mapping[str, float]) -> float | None:
+    folded = " ".join(text.casefold().split())
+    if folded in scale:
+        return scale[folded]
+    if area := _AREA.search(folded):
+        return float(area[1]) * float(area[2])
+    match = _NUMBER.fullmatch(text)
+    return number_value(match[1]) if match else None
+
+
+def _words(field: str) -> list[str]:
+    return [word for word in re.split(r"[^a-z0-9]+", field.removeprefix("attributes.").lower()) if word]
+
+
+def _shown_name(field: str) -> str:
+    words = _words(field)
+    return " ".join(words[:-1] if len(words) > 1 and (words[-1] in UNITS or words[-1] in _SHOWN_UNITS) else words)
+
+
+def _among(rows: Rows, row: int) -> bool:
+    place = int(np.searchsorted(rows, row))
+    return place < len(rows) and rows[place] == row
