@@ -100,7 +100,7 @@ class Guidance:
         revise = self.routed.revise if self.routed else None
         routed = revise(fused) if revise and len(fused) else self.routed
         wants = self.wants_of(routed, fused) if self.wants_of else self.wants
-        return replace(self, routed=routed, wants=wants)
+        return self if routed is self.routed and wants is self.wants else replace(self, routed=routed, wants=wants)
 
     @property
     def boosts(self) -> bool:
@@ -116,7 +116,7 @@ class Guidance:
         if self.wants.scope is not None:
             # Wants put the products of a type in order; which finer type is likelier has no say in that.
             within = self.wants.scope[fused.rows]
-            fit, outside = np.where(within, self.routed.fit[self.wants.scope].max(), fit), outside & ~within
+            fit, outside = np.where(within, self.routed.fit.max(), fit), outside & ~within
         scores = fused.scores + np.float32(self.route_weight) * fit
         scores -= np.float32(self.numbers.outside_penalty) * outside
         return Candidates.ranked(fused.rows, scores)
@@ -143,10 +143,10 @@ def guide(
     )
     limits = tuple(_limits(understood.constraints, columns))
     constraints, allowed = _constraints(limits, columns, config.constraint_weight, numbers.named_limit_share)
-    parts = [part for part in (likely, allowed, wants.rows) if part is not None]
-    wanted = np.logical_and.reduce(parts) if parts else None
+    likely = wants.rows if wants else likely  # what is wanted of a type is nearer to the point than the type alone
+    wanted = likely if allowed is None else allowed if likely is None else likely & allowed
     if wanted is not None and not wanted.any():
-        wanted = allowed if allowed is not None else likely
+        wanted = allowed
     return Guidance(
         routed, config.route_weight, constraints, excludes if understood.excluded else None,
         named if understood.names else None, wanted, limits, wants, wants_of, numbers,

@@ -27,10 +27,10 @@ class Preference:
     """``text``, words of the query as read, asks for more of something.
 
     ``fit`` is float32 (n_products,), from 0 to 1: how well each product meets it, NaN where a product does not say,
-    which neither wins nor falls behind. ``weight``, from 0 to 1, is what a whole fit adds to the score of the best hit,
-    which is 1. ``orders`` says that it is a superlative: what is relevant enough is put in the order of ``fit``.
-    ``fact`` tells of a row what meets the want, as the product says it ("refresh_rate_hz 120"), empty where it does
-    not. ``reason`` says of the preference as a whole what was made of the words ("big: capacity_l, most first").
+    which neither wins nor vanishes. ``weight`` is what a whole fit adds to fused scores, of which the best is 1.
+    ``orders`` says that it is a superlative: what is relevant enough is put in the order of ``fit``. ``fact`` tells of
+    a row what meets the want, as the product says it ("refresh rate 120 Hz"), empty where it does not. ``reason`` says
+    what was made of the words ("big → most capacity_l").
     """
 
     text: str
@@ -82,13 +82,15 @@ class Wants:
     """All that one query wants. ``scope``, bool (n_products,), are the products that it is wanted of, None where there
     is no telling; ``groups`` are the types that take turns where it names none.
 
-    ``qualifying_share`` is of the best score, from which a product is relevant enough for a superlative to order it.
+    ``qualifying_share`` is of the best score, from which a product is relevant enough for a superlative to order it,
+    ``unknown_fit`` what counts as the fit of a product that does not say.
     """
 
     preferences: tuple[Preference, ...] = ()
     scope: Mask | None = None
     groups: tuple[Scope, ...] = ()
     qualifying_share: float = 0.0
+    unknown_fit: float = 0.5
 
     def __bool__(self) -> bool:
         return bool(self.preferences)
@@ -148,12 +150,13 @@ class Wants:
 
     def _sum(self, rows: Rows | None) -> tuple[Scores, Mask]:
         """Weights times fits, less what a product of the middle has, and which rows say anything."""
+        fits = [preference.fit if rows is None else preference.fit[rows] for preference in self.preferences]
+        known = [~np.isnan(fit) for fit in fits]
         parts = [
-            preference.weight * ((preference.fit if rows is None else preference.fit[rows]) - np.float32(0.5))
-            for preference in self.preferences
+            preference.weight * (np.where(says, fit, self.unknown_fit) - 0.5)
+            for preference, fit, says in zip(self.preferences, fits, known, strict=True)
         ]
-        known = np.logical_or.reduce([~np.isnan(part) for part in parts])
-        return np.sum([np.nan_to_num(part) for part in parts], axis=0).astype(np.float32), known
+        return np.sum(parts, axis=0).astype(np.float32), np.logical_or.reduce(known)
 
 
 NO_WANTS = Wants()

@@ -48,7 +48,7 @@ from engine.guidance import NUMBERS, GuidanceNumbers, guide, require_rows
 from engine.latency import LatencyEstimate
 from engine.lexical.retriever import LexicalRetriever, QueryExpansion
 from engine.needs.lexicon import Lexicon
-from engine.needs.wants import Needs, Reading
+from engine.needs.wants import Needs
 from engine.product import Product
 from engine.ranker import Ranker, Ranking, Request
 from engine.routes import SKUS, describe_route
@@ -320,9 +320,9 @@ class SearchEngine:
         if understood is None:
             return Ranking.empty(), Understood(request.query, request.query)
         readings = self._needs.read(understood) if self._needs else ()
-        routed = self._route(request, understood, readings)
+        routed = self._route(request, understood)
         started = time.perf_counter()
-        wants_of = self._needs.wants_of(readings, understood.words, self._titles) if self._needs and readings else None
+        wants_of = self._needs.wants_of(readings, self._titles) if self._needs and readings else None
         request.guidance = guide(
             understood, routed, self._columns, self.config, self._products.get, wants_of, self._numbers
         )
@@ -351,7 +351,7 @@ class SearchEngine:
     def _titles(self, rows: Rows) -> list[str]:
         return [product.title for product in self._products.get(rows)]
 
-    def _route(self, request: Request, understood: Understood, readings: Sequence[Reading]) -> Routed | None:
+    def _route(self, request: Request, understood: Understood) -> Routed | None:
         """What kind of product the query asks for; what it excludes says the contrary of that."""
         dense = self._ranker.dense
         if self._router is None or dense is None or not self.config.route_weight:
@@ -364,8 +364,7 @@ class SearchEngine:
             self._route_latency.fade()
             request.report("route", started, 1, 0, note, "degraded")
             return None
-        uses = [reading for reading in readings if reading.is_use]  # "phone for gaming" asks for no game
-        asked = _rest(request.meant, (*understood.excluded, *uses)) or request.meant
+        asked = _rest(request.meant, understood.excluded) or request.meant
         # The words of a shop say more about its types than a shopper's own do.
         asked = " ".join((asked, *(found.text for found in request.expansions if found.source == "synonym")))
         if not dense.encoder.understands(asked):
@@ -473,7 +472,7 @@ def _expansions(understood: Understood) -> tuple[QueryExpansion, ...]:
     return (*corrections, *synonyms)
 
 
-def _rest(text: str, parts: Iterable[Excluded | Constraint | Reading]) -> str:
+def _rest(text: str, parts: Iterable[Excluded | Constraint]) -> str:
     """``text`` without these parts of it."""
     kept = list(text)
     for part in parts:

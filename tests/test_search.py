@@ -186,7 +186,7 @@ class TestExplanations:
         assert all(stage.status == "ran" and stage.elapsed_ms >= 0 for stage in result.stages)
 
     def test_trace_holds_the_rank_each_stage_gave(self, sample):
-        hits = sample.search("galaxy tab for drawing", 10).hits
+        hits = sample.search("galaxy tab in graphite", 10).hits
         for place, hit in enumerate(hits, 1):
             assert hit.trace[-2].stage == "boost"
             assert hit.trace[-1].stage == "rerank"

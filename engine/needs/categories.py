@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
 
 import numpy as np
 
@@ -11,6 +13,7 @@ from engine.columns import PATH_SEPARATOR, Columns
 from engine.types import Mask, Rows
 
 _COMPOUND = 4  # letters that a word has at least, to be the end of a longer one
+_LINKS = frozenset({"for", "with", "without", "under", "in", "to", "of", "from", "on", "that", "which", "and", "or"})
 _PARTS = re.compile(r"[&/,+]|\band\b")
 
 
@@ -31,21 +34,25 @@ class Categories:
                 out.append((found[0][0], self._mask([rows for _, rows in found])))
         return out
 
-    def beside(self, name: str, asked: Iterable[str]) -> Mask | None:
-        """The rows of the categories beside those of this name whose names end in the same word.
+    def named(self, asked: Sequence[str]) -> tuple[tuple[str, ...], Mask] | None:
+        """The categories that a query names, and their rows; None where it names none.
 
-        None where there are none, or where one of the words ``asked`` tells them apart.
+        What a thing is called is the last such word before the first that says what it is for, or with. Of categories
+        in several places those with the most products are meant: a "phone" is none of "Wired Earphones".
         """
-        words = _words(name)
-        if not words or {singular(word) for word in asked} & set(words[:-1]):
-            return None
-        parents = {path[:-1] for path, _ in self._paths if path[-1] == name}
-        found = [
-            rows
-            for path, rows in self._paths
-            if path[:-1] in parents and path[-1] != name and _same_head(_words(path[-1]), words)
-        ]
-        return self._mask(found) if found else None
+        words = list(takewhile(lambda word: word not in _LINKS, asked))
+        for word in reversed(words):
+            found = [(path, rows) for path, rows in self._paths if word and _is_called(path[-1], word)]
+            if not found:
+                continue
+            parents = Counter[tuple[str, ...]]()
+            for path, rows in found:
+                parents[path[:-1]] += len(rows)
+            [(parent, _)] = parents.most_common(1)
+            meant = [(path[-1], rows) for path, rows in found if path[:-1] == parent]
+            telling = [of for of in meant if set(_words(of[0])[:-1]) & {singular(other) for other in words}]
+            return tuple(name for name, _ in telling or meant), self._mask([rows for _, rows in telling or meant])
+        return None
 
     def _mask(self, rows: Sequence[Rows]) -> Mask:
         mask = np.zeros(self._n, np.bool_)

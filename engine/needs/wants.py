@@ -21,7 +21,6 @@ from engine.needs.measures import Measures
 from engine.preferences import NO_WANTS, Preference, Scope, Wants, scope_of
 from engine.types import Candidates, Mask, Routed, Rows, Scores
 from engine.understanding.understand import Understood
-from engine.understanding.words import tokens
 
 _TYPES = 3  # that a query without a type is answered with
 _BESIDE = 3  # words after a direction that may name what it is of
@@ -38,6 +37,7 @@ class NeedNumbers(Fitted, frozen=True, kw_only=True, forbid_unknown_fields=True)
     - ``qualifying_share``: of the best score, from which a product is relevant enough for a superlative to order it.
     - ``learnt_share``: what the catalog's own say counts for a use; the lexicon counts the rest. ``learnt_prior``: how
       many more products would share nothing.
+    - ``unknown_fit``: what counts as the fit of a product that does not say, from 0 to 1.
     - ``named_share``: of the first ten products, from which on a word stands in titles too often to be a need.
     """
 
@@ -50,21 +50,16 @@ class NeedNumbers(Fitted, frozen=True, kw_only=True, forbid_unknown_fields=True)
     learnt_share: float
     learnt_prior: float
     named_share: float
+    unknown_fit: float
 
     def __post_init__(self) -> None:
-        for name in (
-            "gradable_weight",
-            "use_weight",
-            "least_coverage",
-            "qualifying_share",
-            "learnt_share",
-            "named_share",
-        ):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be from 0 to 1")
-        for name in ("least_values", "prior_ratings", "learnt_prior"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be 0 or more")
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if name in ("gradable_weight", "use_weight", "least_values", "prior_ratings", "learnt_prior"):
+                if value < 0:
+                    raise ConfigError(f"{name} is {value}; it must be 0 or more")
+            elif name != "provenance" and not 0 <= value <= 1:
+                raise ConfigError(f"{name} is {value}; it must be from 0 to 1")
 
 
 NUMBERS = NeedNumbers.read(Path(__file__).with_name("needs.toml"))
@@ -72,17 +67,16 @@ NUMBERS = NeedNumbers.read(Path(__file__).with_name("needs.toml"))
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A need word in a query, ``corrected[start:end]``, and the words that follow it, which may name an attribute ("big
-    screen").
+    """A need word in a query, ``text``, and the words ``beside``, after it, which may name an attribute ("big screen").
 
-    ``typeless`` says of the whole query that no word is left that could name a type.
+    ``rest`` are the words of the whole query that no need takes, empty where one does; ``typeless`` says that none of
+    them could name a type.
     """
 
     word: NeedWord
     text: str
-    start: int
-    end: int
     beside: tuple[str, ...]
+    rest: tuple[str, ...]
     typeless: bool
 
     @property
@@ -103,7 +97,7 @@ class Needs:
         self._use_rows = lru_cache(maxsize=128)(self._rows_saying)
 
     def wants_of(
-        self, readings: Sequence[Reading], asked: Sequence[str], titles: Callable[[Rows], Sequence[str]]
+        self, readings: Sequence[Reading], titles: Callable[[Rows], Sequence[str]]
     ) -> Callable[[Routed | None, Candidates], Wants]:
         """From a route, and what was found, best first, to what the query wants.
 
@@ -111,26 +105,26 @@ class Needs:
         """
 
         def wants(routed: Routed | None, found: Candidates) -> Wants:
-            first = [title.lower() for title in titles(found.rows[:_FIRST])] if len(found) else []
+            groups = self.scopes(readings)
+            scope = _together(groups) if groups else self._scope(routed, readings[0].rest)
+            best = found.rows[:_FIRST] if scope.rows is None else found.rows[:_FIRST][scope.rows[found.rows[:_FIRST]]]
+            first = [title.lower() for title in titles(best)]
             kept = [reading for reading in readings if not self._is_named(reading, first)]
-            groups = self.scopes(kept)
-            scope = _together(groups) if groups else self._scope(routed, asked)
             wanted = _merged([self.of(kept, group) for group in groups or (scope,)])
-            return Wants(wanted, scope.rows, groups, self.numbers.qualifying_share) if wanted else NO_WANTS
+            numbers = self.numbers
+            return (
+                Wants(wanted, scope.rows, groups, numbers.qualifying_share, numbers.unknown_fit) if wanted else NO_WANTS
+            )
 
         return wants
 
     def _scope(self, routed: Routed | None, asked: Sequence[str]) -> Scope:
-        """The type asked for, and those beside it that are called the same but for words that nobody said.
+        """The categories that the query names, or else the types that the router found.
 
         Who wants a "phone" for something wants any, though it may be "Feature Phones" that the word is nearest to.
         """
-        scope = scope_of(routed)
-        if scope.rows is None:
-            return scope
-        beside = [self._categories.beside(name, asked) for name in scope.names]
-        rows = np.logical_or.reduce([scope.rows, *(found for found in beside if found is not None)])
-        return Scope(rows, scope.names)
+        named = self._categories.named(asked)
+        return Scope(named[1], named[0]) if named else scope_of(routed)
 
     def _is_named(self, reading: Reading, titles: Sequence[str]) -> bool:
         if reading.is_use or reading.word.most or not titles:
@@ -142,15 +136,13 @@ class Needs:
         words = free_words(understood)
         found = self._matcher.find(words)
         taken = {place for word in found for place in range(word.start, word.end)}
-        rest = {word for place, word in enumerate(words) if place not in taken}
-        typeless = rest <= (STOP_WORDS | _EMPTY)
-        places = tokens(understood.corrected) if found else []
+        rest = tuple("" if place in taken else word for place, word in enumerate(words))
+        typeless = set(rest) <= (STOP_WORDS | _EMPTY)
         readings = []
         for word in found:
             beside = tuple(filter(None, words[word.end : word.end + _BESIDE]))
             text = " ".join(words[word.start : word.end])
-            start, end = places[word.start].start, places[word.end - 1].end
-            readings.append(Reading(word, text, start, end, beside, typeless))
+            readings.append(Reading(word, text, beside, rest, typeless))
         return tuple(readings)
 
     def scopes(self, readings: Sequence[Reading]) -> tuple[Scope, ...]:
@@ -247,7 +239,7 @@ class Needs:
         learnt = list(self._wanted(self.learnt(name, rows).wants, rows, names))
         said = np.zeros(len(self._columns), np.float32)
         said[self._use_rows(name)] = 1.0
-        fits = [fit for fit in (_mean(own), _mean(learnt)) if fit is not None]
+        fits = [fit for fit in (self._mean(own), self._mean(learnt)) if fit is not None]
         if not fits:
             if not said[rows].any():
                 return None
@@ -294,6 +286,17 @@ class Needs:
                     yield want, field, self._places(field, rows, bool(want.most))
                     break
 
+    def _mean(self, parts: Sequence[tuple[Want, str, Scores]]) -> Scores | None:
+        """The weighted mean of the fits, float32 (n,); NaN where a product says nothing. None without parts."""
+        if not parts:
+            return None
+        weights = np.array([want.weight for want, _, _ in parts], np.float32)
+        fits = np.stack([fit for _, _, fit in parts])
+        known = ~np.isnan(fits)
+        mean = weights @ np.where(known, fits, np.float32(self.numbers.unknown_fit)) / weights.sum()
+        out: Scores = np.where(known.any(axis=0), mean, np.nan).astype(np.float32)
+        return out
+
     def _has(self, want: Want) -> tuple[str, Scores]:
         return self.measures.has(want.has, want.values)
 
@@ -328,20 +331,6 @@ def _merged(of_groups: Sequence[tuple[Preference, ...]]) -> tuple[Preference, ..
 
 def _either(first: Mask, fact: Callable[[int], str], other: Callable[[int], str], row: int) -> str:
     return fact(row) if first[row] else other(row)
-
-
-def _mean(parts: Sequence[tuple[Want, str, Scores]]) -> Scores | None:
-    """The weighted mean of what is known, float32 (n,); NaN where nothing is. None without parts."""
-    if not parts:
-        return None
-    weights = np.array([want.weight for want, _, _ in parts], np.float32)
-    fits = np.stack([fit for _, _, fit in parts])
-    known = ~np.isnan(fits)
-    # What a product does not say is taken for the middle, which neither wins nor falls behind.
-    filled = np.where(known, fits, np.float32(0.5))
-    mean = (weights[:, None] * filled).sum(axis=0) / weights.sum()
-    out: Scores = np.where(known.any(axis=0), mean, np.nan).astype(np.float32)
-    return out
 
 
 def _spread(fit: Scores) -> Scores:
