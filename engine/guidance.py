@@ -20,11 +20,13 @@ from engine.preferences import NO_WANTS, Wants, WantsOf
 from engine.product import AttributeValue, Product
 from engine.types import Candidates, Mask, Routed, Rows, Scores
 from engine.understanding.constraints import Constraint
-from engine.understanding.negation import has_excluded
+from engine.understanding.exclusions import Exclusions
+from engine.understanding.negation import Excluded, has_excluded
 from engine.understanding.understand import Understood
 
 #: Fused scores go from 0 to 1, so that this puts a row behind all that it is not taken from.
 _BEHIND = 1.0
+_OUT = 3.0  # the same, whatever else a query wants of it
 _STRICT = frozenset({"price", "rating"})  # what shoppers mean to the letter; of colours and sizes shops say too little
 
 
@@ -65,7 +67,7 @@ class Guidance:
     it has none. ``wanted`` are rows to look for on their own, so that what is asked for is among the candidates.
     ``limits`` are the constraints that some products do not meet, each with the rows that do. ``wants`` are what is
     wanted beyond words, relative to the type asked for; ``wants_of`` gives them anew for another route and what was
-    found, None where the query wants nothing more.
+    found, None where the query wants nothing more. ``excluded`` are the phrases that a field of the catalog tells of.
     """
 
     routed: Routed | None = None
@@ -77,6 +79,7 @@ class Guidance:
     limits: tuple[tuple[Constraint, Mask], ...] = ()
     wants: Wants = NO_WANTS
     wants_of: WantsOf | None = None
+    excluded: tuple[Excluded, ...] = ()
     numbers: GuidanceNumbers = NUMBERS
 
     @property
@@ -125,7 +128,7 @@ class Guidance:
 def guide(
     understood: Understood, routed: Routed | None, columns: Columns, config: SearchConfig,
     products: Callable[[Rows], Sequence[Product]], wants_of: WantsOf | None = None,
-    numbers: GuidanceNumbers = NUMBERS,
+    exclusions: Exclusions | None = None, numbers: GuidanceNumbers = NUMBERS,
 ) -> Guidance:  # fmt: skip
     """The guidance for one query; ``products`` gives the products of some rows, to be read."""
     wants = wants_of(routed, Candidates.empty()) if wants_of else NO_WANTS
@@ -143,13 +146,17 @@ def guide(
     )
     limits = tuple(_limits(understood.constraints, columns))
     constraints, allowed = _constraints(limits, columns, config.constraint_weight, numbers.named_limit_share)
+    out = exclusions.rows(understood.excluded) if exclusions and understood.excluded else {}
+    for having in out.values():
+        constraints = np.zeros(len(columns), np.float32) if constraints is None else constraints
+        constraints[having] -= np.float32(_OUT)
     likely = wants.rows if wants else likely  # what is wanted of a type is nearer to the point than the type alone
     wanted = likely if allowed is None else allowed if likely is None else likely & allowed
     if wanted is not None and not wanted.any():
         wanted = allowed
     return Guidance(
         routed, config.route_weight, constraints, excludes if understood.excluded else None,
-        named if understood.names else None, wanted, limits, wants, wants_of, numbers,
+        named if understood.names else None, wanted, limits, wants, wants_of, tuple(out), numbers,
     )  # fmt: skip
 
 

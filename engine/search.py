@@ -68,6 +68,7 @@ from engine.text import fingerprints
 from engine.types import Candidates, FacetCount, Hit, Mask, Route, Routed, Rows, SearchResult, TermMatch
 from engine.understanding.constraints import Constraint
 from engine.understanding.everyday import is_everyday
+from engine.understanding.exclusions import Exclusions
 from engine.understanding.facts import CatalogFacts
 from engine.understanding.negation import Excluded
 from engine.understanding.spelling import SpellingModel
@@ -100,6 +101,7 @@ class SearchEngine:
         synonyms = Synonyms.named(config.synonyms) if config.synonyms and "synonyms" in config.understand else None
         self._understanding = QueryUnderstanding(facts, spelling, synonyms, config.understand)
         self._needs = Needs(Lexicon.named(config.needs), columns, self._saying) if config.needs else None
+        self._exclusions = Exclusions(columns) if "negation" in config.understand else None
         self._analyzer = Analyzer(manifest.config.language)
         # What the stages after ranking lately took, in ms a hit, route or facet; deadlines are planned with it.
         self._latencies = {stage: LatencyEstimate() for stage in ("hydrate", "describe", "explain", "facets")}
@@ -324,7 +326,14 @@ class SearchEngine:
         started = time.perf_counter()
         wants_of = self._needs.wants_of(readings, self._titles) if self._needs and readings else None
         request.guidance = guide(
-            understood, routed, self._columns, self.config, self._products.get, wants_of, self._numbers
+            understood,
+            routed,
+            self._columns,
+            self.config,
+            self._products.get,
+            wants_of,
+            self._exclusions,
+            self._numbers,
         )
         guides = [name for name in _GUIDES if getattr(request.guidance, name) is not None]
         if guides:

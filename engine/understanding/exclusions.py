@@ -1,0 +1,93 @@
+"""What a query excludes, where the catalog says it in a field: a category, a value of an attribute, a flag, a brand.
+
+"Fridge not double door" is about the category "Double Door" or the door type of that name, which every product answers;
+"without buckle" is about nothing that a field tells, and is left to the products' texts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from functools import cached_property
+
+import numpy as np
+
+from engine.columns import PATH_SEPARATOR, Columns
+from engine.types import Mask, Rows
+from engine.understanding.negation import Excluded
+
+_MOST_VALUES = 200  # of a field whose values are kinds of things and not names
+_MOST_WORDS = 4  # of a value
+_BEGINNING = 4  # letters that begin a longer word and stand for it: "touch" is "touchscreen"
+_NAMES = ("brand", "category")
+
+
+class Exclusions:
+    """Looks phrases up in the columns of one index. Thread-safe; the columns are read when first asked."""
+
+    def __init__(self, columns: Columns) -> None:
+        self._columns = columns
+
+    def rows(self, excluded: Iterable[Excluded]) -> dict[Excluded, Mask]:
+        """For each phrase that some field tells of, the rows that have it, bool (n_products,), not all of them."""
+        out = {}
+        for phrase in excluded:
+            for words in (phrase.words, ("".join(phrase.words),)):  # "touch screen" is a "touchscreen"
+                mask = self._rows(words)
+                if mask is not None and not mask.all():
+                    out[phrase] = mask
+                    break
+        return out
+
+    def _rows(self, words: tuple[str, ...]) -> Mask | None:
+        wanted = [_singular(word) for word in words]
+        mask = np.zeros(len(self._columns), np.bool_)
+        for said, named, rows in self._by_word.get(wanted[-1], ()) or self._beginning(wanted[-1]):
+            told = [word for word in wanted if _among(word, said)]
+            if told and all(_among(word, said) or _among(word, named) for word in wanted):
+                mask[rows] = True
+        return mask if mask.any() else None
+
+    def _beginning(self, word: str) -> Iterable[tuple[frozenset[str], frozenset[str], Rows]]:
+        if len(word) < _BEGINNING:
+            return ()
+        return (entry for other, entries in self._by_word.items() if other.startswith(word) for entry in entries)
+
+    @cached_property
+    def _by_word(self) -> dict[str, list[tuple[frozenset[str], frozenset[str], Rows]]]:
+        """By a word: the words of a value and of its field's name, and the rows that have the value.
+
+        Of a flag that is set the field's name is what it says.
+        """
+        out: dict[str, list[tuple[frozenset[str], frozenset[str], Rows]]] = defaultdict(list)
+        for field in self._columns.fields:
+            if field not in _NAMES and not field.startswith("attributes."):
+                continue
+            values = list(self._columns.postings(field))
+            if field not in _NAMES and len(values) > _MOST_VALUES:
+                continue
+            named = _words(field.removeprefix("attributes.")) if field not in _NAMES else frozenset[str]()
+            for value, rows in values:
+                if value == "true":
+                    said, of = named, frozenset[str]()
+                elif value == "false":
+                    continue
+                else:
+                    said, of = _words(value.rsplit(PATH_SEPARATOR, 1)[-1]), named
+                if len(said) <= _MOST_WORDS:
+                    for word in said | of:
+                        out[word].append((said, of, rows))
+        return dict(out)
+
+
+def _among(word: str, words: frozenset[str]) -> bool:
+    return word in words or (len(word) >= _BEGINNING and any(other.startswith(word) for other in words))
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(_singular(word) for word in re.split(r"[^a-z0-9]+", text.lower()) if word)
+
+
+def _singular(word: str) -> str:
+    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
