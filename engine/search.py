@@ -100,7 +100,9 @@ class SearchEngine:
         self._numbers = numbers
         synonyms = Synonyms.named(config.synonyms) if config.synonyms and "synonyms" in config.understand else None
         self._understanding = QueryUnderstanding(facts, spelling, synonyms, config.understand)
-        self._needs = Needs(Lexicon.named(config.needs), columns, self._saying) if config.needs else None
+        self._needs = (
+            Needs(Lexicon.named(config.needs), columns, self._by_words, products.get) if config.needs else None
+        )
         self._exclusions = Exclusions(columns) if "negation" in config.understand else None
         self._analyzer = Analyzer(manifest.config.language)
         # What the stages after ranking lately took, in ms a hit, route or facet; deadlines are planned with it.
@@ -321,10 +323,9 @@ class SearchEngine:
         understood = self._understand(request)
         if understood is None:
             return Ranking.empty(), Understood(request.query, request.query)
-        readings = self._needs.read(understood) if self._needs else ()
         routed = self._route(request, understood)
         started = time.perf_counter()
-        wants_of = self._needs.wants_of(readings, self._titles) if self._needs and readings else None
+        wants_of = self._needs.wants_of(understood) if self._needs else None
         request.guidance = guide(
             understood,
             routed,
@@ -356,9 +357,6 @@ class SearchEngine:
         said = "; ".join([", ".join(terms) or "nothing to search for in this query", *notes])
         request.report("understand", started, 1, len(terms), said)
         return understood if terms else None
-
-    def _titles(self, rows: Rows) -> list[str]:
-        return [product.title for product in self._products.get(rows)]
 
     def _route(self, request: Request, understood: Understood) -> Routed | None:
         """What kind of product the query asks for; what it excludes says the contrary of that."""
@@ -454,10 +452,10 @@ class SearchEngine:
             self._timed("facets", request.report("facets", started, len(ranking.final), len(counts)), len(counts))
         return counts
 
-    def _saying(self, word: str) -> Rows:
-        """The rows of all products that have a word."""
+    def _by_words(self, text: str, k: int) -> Rows:
+        """The rows of products that have words of a text, the best first."""
         lexical = self._ranker.lexical
-        return lexical.retrieve(word, len(self)).rows if lexical else np.empty(0, np.int64)
+        return lexical.retrieve(text, k).rows if lexical else np.empty(0, np.int64)
 
     def _reserve_ms(self, k: int, explain: bool, n_facets: int) -> float:
         """What of a deadline the stages after ranking will need."""

@@ -14,16 +14,21 @@ from engine.columns import Columns
 from engine.errors import ConfigError
 from engine.fitted import Fitted
 from engine.needs.categories import Categories
-from engine.needs.learnt import Learnt, Saying, learn
+from engine.needs.learnt import Learnt, learn
 from engine.needs.lexicon import Gradable, Lexicon, Want
 from engine.needs.match import Matcher, NeedWord, free_words
 from engine.needs.measures import Measures
-from engine.preferences import NO_WANTS, Preference, Scope, Wants, scope_of
+from engine.needs.relations import Relation, Relations
+from engine.preferences import NO_WANTS, Preference, Scope, Wants, WantsOf, scope_of
+from engine.product import Product
 from engine.types import Candidates, Mask, Routed, Rows, Scores
 from engine.understanding.understand import Understood
+from engine.understanding.words import tokens
 
 _TYPES = 3  # that a query without a type is answered with
 _BESIDE = 3  # words after a direction that may name what it is of
+#: What a relation to a product compares, and whether more of it is asked for.
+_LIKE = {"like": ("price", True), "newer": ("released", True)}
 _FIRST = 10  # products whose titles tell whether a word is a name there
 
 
@@ -31,6 +36,7 @@ class NeedNumbers(Fitted, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """What needs count.
 
     - ``gradable_weight``, ``use_weight``: what a whole fit adds to fused scores, which go from 0 to 1.
+    - ``relation_weight``: the same of what is relative to a product ("cheaper than S24").
     - ``least_coverage``, ``least_values``: what share of a type's products must have an attribute, and in how many
       different values, so that a word can mean it.
     - ``prior_ratings``: how many ratings of the catalog's mean each product's own are mixed with.
@@ -43,6 +49,7 @@ class NeedNumbers(Fitted, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     gradable_weight: float
     use_weight: float
+    relation_weight: float
     least_coverage: float
     least_values: int
     prior_ratings: float
@@ -55,7 +62,14 @@ class NeedNumbers(Fitted, frozen=True, kw_only=True, forbid_unknown_fields=True)
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             value = getattr(self, name)
-            if name in ("gradable_weight", "use_weight", "least_values", "prior_ratings", "learnt_prior"):
+            if name in (
+                "gradable_weight",
+                "use_weight",
+                "relation_weight",
+                "least_values",
+                "prior_ratings",
+                "learnt_prior",
+            ):
                 if value < 0:
                     raise ConfigError(f"{name} is {value}; it must be 0 or more")
             elif name != "provenance" and not 0 <= value <= 1:
@@ -87,36 +101,63 @@ class Reading:
 class Needs:
     """A ``PreferenceSource``: the lexicon over one index. Thread-safe; what it learns of the index is kept."""
 
-    def __init__(self, lexicon: Lexicon, columns: Columns, saying: Saying, numbers: NeedNumbers = NUMBERS) -> None:
-        """``saying`` gives the rows of the products whose texts have a word."""
-        self.lexicon, self.numbers, self._columns, self._saying = lexicon, numbers, columns, saying
+    def __init__(
+        self, lexicon: Lexicon, columns: Columns, found: Callable[[str, int], Rows],
+        products: Callable[[Rows], Sequence[Product]], numbers: NeedNumbers = NUMBERS,
+    ) -> None:  # fmt: skip
+        """``found`` gives the rows of products that have words of a text, the best first, and at most so many;
+        ``products`` those of some rows.
+        """
+        self.lexicon, self.numbers, self._columns = lexicon, numbers, columns
+        self._found, self._products = found, products
         self.measures = Measures(columns, lexicon.scale, numbers.prior_ratings)
         self._categories = Categories(columns)
+        self._relations = Relations(columns, self.measures, found, products)
         self._matcher = Matcher(lexicon)
         self._of_scope = lru_cache(maxsize=512)(self._fitted)
         self._use_rows = lru_cache(maxsize=128)(self._rows_saying)
 
-    def wants_of(
-        self, readings: Sequence[Reading], titles: Callable[[Rows], Sequence[str]]
-    ) -> Callable[[Routed | None, Candidates], Wants]:
-        """From a route, and what was found, best first, to what the query wants.
+    def wants_of(self, understood: Understood) -> WantsOf | None:
+        """From a route, and what was found, best first, to what the query wants; None where it wants nothing more.
 
         A word that most of the first titles have as well is part of a name there ("light bulb") and no need.
         """
+        relation = self._relations.read(understood.corrected)
+        readings = self.read(understood, relation)
+        related = self._related(relation) if relation else None
+        if not readings and related is None:
+            return None
 
         def wants(routed: Routed | None, found: Candidates) -> Wants:
-            groups = self.scopes(readings)
-            scope = _together(groups) if groups else self._scope(routed, readings[0].rest)
+            if related is not None and not readings:
+                return Wants((related[1],), related[0].rows, (), 0.0, self.numbers.unknown_fit)
+            groups = self.scopes(readings) if related is None else ()
+            scope = related[0] if related else self._scope(routed, readings[0].rest)
+            scope = _together(groups) if groups else scope
             best = found.rows[:_FIRST] if scope.rows is None else found.rows[:_FIRST][scope.rows[found.rows[:_FIRST]]]
-            first = [title.lower() for title in titles(best)]
+            first = [product.title.lower() for product in self._products(best)]
             kept = [reading for reading in readings if not self._is_named(reading, first)]
             wanted = _merged([self.of(kept, group) for group in groups or (scope,)])
+            wanted = (related[1], *wanted) if related else wanted
             numbers = self.numbers
             return (
                 Wants(wanted, scope.rows, groups, numbers.qualifying_share, numbers.unknown_fit) if wanted else NO_WANTS
             )
 
         return wants
+
+    def _related(self, relation: Relation) -> tuple[Scope, Preference] | None:
+        """The products that a relation is about and what it asks of them; None where the shop lacks what it names."""
+        named = self._relations.named(relation)
+        scope = self._relations.scope(named) if len(named) else Scope(None)
+        if scope.rows is None:
+            return None
+        field, most = _LIKE.get(relation.kind, ("", True))
+        if not field:
+            field, most = self.meant(self.lexicon.gradable[relation.kind], (), scope.rows)
+        weight = self.numbers.relation_weight
+        preference = self._relations.preference(relation, named, scope, field, most=most, weight=weight)
+        return (scope, preference) if preference else None
 
     def _scope(self, routed: Routed | None, asked: Sequence[str]) -> Scope:
         """The categories that the query names, or else the types that the router found.
@@ -131,9 +172,13 @@ class Needs:
             return False
         return sum(reading.text in title for title in titles) >= self.numbers.named_share * len(titles)
 
-    def read(self, understood: Understood) -> tuple[Reading, ...]:
-        """The need words of a query, in its order."""
+    def read(self, understood: Understood, relation: Relation | None = None) -> tuple[Reading, ...]:
+        """The need words of a query, in its order, but for those that a relation to some product takes."""
         words = free_words(understood)
+        places = tokens(understood.corrected)
+        if relation:
+            taken_by = range(relation.start, relation.end)
+            words = ["" if place.start in taken_by else w for w, place in zip(words, places, strict=True)]
         found = self._matcher.find(words)
         taken = {place for word in found for place in range(word.start, word.end)}
         rest = tuple("" if place in taken else word for place, word in enumerate(words))
@@ -141,7 +186,7 @@ class Needs:
         readings = []
         for word in found:
             beside = tuple(filter(None, words[word.end : word.end + _BESIDE]))
-            text = " ".join(words[word.start : word.end])
+            text = understood.corrected[places[word.start].start : places[word.end - 1].end].lower()
             readings.append(Reading(word, text, beside, rest, typeless))
         return tuple(readings)
 
@@ -256,7 +301,7 @@ class Needs:
         return learn(self._use_rows(name), rows, self.measures, self._columns, self.numbers.learnt_prior)
 
     def _rows_saying(self, name: str) -> Rows:
-        found = [self._saying(word) for word in self.lexicon.use[name].words if " " not in word]
+        found = [self._found(word, len(self._columns)) for word in self.lexicon.use[name].words if " " not in word]
         return np.unique(np.concatenate(found)) if found else np.empty(0, np.int64)
 
     def _wanted(self, wants: Sequence[Want], rows: Mask, names: tuple[str, ...]) -> Iterator[tuple[Want, str, Scores]]:
