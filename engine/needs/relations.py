@@ -1,7 +1,7 @@
 """Wants that are relative to a product: "cheaper than S24", "alternative to Tab S9", "upgrade from Watch5".
 
-``relations.toml`` has the phrases. The product is looked up by its name among the catalog's titles; where the shop lacks
-it, as of another maker's, nothing is made of the phrase, and words and meaning find what is near.
+``relations.toml`` has the phrases. The product is looked up by its name among the catalog's titles; where the shop
+lacks it, as of another maker's, nothing is made of the phrase, and words and meaning find what is near.
 """
 
 from __future__ import annotations
@@ -121,8 +121,8 @@ class Relations:
             fit = np.where(np.isnan(numbers), np.nan, beyond).astype(np.float32)
         fit[~scope.members] = np.nan
         fit[named] = 0.0
-        told = f"{relation.kind} → {field.removeprefix('attributes.')} {_told(relation.kind, most)} that of {relation.name}"
-        return Preference(relation.name, fit, weight, partial(self._fact, field, fit), told)
+        compared = f"{field.removeprefix('attributes.')} {_told(relation.kind, most)} that of {relation.name}"
+        return Preference(relation.name, fit, weight, partial(self._fact, field, fit), f"{relation.kind} → {compared}")
 
     def _fact(self, field: str, fit: Scores, row: int) -> str:
         return self._measures.fact(field, row) if fit[row] >= 0.5 else ""

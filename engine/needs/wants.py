@@ -136,7 +136,7 @@ class Needs:
             scope = _together(groups) if groups else scope
             best = found.rows[:_FIRST] if scope.rows is None else found.rows[:_FIRST][scope.rows[found.rows[:_FIRST]]]
             first = [product.title.lower() for product in self._products(best)]
-            kept = [reading for reading in readings if not self._is_named(reading, first)]
+            kept = [reading for reading in readings if self._asks(reading) and not self._is_named(reading, first)]
             wanted = _merged([self.of(kept, group) for group in groups or (scope,)])
             wanted = (related[1], *wanted) if related else wanted
             numbers = self.numbers
@@ -166,6 +166,10 @@ class Needs:
         """
         named = self._categories.named(asked)
         return Scope(named[1], named[0]) if named else scope_of(routed)
+
+    def _asks(self, reading: Reading) -> bool:
+        """Whether a use asks anything: that something is a gift says nothing more where the query names it."""
+        return not (reading.is_use and self.lexicon.use[reading.word.name].general) or reading.typeless
 
     def _is_named(self, reading: Reading, titles: Sequence[str]) -> bool:
         if reading.is_use or reading.word.most or not titles:
