@@ -23,6 +23,7 @@ from engine.config import EngineConfig, IndexConfig
 from engine.dense.encoder import ENCODERS, OnnxEncoder
 from engine.dense.vectors import Kind, VectorIndex, choose_kind
 from engine.errors import CatalogError, ConfigError
+from engine.families.store import FAMILIES, ProductFamilies
 from engine.lexical.retriever import LexicalRetriever
 from engine.product import Product
 from engine.seams import Combiner, Embeddings, Encoder, RerankerModel, Rewriter, RouterModel
@@ -85,6 +86,8 @@ def build_index(
         LexicalRetriever.build(version / LEXICAL, stream, config.index.lexical_backend, analyzer)
         store = ProductStore(version)
         SpellingModel.build(store).save(version / SPELLING)
+        (version / FAMILIES).mkdir()
+        families_note = ProductFamilies.build(version / FAMILIES, store)
         with tempfile.NamedTemporaryFile(dir=version, suffix=".tmp") as file:
             # On disk: the vectors of a million products are 1.5 GB, of which an index needs a slice at a time.
             vectors = np.memmap(file, np.float32, "w+", shape=(len(store), encoder.dim if encoder else 1))
@@ -103,7 +106,7 @@ def build_index(
             reranker=reranker.fingerprint if reranker else "",
             router=router.fingerprint if router and encoder else "",
             config=config.index,
-            notes={**dense.notes, RERANK: rerank_note, ROUTE: route_note},
+            notes={**dense.notes, RERANK: rerank_note, ROUTE: route_note, FAMILIES: families_note},
             files={},
         )
     return directory

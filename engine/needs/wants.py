@@ -131,12 +131,12 @@ class Needs:
             return False
         return sum(reading.text in title for title in titles) >= self.numbers.named_share * len(titles)
 
-    def read(self, understood: Understood) -> tuple[Reading, ...]:
-        """The need words of a query, in its order."""
-        words = free_words(understood)
+    def read(self, understood: Understood, taken: Sequence[tuple[int, int]] = ()) -> tuple[Reading, ...]:
+        """The need words of a query, in its order; none where others have ``taken`` its places from one to another."""
+        words = free_words(understood, taken)
         found = self._matcher.find(words)
-        taken = {place for word in found for place in range(word.start, word.end)}
-        rest = tuple("" if place in taken else word for place, word in enumerate(words))
+        needed = {place for word in found for place in range(word.start, word.end)}
+        rest = tuple("" if place in needed else word for place, word in enumerate(words))
         typeless = set(rest) <= (STOP_WORDS | _EMPTY)
         readings = []
         for word in found:
