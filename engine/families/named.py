@@ -55,24 +55,25 @@ class Naming:
         return self._families.lines
 
     def knows(self, words: Sequence[str]) -> bool:
-        """Whether some product has one of these words in its own name."""
-        return any(word in self._families for word in words)
+        """Whether the products' own names have all of these words."""
+        return all(word in self._families for word in words)
 
     def find(self, about: Sequence[Token], query: str) -> Named | None:
         """The products that ``about``, words of ``query``, name; None where they name none, or any."""
         rows, used = self._rows(about)
         if not len(rows):
             return None
-        if not any(any(c.isdigit() for c in word) for word in used) and len(rows) > max(_FEW, _RARE * self._n):
+        coded = any(any(c.isdigit() for c in word) and any(c.isalpha() for c in word) for word in used)
+        if all(word.isdigit() for word in used) or not coded and len(rows) > max(_FEW, _RARE * self._n):
             return None
         rows = self._of_one_kind(rows)
         variant = self._variant(about, query)
         models = [(at, place) for at, place in zip(self.line_of[rows].tolist(), self.model_of[rows].tolist(), strict=True)]
         exact = np.array([at >= 0 and self.lines[at].models[place].variant == variant for at, place in models], np.bool_)
-        if exact.any():
+        if exact.any() and (coded or variant):
             rows = rows[exact]
         line = self._line(rows)
-        number = max((model.number for model in self._models(rows)), default=0) if line else 0
+        number = max((model.number for model in self._models(rows)), default=0) if line and coded else 0
         name = " ".join(query[token.start : token.end] for token in about)
         return Named(name, rows, line, number, variant, self.kind(rows, used, line))
 
@@ -89,8 +90,8 @@ class Naming:
             if len(both):
                 rows = both
                 used.append(word)
-            elif any(c.isdigit() for c in word):
-                return np.empty(0, np.int64), []  # another model than those that there are
+            elif any(c.isdigit() for c in word) or not len(found):
+                return np.empty(0, np.int64), []  # another model, or maker, than those that there are
         return (np.empty(0, np.int64) if rows is None else rows), used
 
     @staticmethod
@@ -119,15 +120,15 @@ class Naming:
         return [self.lines[at].models[place] for at, place in zip(self.line_of[rows], self.model_of[rows], strict=True) if at >= 0]
 
     def kind(self, rows: Rows, used: Sequence[str], line: Line | None) -> Mask | None:
-        """All products of the category that most of ``rows`` are of, or of the one above, where it is itself named after
-        the model: "Galaxy S" under "Smartphones".
+        """All products of the category above the one that most of ``rows`` are of, or of that itself where it is right
+        below a root and not named after the model: "Galaxy Tab S" under "Tablets".
         """
         leaves = self._leaf[rows]
         if not self._paths or not (leaves >= 0).any():
             return None
         path, _ = self._paths[int(np.bincount(leaves[leaves >= 0]).argmax())]
         own = {*used, *(line.name.lower().split() if line else ())}
-        if len(path) > 1 and own.intersection(path[-1].lower().split()):
+        if len(path) > 2 or (len(path) == 2 and own.intersection(path[-1].lower().split())):
             path = path[:-1]
         mask = np.zeros(self._n, np.bool_)
         for other, of_rows in self._paths:

@@ -18,8 +18,10 @@ _NO_NAMES = frozenset({"this", "that", "it", "those", "these", "one", "new", "th
 class Relation:
     """``kind`` of relation to what ``about`` names, the words of ``query[start:end]``; ``text`` is all of it as written.
 
-    ``otherwise`` are the words after a "but": what shall be otherwise. ``elsewhere`` is the name of an entry for another
-    maker's thing, empty for what a catalog may have. ``spans`` are the places in the query that are read by this.
+    ``otherwise`` are the words after a "but", or before a "than": what shall be otherwise. ``elsewhere`` is the name of an
+    entry for another maker's thing, and ``foreign`` the words that are it; both empty for what a catalog may have. ``rest``
+    are all other words. ``weak`` says that the words may mean something else. ``spans`` are the places in the query that
+    are read by this.
     """
 
     kind: Kind
@@ -27,6 +29,9 @@ class Relation:
     about: tuple[Token, ...]
     otherwise: tuple[str, ...] = ()
     elsewhere: str = ""
+    foreign: tuple[str, ...] = ()
+    rest: tuple[str, ...] = ()
+    weak: bool = False
     spans: tuple[tuple[int, int], ...] = ()
 
     @property
@@ -40,6 +45,7 @@ class RelationReader:
     def __init__(self, words: FamilyWords) -> None:
         self._but = words.but.words
         self._phrases: list[tuple[tuple[str, ...], Kind, bool]] = []
+        self._weak = {_words(text) for phrases in words.relation.values() for text in phrases.weak}
         for kind, phrases in words.relation.items():
             self._phrases += [(_words(text), kind, True) for text in phrases.before]
             self._phrases += [(_words(text), kind, False) for text in phrases.after]
@@ -60,7 +66,8 @@ class RelationReader:
             end = at + len(phrase)
             about = self._after(found, end) if before else self._before(found, at)
             if about:
-                return self._relation(query, found, kind, about, (at, end))
+                start = max(at - 1, 0) if kind == "than" else at
+                return self._relation(query, found, kind, about, (start, end))
         return self._bare(query, found)
 
     def elsewhere(self, about: Sequence[Token]) -> tuple[str, tuple[str, ...]]:
@@ -97,12 +104,15 @@ class RelationReader:
         otherwise: tuple[Token, ...] = ()
         words = [token.text for token in found]
         last = found.index(about[-1]) + 1
-        if kind == "like" and last < len(found) and words[last] in self._but:
+        if last < len(found) and words[last] in self._but:
             otherwise = tuple(found[last + 1 : last + 4])
         parts = (*found[slice(*phrase)], *about, *otherwise)
         start, end = min(part.start for part in parts), max(part.end for part in parts)
+        words_of = tuple(token.text for token in otherwise) if kind != "than" else (words[phrase[0]],)
+        entry, name = self.elsewhere(found)
         return Relation(
-            kind, query[start:end], about, tuple(token.text for token in otherwise), self.elsewhere(about)[0],
+            kind, query[start:end], about, words_of, entry, name, _rest(words, (*words[slice(*phrase)], *name)),
+            tuple(words[slice(*phrase)]) in self._weak,
             ((found[phrase[0]].start, found[phrase[1] - 1].end), *((token.start, token.end) for token in otherwise)),
         )  # fmt: skip
 
@@ -111,9 +121,15 @@ class RelationReader:
         entry, name = self.elsewhere(found)
         if not entry:
             return None
-        at = _find([token.text for token in found], name)
+        words = [token.text for token in found]
+        at = _find(words, name)
         about = tuple(found[at : at + len(name)])
-        return Relation("like", query[about[0].start : about[-1].end], about, (), entry)
+        text = query[about[0].start : about[-1].end]
+        return Relation("like", text, about, (), entry, name, _rest(words, name), weak=True)
+
+
+def _rest(words: Sequence[str], read: Sequence[str]) -> tuple[str, ...]:
+    return tuple(word for word in words if word not in read)
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 
+from engine.analysis.analyzer import STOP_WORDS
 from engine.columns import Columns
 from engine.families.likeness import Likeness
 from engine.families.lines import Line
@@ -15,15 +16,21 @@ from engine.families.named import Named, Naming
 from engine.families.relations import Relation, RelationReader
 from engine.families.store import ProductFamilies
 from engine.families.words import NUMBERS, FamilyNumbers, FamilyWords
-from engine.needs.categories import Categories
+from engine.needs.categories import Categories, singular
 from engine.needs.lexicon import Gradable
 from engine.needs.wants import Needs
 from engine.preferences import NO_WANTS, Preference, Scope, Wants, WantsOf, scope_of
 from engine.types import Candidates, Mask, Routed, Rows, Scores
 from engine.understanding.understand import Understood
+from engine.understanding.words import tokens
 
 _OF_SERIES = frozenset({"latest", "new", "previous", "last_year"})
+_OF_ANY = frozenset({"previous", "last_year"})  # whatever the type is called
 _BY_AGE = frozenset({"upgrade", "successor", "predecessor"})
+
+
+#: Which rows are otherwise than the named, how far by their places, what tells it of a row, and in words.
+_Limit = tuple[Mask, Scores, partial[str], str]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,21 +69,24 @@ class FamilySource:
         self._reader = RelationReader(words)
         self._categories = Categories(columns)
         self._likeness = Likeness(needs.measures, numbers.price_share)
-        self._prices = columns.numbers("price")
+        brands = columns.values("brand") if "brand" in columns.fields else ()
+        self._brands = {token.text for brand in brands for token in tokens(brand.value)}
 
     def read(self, understood: Understood) -> FamilyReading | None:
         """The relation in a query, where this catalog can tell what it is to. Never raises."""
         relation = self._reader.read(understood.corrected)
         if relation is None:
             return None
+        if relation.elsewhere and (reading := self._elsewhere(relation)):
+            return reading
         if relation.kind in _OF_SERIES:
             return self._of_series(relation)
+        if relation.kind == "than" and self._gradable(relation.otherwise[0]) is None:
+            return None
         named = self._naming.find(relation.about, understood.corrected) if relation.spans else None
-        if named is not None:
-            return FamilyReading(relation, named, (), named.kind)
-        if relation.elsewhere and relation.kind in ("like", "upgrade", "cheaper", "dearer"):
-            return self._elsewhere(relation)
-        return None
+        if named is None or (relation.weak and named.line is None and not relation.otherwise):
+            return None
+        return FamilyReading(relation, named, (), named.kind)
 
     def _of_series(self, relation: Relation) -> FamilyReading | None:
         said = {token.text for token in relation.about}
@@ -86,7 +96,7 @@ class FamilySource:
         if relation.kind == "new" and not series:
             return None
         is_type = self._categories.named([token.text for token in relation.about]) is not None
-        return FamilyReading(relation, None, series) if series or is_type else None
+        return FamilyReading(relation, None, series) if series or is_type or relation.kind in _OF_ANY else None
 
     @staticmethod
     def _shared(line: Line, said: set[str]) -> int:
@@ -97,10 +107,16 @@ class FamilySource:
     def _elsewhere(self, relation: Relation) -> FamilyReading | None:
         """Another maker's thing, unless this catalog has it under that name."""
         entry = self._words.elsewhere[relation.elsewhere]
-        if self._naming.knows([word for text in entry.words for word in text.split()]):
+        if self._naming.knows(relation.foreign) or (relation.weak and not self._only(relation.rest, entry.of)):
             return None
         found = self._categories.called([word for text in entry.of for word in text.split()[-1:]])
         return FamilyReading(relation, None, (), found[0][1]) if found else None
+
+    def _only(self, rest: Sequence[str], of: Sequence[str]) -> bool:
+        """Whether other words than another maker's name only say which one: a "case" beside it is no such thing."""
+        known = self._words.names.variants | set(self._words.makers.words) | STOP_WORDS | self._brands
+        known |= {singular(word) for text in of for word in text.split()}
+        return all(any(c.isdigit() for c in word) or singular(word) in known or word in known for word in rest)
 
     def wants_of(self, reading: FamilyReading, others: WantsOf | None) -> WantsOf:
         """What ``others`` want, and what the relation does, among products of the kind that it speaks of."""
@@ -139,7 +155,8 @@ class FamilySource:
             found = self._by_generation(reading, scope.rows)
             doubled = any(other.text in reading.relation.text for other in before)
             weight = self._numbers.series_weight if doubled else self._numbers.weight
-            return tuple(replace(preference, weight=weight) for preference in found)
+            orders = kind in ("latest", "new") and not doubled
+            return tuple(replace(preference, weight=weight, orders=orders) for preference in found)
         if reading.named is None:
             return self._placed(reading, scope.rows)
         if kind in _BY_AGE and reading.named.line is not None:
@@ -174,8 +191,8 @@ class FamilySource:
     def _rank(self, line: Line, back: int, rows: Mask, fit: Scores, told: dict[int, str]) -> None:
         """Writes how near each of a line's products is to the generation wanted, and what it is, as words."""
         numbers = line.numbers
-        labels = {model.number: model.label for model in reversed(line.models) if len(model.variant) == 0}
-        shown = ", ".join(labels.get(number, f"{line.name} {number}") for number in numbers)
+        labels = {model.number: model.label for model in sorted(line.models, key=lambda model: -len(model.variant))}
+        shown = ", ".join(labels[number] for number in numbers)
         wanted = len(numbers) - 1 - back
         for model in line.models:
             distance = abs(numbers.index(model.number) - wanted)
@@ -210,7 +227,7 @@ class FamilySource:
         if not numbers:
             return self._related(reading, named, rows)
         wanted = numbers[-1] if kind in ("upgrade", "predecessor") else numbers[0]
-        fit = np.where(rows, np.float32(self._numbers.beyond_fit), np.float32(np.nan)).astype(np.float32)
+        fit = np.where(rows, self._numbers.beyond_fit, 0.0).astype(np.float32)
         told: dict[int, str] = {}
         for model in line.models:
             inside = list(model.rows)
@@ -230,18 +247,21 @@ class FamilySource:
     def _related(self, reading: FamilyReading, named: Named, rows: Mask) -> tuple[Preference, ...]:
         """Products near the one that is named, but cheaper, dearer, smaller … as the relation says; never itself."""
         relation, share = reading.relation, self._numbers.nearest_share
-        near = self._likeness.to(named.rows, rows)
+        near = np.where(rows, self._likeness.to(named.rows, rows), np.float32(0.0))  # what is no such thing is not near
         fit, fact = near, partial(self._priced, fit=near, named=named)
         what = f"near {named.name}"
-        limits = list(self._limits(relation, named, rows))
-        for passes, fact, what in limits:
-            fit = np.where(np.isnan(near), np.nan, np.where(passes, (1 - share) + share * near, share * near)).astype(np.float32)
+        is_class = self._categories.named([token.text for token in relation.about]) is not None and not named.number
+        for passes, places, fact, what in self._limits(relation, named, rows):
+            if is_class:  # "like galaxy watch but cheaper": a cheap one, for they are what is meant
+                fact = partial(self._limit_fact, fact.args[0], places >= 0.5)
+                return (Preference(relation.text, places, self._numbers.weight, fact, f"{relation.text} → {what}"),)
+            fit = np.where(passes & rows, (1 - share) + share * near, share * near)
         fit = fit.astype(np.float32)
         fit[named.rows] = 0.0
         return (Preference(relation.text, fit, self._numbers.weight, fact, f"{relation.text} → {what}"),)
 
-    def _limits(self, relation: Relation, named: Named, rows: Mask) -> list[tuple[Mask, Callable[[int], str], str]]:
-        """What shall be otherwise than the named: which rows are, what tells it, and in words."""
+    def _limits(self, relation: Relation, named: Named, rows: Mask) -> list[_Limit]:
+        """What shall be otherwise than the named."""
         directions = {"cheaper": ("price", False), "dearer": ("price", True)}
         if relation.kind in _BY_AGE:
             directions |= {kind: ("released", kind != "predecessor") for kind in _BY_AGE}
@@ -251,9 +271,9 @@ class FamilySource:
             if entry is not None:
                 field, most = self._needs.meant(entry, (), rows)
                 wanted += [(field, most)] if field else []
-        return [limit for field, most in wanted if (limit := self._limit(field, most, named)) is not None]
+        return [limit for field, most in wanted if (limit := self._limit(field, most, named, rows)) is not None]
 
-    def _limit(self, field: str, most: bool, named: Named) -> tuple[Mask, Callable[[int], str], str] | None:
+    def _limit(self, field: str, most: bool, named: Named, rows: Mask) -> _Limit | None:
         numbers = self._needs.measures.numbers(field)
         if numbers is None or np.isnan(numbers[named.rows]).all():
             return None
@@ -261,15 +281,12 @@ class FamilySource:
         with np.errstate(invalid="ignore"):
             passes = numbers > own if most else numbers < own
         name = field.removeprefix("attributes.")
-        fact = partial(self._limit_fact, field, passes, named.name)
-        return passes, fact, f"{'more' if most else 'less'} {name} than {named.name}"
+        fact = partial(self._limit_fact, field, passes)
+        places = self._needs.measures.places(field, rows, most=most)
+        return passes, places, fact, f"{'more' if most else 'less'} {name} than {named.name}"
 
-    def _limit_fact(self, field: str, passes: Mask, name: str, row: int) -> str:
-        if not passes[row]:
-            return ""
-        numbers = self._needs.measures.numbers(field)
-        assert numbers is not None
-        return self._needs.measures.fact(field, row)
+    def _limit_fact(self, field: str, passes: Mask, row: int) -> str:
+        return self._needs.measures.fact(field, row) if passes[row] else ""
 
     def _gradable(self, word: str) -> Gradable | None:
         for entry in self._needs.lexicon.gradable.values():
@@ -280,12 +297,10 @@ class FamilySource:
     def _placed(self, reading: FamilyReading, rows: Mask) -> tuple[Preference, ...]:
         """For another maker's thing: what is of its kind, the nearer the better to its place by price."""
         entry = self._words.elsewhere[reading.relation.elsewhere]
-        if reading.relation.kind == "cheaper":
-            wanted = entry.place / 2
-        else:
-            wanted = entry.place
+        wanted = entry.place / 2 if reading.relation.kind == "cheaper" else entry.place
         places = self._needs.measures.places("price", rows, most=True)
-        fit = np.where(rows, 1 - np.abs(np.where(np.isnan(places), 0.5, places) - wanted), np.nan).astype(np.float32)
+        distance = np.abs(np.where(np.isnan(places), 0.5, places) - wanted)
+        fit = np.where(rows, np.maximum(0.0, 1.0 - 2.0 * distance), 0.0).astype(np.float32)
         text = reading.relation.text
         reason = f"{text} → none in this catalog; the nearest by kind and price"
         return (Preference(text, fit, self._numbers.weight, partial(self._priced, fit=fit, named=None), reason),)

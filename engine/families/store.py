@@ -30,13 +30,21 @@ _LINES, _NAMES = "lines.json", "names.npz"
 
 
 def name_words(found: Sequence[Token]) -> list[str]:
-    """The words of a name, and after them each word and the number after it as one: ``fold 5`` is ``fold5``."""
+    """The words of a name, and after them each word and the number after it as one: ``fold 5`` is ``fold5``, which is
+    also ``fold``.
+    """
     joined = [
         word.text + number.text
         for word, number in pairwise(found)
         if word.text.isalpha() and number.text.isdigit() and len(number.text) <= 3
     ]
     return [*(token.text for token in found), *joined]
+
+
+def _series(word: str) -> str:
+    """The letters of a short code that are a word of their own: ``fold5`` is a ``fold``, ``s24`` is no ``s``."""
+    letters = word.rstrip("0123456789")
+    return letters if letters.isalpha() and 0 < len(word) - len(letters) <= 2 and len(letters) > 2 else ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,7 +78,8 @@ class ProductFamilies:
         for row, product in enumerate(products):
             builder.add(row, product)
             own = [*own_tokens(product.title, words.ends), *tokens(product.model)]
-            for word in set(name_words(own)):
+            said = set(name_words(own))
+            for word in said.union(filter(None, map(_series, said))):
                 named.setdefault(word, array("i")).append(row)
         lines = tuple(builder.lines())
         ordered = sorted(named)

@@ -12,7 +12,7 @@ from engine.errors import ConfigError
 from engine.fitted import Fitted
 
 Kind = Literal[
-    "cheaper", "dearer", "like", "upgrade", "successor", "predecessor", "latest", "new", "previous", "last_year"
+    "cheaper", "dearer", "like", "than", "upgrade", "successor", "predecessor", "latest", "new", "previous", "last_year"
 ]  # fmt: skip
 
 
@@ -26,14 +26,15 @@ class NameWords(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RelationWords(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Phrases that stand before, or after, what they speak of."""
+    """Phrases that stand before, or after, what they speak of; those that are ``weak`` have other meanings too."""
 
     before: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
+    weak: frozenset[str] = frozenset()
 
 
-class But(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Words after which comes what shall be otherwise."""
+class WordList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Words of one meaning."""
 
     words: frozenset[str]
 
@@ -50,7 +51,8 @@ class FamilyWords(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All of ``relations.toml``."""
 
     names: NameWords
-    but: But
+    makers: WordList
+    but: WordList
     relation: dict[Kind, RelationWords]
     elsewhere: dict[str, Elsewhere]
 
@@ -65,7 +67,6 @@ class FamilyNumbers(Fitted, frozen=True, kw_only=True, forbid_unknown_fields=Tru
       releases are unknown the dearer.
     - ``largest_step``, ``least_gap_days``: the median step from one number to the next is at most the one, and the median
       time between releases at least the other: what is larger, or comes out on the same day, is a tier and no generation.
-    - ``class_share``: of a type's products, from which a name is one of them all and not of some.
     - ``price_share``: of the likeness of two products, what their prices say; their attributes say the rest.
     - ``nearest_share``: of "cheaper than X", what nearness to X counts.
     - ``beyond_fit``: the fit of what is of the type asked for, and of another series.
@@ -78,7 +79,6 @@ class FamilyNumbers(Fitted, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     least_priced_generations: int
     largest_step: int
     least_gap_days: int
-    class_share: float
     price_share: float
     nearest_share: float
     beyond_fit: float
