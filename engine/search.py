@@ -101,7 +101,7 @@ class SearchEngine:
         self._products, self._columns, self._ranker = products, columns, ranker
         self._facts, self._spelling, self._router, self._adapters = facts, spelling, router, adapters
         self._numbers, self._product_families = numbers, families
-        synonyms = Synonyms.named(config.synonyms) if config.synonyms and "synonyms" in config.understand else None
+        synonyms = _synonyms(config, spelling)
         self._understanding = QueryUnderstanding(facts, spelling, synonyms, config.understand)
         self._needs = Needs(Lexicon.named(config.needs), columns, self._saying) if config.needs else None
         self._relations = (
@@ -489,6 +489,16 @@ def _expansions(understood: Understood) -> tuple[QueryExpansion, ...]:
         for phrase in expansion.replacements
     )
     return (*corrections, *synonyms)
+
+
+def _synonyms(config: SearchConfig, spelling: SpellingModel | None) -> Synonyms | None:
+    """The configured synonyms; of the shipped ones those for words that this catalog hardly has."""
+    if not config.synonyms or "synonyms" not in config.understand:
+        return None
+    synonyms = Synonyms.named(config.synonyms)
+    if not Synonyms.is_shipped(config.synonyms):
+        return synonyms
+    return synonyms.unsaid(spelling.said) if spelling else None
 
 
 def _rest(text: str, parts: Iterable[Excluded | Constraint]) -> str:

@@ -63,6 +63,10 @@ class SpellingModel:
         """Counts the catalog's words in one pass."""
         return cls(LanguageModel.count(products))
 
+    def said(self, phrase: Sequence[str]) -> int:
+        """How often the catalog has a phrase."""
+        return self._language.phrase(phrase)
+
     def save(self, path: Path) -> None:
         """Writes one compact file."""
         self._language.save(path)
