@@ -5,7 +5,7 @@ for what the reranker must know of them.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module
@@ -24,6 +24,7 @@ from engine.dense.encoder import ENCODERS, OnnxEncoder
 from engine.dense.vectors import Kind, VectorIndex, choose_kind
 from engine.errors import CatalogError, ConfigError
 from engine.families.store import FAMILIES, ProductFamilies
+from engine.families.type_words import learn, save
 from engine.lexical.retriever import LexicalRetriever
 from engine.product import Product
 from engine.seams import Combiner, Embeddings, Encoder, RerankerModel, Rewriter, RouterModel
@@ -94,6 +95,7 @@ def build_index(
             dense = _build_dense(version, store, encoder, vectors, config, progress)
             route_note = _build_route(version, store, encoder, vectors, router, progress)
         rerank_note = _build_rerank(version, store, reranker, progress)
+        save(version / FAMILIES, learn(Columns.open(version), ProductFamilies.open(version / FAMILIES), _embed(encoder)))
         analysis, fields = fingerprints(analyzer)
         built["manifest"] = Manifest(
             format_version=FORMAT_VERSION,
@@ -256,6 +258,10 @@ def _build_route(
     note = router.build(version / ROUTE, store, vectors, encoder)
     progress(ROUTE, len(store), len(store))
     return note
+
+
+def _embed(encoder: Encoder | None) -> Callable[[Sequence[str]], Embeddings] | None:
+    return encoder.encode_queries if encoder is not None else None
 
 
 def _build_rerank(version: Path, store: ProductStore, reranker: RerankerModel | None, progress: Progress) -> str:

@@ -45,6 +45,7 @@ from engine.dense.vectors import VectorIndex
 from engine.errors import ConfigError, InvalidFilterError, InvalidQueryError
 from engine.families.source import FamilySource
 from engine.families.store import FAMILIES, ProductFamilies
+from engine.families.type_words import TypeWord, load, rules
 from engine.families.words import shipped_words
 from engine.filters import Equal, Exists, Filter, In, Range
 from engine.guidance import NUMBERS, GuidanceNumbers, guide, require_rows
@@ -101,7 +102,7 @@ class SearchEngine:
         self._products, self._columns, self._ranker = products, columns, ranker
         self._facts, self._spelling, self._router, self._adapters = facts, spelling, router, adapters
         self._numbers, self._product_families = numbers, families
-        synonyms = _synonyms(config, spelling)
+        synonyms = _synonyms(config, spelling, load(version / FAMILIES))
         self._understanding = QueryUnderstanding(facts, spelling, synonyms, config.understand)
         self._needs = Needs(Lexicon.named(config.needs), columns, self._saying) if config.needs else None
         self._relations = (
@@ -491,14 +492,19 @@ def _expansions(understood: Understood) -> tuple[QueryExpansion, ...]:
     return (*corrections, *synonyms)
 
 
-def _synonyms(config: SearchConfig, spelling: SpellingModel | None) -> Synonyms | None:
-    """The configured synonyms; of the shipped ones those for words that this catalog hardly has."""
+def _synonyms(
+    config: SearchConfig, spelling: SpellingModel | None, type_words: Sequence[TypeWord]
+) -> Synonyms | None:
+    """The configured synonyms; of the shipped ones those for words that this catalog hardly has, and the same of learnt
+    words for its types.
+    """
     if not config.synonyms or "synonyms" not in config.understand:
         return None
     synonyms = Synonyms.named(config.synonyms)
     if not Synonyms.is_shipped(config.synonyms):
         return synonyms
-    return synonyms.unsaid(spelling.said) if spelling else None
+    held = synonyms.unsaid(spelling.said).rules if spelling else ()
+    return Synonyms((*held, *rules(type_words)))
 
 
 def _rest(text: str, parts: Iterable[Excluded | Constraint]) -> str:

@@ -64,6 +64,11 @@ class ProductFamilies:
         start = int(self._ends[place - 1]) if place else 0
         return np.asarray(self._rows[start : self._ends[place]], np.int64)
 
+    @property
+    def words(self) -> Iterable[str]:
+        """All words of products' own names, ascending."""
+        return self._places
+
     def __contains__(self, word: str) -> bool:
         return word in self._places
 

@@ -54,7 +54,7 @@ class Synonyms:
     def __init__(self, rules: Iterable[tuple[Phrase, Phrase]] = ()) -> None:
         """``rules`` are (phrase, replacement); those of one phrase add up."""
         rules = tuple(rules)
-        self._given = rules
+        self.rules = rules
         self._rules: dict[Phrase, dict[Phrase, None]] = {}
         words: set[str] = set()
         for phrase, replacement in rules:
@@ -99,7 +99,7 @@ class Synonyms:
         Where a shop's own products say "laptop", a shopper who does means them; that others are called notebooks is of
         use to one that knows notebooks only.
         """
-        return Synonyms((phrase, other) for phrase, other in self._given if said(other) and said(phrase) <= numbers.said_share * said(other))
+        return Synonyms((phrase, other) for phrase, other in self.rules if said(other) and said(phrase) <= numbers.said_share * said(other))
 
     def expand(self, words: Sequence[str]) -> list[Expansion]:
         """What stretches of ``words`` (lower case, without accents) also mean: the longest at each place."""
