@@ -95,7 +95,9 @@ def build_index(
             dense = _build_dense(version, store, encoder, vectors, config, progress)
             route_note = _build_route(version, store, encoder, vectors, router, progress)
         rerank_note = _build_rerank(version, store, reranker, progress)
-        save(version / FAMILIES, learn(Columns.open(version), ProductFamilies.open(version / FAMILIES), _embed(encoder)))
+        save(
+            version / FAMILIES, learn(Columns.open(version), ProductFamilies.open(version / FAMILIES), _embed(encoder))
+        )
         analysis, fields = fingerprints(analyzer)
         built["manifest"] = Manifest(
             format_version=FORMAT_VERSION,

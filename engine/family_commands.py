@@ -57,8 +57,8 @@ def synonyms(
 ) -> None:
     """Show other people's words for the catalog's types, with the evidence for each.
 
-    Strong ones are searched as what the catalog calls the type. With clicks they are learnt anew, for a file to edit and
-    to name as "synonyms" in the settings.
+    Strong ones are searched as what the catalog calls the type. With clicks they are learnt anew, for a file to edit
+    and to name as "synonyms" in the settings.
 
     Example: aisle synonyms shop-index --clicks log.tsv --write synonyms.txt
     """
@@ -78,7 +78,8 @@ def _version(index: Path) -> Path:
     version = current_version(index)
     if not (version / FAMILIES).exists():
         raise IndexMismatchError(
-            f"{index} was built by an aisle that kept no families. Build it again with: aisle build CATALOG --out {index}"
+            f"{index} was built by an aisle that kept no families. "
+            f"Build it again with: aisle build CATALOG --out {index}"
         )
     return version
 

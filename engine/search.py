@@ -104,7 +104,9 @@ class SearchEngine:
         self._numbers, self._product_families = numbers, families
         synonyms = _synonyms(config, spelling, load(version / FAMILIES))
         self._understanding = QueryUnderstanding(facts, spelling, synonyms, config.understand)
-        self._needs = Needs(Lexicon.named(config.needs), columns, self._saying) if config.needs else None
+        self._needs = (
+            Needs(Lexicon.named(config.needs), columns, self._by_words, products.get) if config.needs else None
+        )
         self._relations = (
             FamilySource(families, columns, self._needs, shipped_words()) if families and self._needs else None
         )
@@ -191,7 +193,8 @@ class SearchEngine:
         adapters = AdapterRegistry(dense.encoder if dense else None, opened)
         adapters.load(AdapterStore(Path(directory)))
         engine = cls(
-            version, manifest, config, ProductStore(version), columns, ranker, facts, spelling, guide, adapters, families
+            version, manifest, config, ProductStore(version), columns, ranker, facts, spelling, guide, adapters,
+            families,
         )  # fmt: skip
         # The first search of a process pays for what libraries set up lazily; it should not be a shopper's.
         engine.search(engine._products[0].title, 1)
@@ -329,11 +332,10 @@ class SearchEngine:
         understood = self._understand(request)
         if understood is None:
             return Ranking.empty(), Understood(request.query, request.query)
-        relation = self._relations.read(understood) if self._relations else None
-        readings = self._needs.read(understood, relation.spans if relation else ()) if self._needs else ()
         routed = self._route(request, understood)
         started = time.perf_counter()
-        wants_of = self._needs.wants_of(readings, self._titles) if self._needs and readings else None
+        relation = self._relations.read(understood) if self._relations else None
+        wants_of = self._needs.wants_of(understood, relation.spans if relation else ()) if self._needs else None
         if self._relations and relation:
             wants_of = self._relations.wants_of(relation, wants_of)
         request.guidance = guide(
@@ -367,9 +369,6 @@ class SearchEngine:
         said = "; ".join([", ".join(terms) or "nothing to search for in this query", *notes])
         request.report("understand", started, 1, len(terms), said)
         return understood if terms else None
-
-    def _titles(self, rows: Rows) -> list[str]:
-        return [product.title for product in self._products.get(rows)]
 
     def _route(self, request: Request, understood: Understood) -> Routed | None:
         """What kind of product the query asks for; what it excludes says the contrary of that."""
@@ -465,10 +464,10 @@ class SearchEngine:
             self._timed("facets", request.report("facets", started, len(ranking.final), len(counts)), len(counts))
         return counts
 
-    def _saying(self, word: str) -> Rows:
-        """The rows of all products that have a word."""
+    def _by_words(self, text: str, k: int) -> Rows:
+        """The rows of products that have words of a text, the best first."""
         lexical = self._ranker.lexical
-        return lexical.retrieve(word, len(self)).rows if lexical else np.empty(0, np.int64)
+        return lexical.retrieve(text, k).rows if lexical else np.empty(0, np.int64)
 
     def _reserve_ms(self, k: int, explain: bool, n_facets: int) -> float:
         """What of a deadline the stages after ranking will need."""
@@ -492,9 +491,7 @@ def _expansions(understood: Understood) -> tuple[QueryExpansion, ...]:
     return (*corrections, *synonyms)
 
 
-def _synonyms(
-    config: SearchConfig, spelling: SpellingModel | None, type_words: Sequence[TypeWord]
-) -> Synonyms | None:
+def _synonyms(config: SearchConfig, spelling: SpellingModel | None, type_words: Sequence[TypeWord]) -> Synonyms | None:
     """The configured synonyms; of the shipped ones those for words that this catalog hardly has, and the same of learnt
     words for its types.
     """

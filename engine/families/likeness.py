@@ -18,8 +18,8 @@ class Likeness:
         self._measures, self._price_share = measures, price_share
 
     def to(self, named: Rows, rows: Mask) -> Scores:
-        """Float32 (n_products,), from 0 to 1, the most like at 1: one less the mean distance of places among ``rows`` in
-        each number, that of the price counting its share. NaN outside.
+        """Float32 (n_products,), from 0 to 1, the most like at 1: one less the mean distance of places among ``rows``
+        in each number, that of the price counting its share. NaN outside.
         """
         parts = [(self._distance(field, named, rows), 1.0) for field in self._fields(rows)]
         weight = (1 - self._price_share) / max(len(parts), 1)
@@ -32,7 +32,9 @@ class Likeness:
         return like.astype(np.float32)
 
     def _fields(self, rows: Mask) -> list[str]:
-        telling = [field for field in self._measures.names if self._measures.tells(field, rows, _LEAST_COVERAGE, _LEAST_VALUES)]
+        telling = [
+            field for field in self._measures.names if self._measures.tells(field, rows, _LEAST_COVERAGE, _LEAST_VALUES)
+        ]
         return telling[:_MOST_FIELDS]
 
     def _distance(self, field: str, named: Rows, rows: Mask) -> Scores:

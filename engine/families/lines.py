@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from itertools import combinations, pairwise
 from statistics import median
+from typing import TypeVar
 
 import msgspec
 
@@ -65,6 +66,7 @@ class _Draft:
             self.price = product.price
 
 
+_Value = TypeVar("_Value", str, float)
 _Key = tuple[tuple[str, ...], str, str]  # kind, brand, series
 _Drafts = dict[tuple[int, tuple[str, ...]], _Draft]
 
@@ -150,21 +152,18 @@ def _days(earlier: str, later: str) -> int | None:
         return None
 
 
-def concordance(values: Mapping[tuple[int, tuple[str, ...]], str] | Mapping[tuple[int, tuple[str, ...]], float]) -> tuple[float, int]:
+def concordance(values: Mapping[tuple[int, tuple[str, ...]], _Value]) -> tuple[float, int]:
     """The share of pairs of generations of one variant of which the higher number has the higher value, and how many
     pairs there are. Where no variant has two, the lowest values of the generations are compared.
     """
-    by_variant: dict[tuple[str, ...], list[tuple[int, object]]] = defaultdict(list)
-    for (number, variant), value in sorted(values.items()):
-        by_variant[variant].append((number, value))
+    by_variant: dict[tuple[str, ...], list[_Value]] = defaultdict(list)
+    lowest: dict[int, _Value] = {}
+    for (number, variant), value in sorted(values.items(), key=lambda item: item[0]):
+        by_variant[variant].append(value)
+        lowest[number] = min(value, lowest.get(number, value))
     pairs = [pair for of_one in by_variant.values() for pair in combinations(of_one, 2)]
-    if not pairs:
-        lowest: dict[int, object] = {}
-        for (number, _), value in values.items():
-            lowest[number] = min(value, lowest.get(number, value))  # type: ignore[type-var]
-        pairs = list(combinations(sorted(lowest.items()), 2))
-    rising = sum(low[1] < high[1] for low, high in pairs)  # type: ignore[operator]
-    return (rising / len(pairs) if pairs else 0.0), len(pairs)
+    pairs = pairs or list(combinations([lowest[number] for number in sorted(lowest)], 2))
+    return sum(low < high for low, high in pairs) / max(len(pairs), 1), len(pairs)
 
 
 def derive(products: Iterable[Product], words: NameWords, numbers: FamilyNumbers) -> tuple[Line, ...]:
@@ -180,6 +179,5 @@ def generations(line: Line, variant: Sequence[str] | None = None) -> list[tuple[
     out: dict[int, tuple[str, list[int]]] = {}
     for model in line.models:
         if variant is None or model.variant == tuple(variant):
-            label, rows = out.setdefault(model.number, (model.label, []))
-            rows.extend(model.rows)
+            out.setdefault(model.number, (model.label, []))[1].extend(model.rows)
     return [(number, label, tuple(rows)) for number, (label, rows) in sorted(out.items())]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -21,8 +22,8 @@ _RARE = 0.05  # share of the catalog, that a name without a number may stand for
 @dataclass(frozen=True, slots=True, eq=False)
 class Named:
     """``rows`` are the products that a name stands for, ascending; ``line`` is their series, if they are of one, and
-    ``number`` and ``variant`` say which of its models. ``kind``, bool (n_products,), are all products of their kind, None
-    where the catalog has no categories.
+    ``number`` and ``variant`` say which of its models. ``kind``, bool (n_products,), are all products of their kind,
+    None where the catalog has no categories.
     """
 
     name: str
@@ -64,12 +65,16 @@ class Naming:
         if not len(rows):
             return None
         coded = any(any(c.isdigit() for c in word) and any(c.isalpha() for c in word) for word in used)
-        if all(word.isdigit() for word in used) or not coded and len(rows) > max(_FEW, _RARE * self._n):
+        if all(word.isdigit() for word in used) or (not coded and len(rows) > max(_FEW, _RARE * self._n)):
             return None
         rows = self._of_one_kind(rows)
         variant = self._variant(about, query)
-        models = [(at, place) for at, place in zip(self.line_of[rows].tolist(), self.model_of[rows].tolist(), strict=True)]
-        exact = np.array([at >= 0 and self.lines[at].models[place].variant == variant for at, place in models], np.bool_)
+        models = [
+            (at, place) for at, place in zip(self.line_of[rows].tolist(), self.model_of[rows].tolist(), strict=True)
+        ]
+        exact = np.array(
+            [at >= 0 and self.lines[at].models[place].variant == variant for at, place in models], np.bool_
+        )
         if exact.any() and (coded or variant):
             rows = rows[exact]
         line = self._line(rows)
@@ -96,7 +101,7 @@ class Naming:
 
     @staticmethod
     def _halves(joined: str, words: Sequence[str]) -> tuple[str, ...]:
-        return next((pair for pair in zip(words, words[1:], strict=False) if "".join(pair) == joined), ())
+        return next((pair for pair in pairwise(words) if "".join(pair) == joined), ())
 
     def _variant(self, about: Sequence[Token], query: str) -> tuple[str, ...]:
         words = [token.text for token in about if token.text in self._words.names.variants]
@@ -117,7 +122,11 @@ class Naming:
         return self.lines[int(np.bincount(found).argmax())] if 2 * len(found) > len(rows) else None
 
     def _models(self, rows: Rows) -> list[Model]:
-        return [self.lines[at].models[place] for at, place in zip(self.line_of[rows], self.model_of[rows], strict=True) if at >= 0]
+        return [
+            self.lines[at].models[place]
+            for at, place in zip(self.line_of[rows], self.model_of[rows], strict=True)
+            if at >= 0
+        ]
 
     def kind(self, rows: Rows, used: Sequence[str], line: Line | None) -> Mask | None:
         """All products of the category above the one that most of ``rows`` are of, or of that itself where it is right

@@ -50,7 +50,7 @@ def series_name(title: str, brand: str, words: NameWords) -> SeriesName | None:
         prefix, number, end, base_end = split
         base = _base(found, base_end, title, brands, words)
         lettered = prefix and prefix not in words.no_series and len(prefix) > 1
-        if not base and not lettered or (prefix in words.no_series and len(prefix) > 1):
+        if (not base and not lettered) or (prefix in words.no_series and len(prefix) > 1):
             continue
         variant, last = _variant(found, end, title, words)
         start = base[0].start if base else token.start

@@ -9,19 +9,23 @@ from engine.analysis.analyzer import STOP_WORDS
 from engine.families.words import FamilyWords, Kind
 from engine.understanding.words import Token, tokens
 
+_LONGEST_COMPARATIVE = 3  # words before a "than"
 _LONGEST_NAME = 6  # words of X
-_ENDS = frozenset({"for", "under", "below", "above", "within", "with", "without", "in", "between", "around", "less", "up"})
+_ENDS = frozenset(
+    {"for", "under", "below", "above", "within", "with", "without", "in", "between", "around", "less", "up"}
+)
 _NO_NAMES = frozenset({"this", "that", "it", "those", "these", "one", "new", "the", "a", "an", "my", "old"})
 
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """``kind`` of relation to what ``about`` names, the words of ``query[start:end]``; ``text`` is all of it as written.
+    """``kind`` of relation to what ``about`` names, the words of ``query[start:end]``; ``text`` is all of it as
+    written.
 
-    ``otherwise`` are the words after a "but", or before a "than": what shall be otherwise. ``elsewhere`` is the name of an
-    entry for another maker's thing, and ``foreign`` the words that are it; both empty for what a catalog may have. ``rest``
-    are all other words. ``weak`` says that the words may mean something else. ``spans`` are the places in the query that
-    are read by this.
+    ``otherwise`` are the words after a "but", or before a "than": what shall be otherwise. ``elsewhere`` is the name
+    of an entry for another maker's thing, and ``foreign`` the words that are it; both empty for what a catalog may
+    have. ``rest`` are all other words. ``weak`` says that the words may mean something else. ``spans`` are the places
+    in the query that are read by this.
     """
 
     kind: Kind
@@ -66,7 +70,7 @@ class RelationReader:
             end = at + len(phrase)
             about = self._after(found, end) if before else self._before(found, at)
             if about:
-                start = max(at - 1, 0) if kind == "than" else at
+                start = max(at - _LONGEST_COMPARATIVE, 0) if kind == "than" else at
                 return self._relation(query, found, kind, about, (start, end))
         return self._bare(query, found)
 
@@ -108,7 +112,9 @@ class RelationReader:
             otherwise = tuple(found[last + 1 : last + 4])
         parts = (*found[slice(*phrase)], *about, *otherwise)
         start, end = min(part.start for part in parts), max(part.end for part in parts)
-        words_of = tuple(token.text for token in otherwise) if kind != "than" else (words[phrase[0]],)
+        words_of = (
+            tuple(token.text for token in otherwise) if kind != "than" else tuple(words[phrase[0] : phrase[1] - 1])
+        )
         entry, name = self.elsewhere(found)
         return Relation(
             kind, query[start:end], about, words_of, entry, name, _rest(words, (*words[slice(*phrase)], *name)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -20,7 +20,7 @@ from engine.needs.categories import Categories, singular
 from engine.needs.lexicon import Gradable
 from engine.needs.wants import Needs
 from engine.preferences import NO_WANTS, Preference, Scope, Wants, WantsOf, scope_of
-from engine.types import Candidates, Mask, Routed, Rows, Scores
+from engine.types import Candidates, Mask, Routed, Scores
 from engine.understanding.understand import Understood
 from engine.understanding.words import tokens
 
@@ -81,7 +81,7 @@ class FamilySource:
             return reading
         if relation.kind in _OF_SERIES:
             return self._of_series(relation)
-        if relation.kind == "than" and self._gradable(relation.otherwise[0]) is None:
+        if relation.kind == "than" and not self._gradables(relation.otherwise):
             return None
         named = self._naming.find(relation.about, understood.corrected) if relation.spans else None
         if named is None or (relation.weak and named.line is None and not relation.otherwise):
@@ -155,7 +155,7 @@ class FamilySource:
             found = self._by_generation(reading, scope.rows)
             doubled = any(other.text in reading.relation.text for other in before)
             weight = self._numbers.series_weight if doubled else self._numbers.weight
-            orders = kind in ("latest", "new") and not doubled
+            orders = kind in ("latest", "new")
             return tuple(replace(preference, weight=weight, orders=orders) for preference in found)
         if reading.named is None:
             return self._placed(reading, scope.rows)
@@ -184,7 +184,11 @@ class FamilySource:
                 fit = np.where(np.isnan(fit), released, np.where(np.isnan(released), fit, (fit + released) / 2))
         if np.isnan(fit).all():
             return ()
-        what = {0: "newest generation", 1: "generation before the newest"}[back] if kind != "last_year" else "released the year before the newest"
+        what = (
+            {0: "newest generation", 1: "generation before the newest"}[back]
+            if kind != "last_year"
+            else "released the year before the newest"
+        )
         fact = partial(self._released_fact, fit) if kind == "last_year" else partial(self._told, told, fit)
         return (Preference(text, fit.astype(np.float32), self._numbers.weight, fact, f"{text} → {what}"),)
 
@@ -266,11 +270,9 @@ class FamilySource:
         if relation.kind in _BY_AGE:
             directions |= {kind: ("released", kind != "predecessor") for kind in _BY_AGE}
         wanted = [directions[relation.kind]] if relation.kind in directions else []
-        for word in relation.otherwise:
-            entry = self._gradable(word)
-            if entry is not None:
-                field, most = self._needs.meant(entry, (), rows)
-                wanted += [(field, most)] if field else []
+        for entry in self._gradables(relation.otherwise):
+            field, most = self._needs.meant(entry, (), rows)
+            wanted += [(field, most)] if field else []
         return [limit for field, most in wanted if (limit := self._limit(field, most, named, rows)) is not None]
 
     def _limit(self, field: str, most: bool, named: Named, rows: Mask) -> _Limit | None:
@@ -288,11 +290,23 @@ class FamilySource:
     def _limit_fact(self, field: str, passes: Mask, row: int) -> str:
         return self._needs.measures.fact(field, row) if passes[row] else ""
 
-    def _gradable(self, word: str) -> Gradable | None:
-        for entry in self._needs.lexicon.gradable.values():
-            if word in entry.words or word in entry.superlatives or f"{word.removesuffix('er')}" in entry.words:
-                return entry
-        return None
+    def _gradables(self, words: Sequence[str]) -> list[Gradable]:
+        """The directions that words ask for, the longest phrases first: "longer battery", "cheaper"."""
+        entries = self._needs.lexicon.gradable
+        known = {text: entry for entry in entries.values() for text in (*entry.words, *entry.superlatives)}
+        known |= {text: entries[name] for text, name in self._words.comparative.items() if name in entries}
+        found: list[Gradable] = []
+        at = 0
+        while at < len(words):
+            for end in range(len(words), at, -1):
+                entry = known.get(" ".join(words[at:end]))
+                if entry is not None:
+                    found.append(entry)
+                    at = end
+                    break
+            else:
+                at += 1
+        return found
 
     def _placed(self, reading: FamilyReading, rows: Mask) -> tuple[Preference, ...]:
         """For another maker's thing: what is of its kind, the nearer the better to its place by price."""

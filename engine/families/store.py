@@ -74,8 +74,8 @@ class ProductFamilies:
 
     @classmethod
     def build(
-        cls, directory: Path, products: Iterable[Product], words: NameWords | None = None, numbers: FamilyNumbers = NUMBERS
-    ) -> str:  # fmt: skip
+        cls, directory: Path, products: Iterable[Product], words: NameWords | None = None, numbers: FamilyNumbers =
+        NUMBERS ) -> str:  # fmt: skip
         """Reads the products once and writes both files; returns a note for people."""
         words = words or shipped_words().names
         builder = LineBuilder(words, numbers)

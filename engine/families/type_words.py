@@ -23,7 +23,7 @@ from engine.fitted import Fitted
 from engine.needs.categories import singular
 from engine.seams import Embeddings
 from engine.types import Rows, Scores
-from engine.understanding.synonyms import Phrase, Synonyms
+from engine.understanding.synonyms import Phrase
 from engine.understanding.words import tokens
 
 TYPE_WORDS = "type_words.json"
@@ -34,10 +34,10 @@ _MOST_CANDIDATES = 300  # words of titles that are compared with the types' name
 class TypeWordNumbers(Fitted, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is strong evidence.
 
-    - ``least_titles``, ``title_share``, ``title_cosine``: so many products have the word in their names, such a share of
-      them is of one type, and its name is the nearest of all to the word, with at least that cosine.
-    - ``prior_cosine``, ``other_titles``: a shipped word that no product has in its name; or whose type's name is at least
-      as near as that, and which at most so many products of other types have in theirs.
+    - ``least_titles``, ``title_share``, ``title_cosine``: so many products have the word in their names, such a share
+      of them is of one type, and its name is the nearest of all to the word, with at least that cosine.
+    - ``prior_cosine``, ``other_titles``: a shipped word that no product has in its name; or whose type's name is at
+      least as near as that, and which at most so many products of other types have in theirs.
     - ``least_clicks``, ``click_share``: so many choices after queries with the word, such a share of them of one type.
     """
 
@@ -57,8 +57,8 @@ class TypeWord(msgspec.Struct, frozen=True):
     """``word`` is said of ``type``, whose ``name`` is how the catalog calls it in the singular.
 
     Of ``titles`` products with the word in their names ``inside`` are of the type; ``cosine`` is that of word and type
-    name, ``rival`` the highest of any other type's; ``clicks`` and ``clicked`` are choices, and those of the type. ``prior``
-    says that the word ships with the type's name. ``strong`` is what all that amounts to.
+    name, ``rival`` the highest of any other type's; ``clicks`` and ``clicked`` are choices, and those of the type.
+    ``prior`` says that the word ships with the type's name. ``strong`` is what all that amounts to.
     """
 
     word: str
@@ -122,8 +122,8 @@ def learn(
 ) -> tuple[TypeWord, ...]:  # fmt: skip
     """All words with some evidence, strong ones first, then by word.
 
-    ``embed`` gives vectors of short texts, one a row, None for no encoder; ``chosen`` gives for each word of queries the
-    rows that people chose after it, repeats kept. Without categories there is nothing to learn.
+    ``embed`` gives vectors of short texts, one a row, None for no encoder; ``chosen`` gives for each word of queries
+    the rows that people chose after it, repeats kept. Without categories there is nothing to learn.
     """
     types = _Types.of(columns)
     if not types.names:
@@ -134,7 +134,11 @@ def learn(
         meant = _called(types, names)
         if meant:
             evidence.setdefault((word, meant), _count(types, families, word, meant))
-    clicks = {word: (*types.most(rows), len(rows)) for word, rows in (chosen or {}).items() if len(rows) >= numbers.least_clicks}
+    clicks = {
+        word: (*types.most(rows), len(rows))
+        for word, rows in (chosen or {}).items()
+        if len(rows) >= numbers.least_clicks
+    }
     for word, (meant, *_) in clicks.items():
         evidence.setdefault((word, meant), _count(types, families, word, meant))
     cosines = _cosines(types, [word for word, _ in evidence], embed)
@@ -200,7 +204,9 @@ def load(directory: Path) -> tuple[TypeWord, ...]:
         raise IndexCorruptError(f"the words for types in {path} cannot be read: {error}") from error
 
 
-def _titles(types: _Types, families: ProductFamilies, numbers: TypeWordNumbers) -> dict[tuple[str, str], tuple[int, int]]:
+def _titles(
+    types: _Types, families: ProductFamilies, numbers: TypeWordNumbers
+) -> dict[tuple[str, str], tuple[int, int]]:
     """Words of products' own names that are nearly all of one type, and no part of its name: (titles, of the type)."""
     listed = [(word, families.rows(word)) for word in families.words if word.isalpha() and len(word) > 1]
     listed = [(w, rows) for w, rows in listed if len(rows) >= numbers.least_titles and singular(w) not in types.words]
@@ -246,7 +252,6 @@ def _name(name: str) -> str:
     """A type's name in the singular: ``Vacuum Cleaners`` is vacuum cleaner."""
     *first, last = _words(name) or ("",)
     return " ".join((*first, singular(last)))
-
 
 
 def _words(text: str) -> Phrase:

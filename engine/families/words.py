@@ -54,6 +54,7 @@ class FamilyWords(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     makers: WordList
     but: WordList
     relation: dict[Kind, RelationWords]
+    comparative: dict[str, str]
     elsewhere: dict[str, Elsewhere]
 
 
@@ -62,11 +63,13 @@ class FamilyNumbers(Fitted, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     - ``weight``, ``series_weight``: what a whole fit adds to fused scores, of a relation to a model and of a mere
       "latest" or "previous".
-    - ``least_generations``, ``least_priced_generations``: how many make a series where releases are known, or only prices.
-    - ``least_concordance``: the share of its pairs of generations of which the higher number must be the later, or where
-      releases are unknown the dearer.
-    - ``largest_step``, ``least_gap_days``: the median step from one number to the next is at most the one, and the median
-      time between releases at least the other: what is larger, or comes out on the same day, is a tier and no generation.
+    - ``least_generations``, ``least_priced_generations``: how many make a series where releases are known, or only
+      prices.
+    - ``least_concordance``: the share of its pairs of generations of which the higher number must be the later, or
+      where releases are unknown the dearer.
+    - ``largest_step``, ``least_gap_days``: the median step from one number to the next is at most the one, and the
+      median time between releases at least the other: what is larger, or comes out on the same day, is a tier and no
+      generation.
     - ``price_share``: of the likeness of two products, what their prices say; their attributes say the rest.
     - ``nearest_share``: of "cheaper than X", what nearness to X counts.
     - ``beyond_fit``: the fit of what is of the type asked for, and of another series.

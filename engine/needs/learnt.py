@@ -6,7 +6,7 @@ gaming asks of a monitor. A few products say little, so what they share is pulle
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,9 +15,6 @@ from engine.columns import Columns
 from engine.needs.lexicon import Want
 from engine.needs.measures import Measures
 from engine.types import Mask, Rows
-
-#: Rows of the products whose texts have a word.
-Saying = Callable[[str], Rows]
 
 _LEAST_SAYING = 3  # products of a type that must name a use, and at most this share of them:
 _MOST_SAYING = 0.6

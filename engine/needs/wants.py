@@ -14,13 +14,15 @@ from engine.columns import Columns
 from engine.errors import ConfigError
 from engine.fitted import Fitted
 from engine.needs.categories import Categories
-from engine.needs.learnt import Learnt, Saying, learn
+from engine.needs.learnt import Learnt, learn
 from engine.needs.lexicon import Gradable, Lexicon, Want
 from engine.needs.match import Matcher, NeedWord, free_words
 from engine.needs.measures import Measures
-from engine.preferences import NO_WANTS, Preference, Scope, Wants, scope_of
+from engine.preferences import NO_WANTS, Preference, Scope, Wants, WantsOf, scope_of
+from engine.product import Product
 from engine.types import Candidates, Mask, Routed, Rows, Scores
 from engine.understanding.understand import Understood
+from engine.understanding.words import tokens
 
 _TYPES = 3  # that a query without a type is answered with
 _BESIDE = 3  # words after a direction that may name what it is of
@@ -87,28 +89,36 @@ class Reading:
 class Needs:
     """A ``PreferenceSource``: the lexicon over one index. Thread-safe; what it learns of the index is kept."""
 
-    def __init__(self, lexicon: Lexicon, columns: Columns, saying: Saying, numbers: NeedNumbers = NUMBERS) -> None:
-        """``saying`` gives the rows of the products whose texts have a word."""
-        self.lexicon, self.numbers, self._columns, self._saying = lexicon, numbers, columns, saying
+    def __init__(
+        self, lexicon: Lexicon, columns: Columns, found: Callable[[str, int], Rows],
+        products: Callable[[Rows], Sequence[Product]], numbers: NeedNumbers = NUMBERS,
+    ) -> None:  # fmt: skip
+        """``found`` gives the rows of products that have words of a text, the best first, and at most so many;
+        ``products`` those of some rows.
+        """
+        self.lexicon, self.numbers, self._columns = lexicon, numbers, columns
+        self._found, self._products = found, products
         self.measures = Measures(columns, lexicon.scale, numbers.prior_ratings)
         self._categories = Categories(columns)
         self._matcher = Matcher(lexicon)
         self._of_scope = lru_cache(maxsize=512)(self._fitted)
         self._use_rows = lru_cache(maxsize=128)(self._rows_saying)
 
-    def wants_of(
-        self, readings: Sequence[Reading], titles: Callable[[Rows], Sequence[str]]
-    ) -> Callable[[Routed | None, Candidates], Wants]:
-        """From a route, and what was found, best first, to what the query wants.
+    def wants_of(self, understood: Understood, taken: Sequence[tuple[int, int]] = ()) -> WantsOf | None:
+        """From a route, and what was found, best first, to what the query wants; None where it wants nothing more, but
+        for what others read in its places ``taken``, from one to another.
 
         A word that most of the first titles have as well is part of a name there ("light bulb") and no need.
         """
+        readings = self.read(understood, taken)
+        if not readings:
+            return None
 
         def wants(routed: Routed | None, found: Candidates) -> Wants:
             groups = self.scopes(readings)
             scope = _together(groups) if groups else self._scope(routed, readings[0].rest)
             best = found.rows[:_FIRST] if scope.rows is None else found.rows[:_FIRST][scope.rows[found.rows[:_FIRST]]]
-            first = [title.lower() for title in titles(best)]
+            first = [product.title.lower() for product in self._products(best)]
             kept = [reading for reading in readings if not self._is_named(reading, first)]
             wanted = _merged([self.of(kept, group) for group in groups or (scope,)])
             numbers = self.numbers
@@ -134,6 +144,7 @@ class Needs:
     def read(self, understood: Understood, taken: Sequence[tuple[int, int]] = ()) -> tuple[Reading, ...]:
         """The need words of a query, in its order; none where others have ``taken`` its places from one to another."""
         words = free_words(understood, taken)
+        places = tokens(understood.corrected)
         found = self._matcher.find(words)
         needed = {place for word in found for place in range(word.start, word.end)}
         rest = tuple("" if place in needed else word for place, word in enumerate(words))
@@ -141,7 +152,7 @@ class Needs:
         readings = []
         for word in found:
             beside = tuple(filter(None, words[word.end : word.end + _BESIDE]))
-            text = " ".join(words[word.start : word.end])
+            text = understood.corrected[places[word.start].start : places[word.end - 1].end].lower()
             readings.append(Reading(word, text, beside, rest, typeless))
         return tuple(readings)
 
@@ -256,7 +267,7 @@ class Needs:
         return learn(self._use_rows(name), rows, self.measures, self._columns, self.numbers.learnt_prior)
 
     def _rows_saying(self, name: str) -> Rows:
-        found = [self._saying(word) for word in self.lexicon.use[name].words if " " not in word]
+        found = [self._found(word, len(self._columns)) for word in self.lexicon.use[name].words if " " not in word]
         return np.unique(np.concatenate(found)) if found else np.empty(0, np.int64)
 
     def _wanted(self, wants: Sequence[Want], rows: Mask, names: tuple[str, ...]) -> Iterator[tuple[Want, str, Scores]]:

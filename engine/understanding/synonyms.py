@@ -24,9 +24,10 @@ from engine.understanding.words import tokens
 
 Phrase = tuple[str, ...]
 
+
 class SynonymNumbers(Fitted, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``said_share``: how often, for each time that a catalog has what a shipped rule stands for, it may have the rule's
-    own phrase for the rule to hold.
+    """``said_share``: how often, for each time that a catalog has what a shipped rule stands for, it may have the
+    rule's own phrase for the rule to hold.
     """
 
     said_share: float
@@ -94,12 +95,17 @@ class Synonyms:
         return cls(read_rules(path))
 
     def unsaid(self, said: Callable[[Phrase], int], numbers: SynonymNumbers = NUMBERS) -> Synonyms:
-        """Those rules whose replacement a catalog has, and whose phrase it hardly has; ``said`` is how often it has one.
+        """Those rules whose replacement a catalog has, and whose phrase it hardly has; ``said`` is how often it has
+        one.
 
         Where a shop's own products say "laptop", a shopper who does means them; that others are called notebooks is of
         use to one that knows notebooks only.
         """
-        return Synonyms((phrase, other) for phrase, other in self.rules if said(other) and said(phrase) <= numbers.said_share * said(other))
+        return Synonyms(
+            (phrase, other)
+            for phrase, other in self.rules
+            if said(other) and said(phrase) <= numbers.said_share * said(other)
+        )
 
     def expand(self, words: Sequence[str]) -> list[Expansion]:
         """What stretches of ``words`` (lower case, without accents) also mean: the longest at each place."""
