@@ -5,7 +5,7 @@ for what the reranker must know of them.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module
@@ -23,6 +23,8 @@ from engine.config import EngineConfig, IndexConfig
 from engine.dense.encoder import ENCODERS, OnnxEncoder
 from engine.dense.vectors import Kind, VectorIndex, choose_kind
 from engine.errors import CatalogError, ConfigError
+from engine.families.store import FAMILIES, ProductFamilies
+from engine.families.type_words import learn, save
 from engine.lexical.retriever import LexicalRetriever
 from engine.product import Product
 from engine.seams import Combiner, Embeddings, Encoder, RerankerModel, Rewriter, RouterModel
@@ -85,12 +87,17 @@ def build_index(
         LexicalRetriever.build(version / LEXICAL, stream, config.index.lexical_backend, analyzer)
         store = ProductStore(version)
         SpellingModel.build(store).save(version / SPELLING)
+        (version / FAMILIES).mkdir()
+        families_note = ProductFamilies.build(version / FAMILIES, store)
         with tempfile.NamedTemporaryFile(dir=version, suffix=".tmp") as file:
             # On disk: the vectors of a million products are 1.5 GB, of which an index needs a slice at a time.
             vectors = np.memmap(file, np.float32, "w+", shape=(len(store), encoder.dim if encoder else 1))
             dense = _build_dense(version, store, encoder, vectors, config, progress)
             route_note = _build_route(version, store, encoder, vectors, router, progress)
         rerank_note = _build_rerank(version, store, reranker, progress)
+        save(
+            version / FAMILIES, learn(Columns.open(version), ProductFamilies.open(version / FAMILIES), _embed(encoder))
+        )
         analysis, fields = fingerprints(analyzer)
         built["manifest"] = Manifest(
             format_version=FORMAT_VERSION,
@@ -103,7 +110,7 @@ def build_index(
             reranker=reranker.fingerprint if reranker else "",
             router=router.fingerprint if router and encoder else "",
             config=config.index,
-            notes={**dense.notes, RERANK: rerank_note, ROUTE: route_note},
+            notes={**dense.notes, RERANK: rerank_note, ROUTE: route_note, FAMILIES: families_note},
             files={},
         )
     return directory
@@ -253,6 +260,10 @@ def _build_route(
     note = router.build(version / ROUTE, store, vectors, encoder)
     progress(ROUTE, len(store), len(store))
     return note
+
+
+def _embed(encoder: Encoder | None) -> Callable[[Sequence[str]], Embeddings] | None:
+    return encoder.encode_queries if encoder is not None else None
 
 
 def _build_rerank(version: Path, store: ProductStore, reranker: RerankerModel | None, progress: Progress) -> str:

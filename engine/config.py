@@ -77,7 +77,7 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
       ``rerank_weight``; empty for none.
     - ``understand``: what is read out of a query before it is searched: ``spelling``, ``negation``, ``constraints``,
       ``names`` and ``synonyms``; the shopper's own words are searched in any case. ``synonyms`` is a file in Solr's
-      format, or ``electronics``, which is shipped, or empty.
+      format, or ``electronics``, the shipped rules, of which those hold whose words the catalog hardly has, or empty.
       ``constraint_weight``: what a product gains that fits a limit the query states, such as a price.
     - ``route_weight``: what a product gains, times the probability that it is of the type asked for, where the index
       has a router; 0 turns routing off.
@@ -109,7 +109,7 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     understand: tuple[Literal["spelling", "negation", "constraints", "names", "synonyms"], ...] = (
         "spelling", "negation", "constraints", "names", "synonyms",
     )  # fmt: skip
-    synonyms: str = ""
+    synonyms: str = "electronics"
     constraint_weight: float = 0.05
     route_weight: float = 0.5
     needs: str = "shipped"

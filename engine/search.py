@@ -43,6 +43,10 @@ from engine.config import EngineConfig, SearchConfig
 from engine.dense.retriever import DenseRetriever
 from engine.dense.vectors import VectorIndex
 from engine.errors import ConfigError, InvalidFilterError, InvalidQueryError
+from engine.families.source import FamilySource
+from engine.families.store import FAMILIES, ProductFamilies
+from engine.families.type_words import TypeWord, load, rules
+from engine.families.words import shipped_words
 from engine.filters import Equal, Exists, Filter, In, Range
 from engine.guidance import NUMBERS, GuidanceNumbers, guide, require_rows
 from engine.latency import LatencyEstimate
@@ -92,16 +96,19 @@ class SearchEngine:
     def __init__(
         self, version: Path, manifest: Manifest, config: SearchConfig, products: ProductStore, columns: Columns,
         ranker: Ranker, facts: CatalogFacts, spelling: SpellingModel | None, router: Router | None,
-        adapters: AdapterRegistry, numbers: GuidanceNumbers = NUMBERS,
+        adapters: AdapterRegistry, families: ProductFamilies | None = None, numbers: GuidanceNumbers = NUMBERS,
     ) -> None:  # fmt: skip
         self.version, self.manifest, self.config = version, manifest, config
         self._products, self._columns, self._ranker = products, columns, ranker
         self._facts, self._spelling, self._router, self._adapters = facts, spelling, router, adapters
-        self._numbers = numbers
-        synonyms = Synonyms.named(config.synonyms) if config.synonyms and "synonyms" in config.understand else None
+        self._numbers, self._product_families = numbers, families
+        synonyms = _synonyms(config, spelling, load(version / FAMILIES))
         self._understanding = QueryUnderstanding(facts, spelling, synonyms, config.understand)
         self._needs = (
             Needs(Lexicon.named(config.needs), columns, self._by_words, products.get) if config.needs else None
+        )
+        self._relations = (
+            FamilySource(families, columns, self._needs, shipped_words()) if families and self._needs else None
         )
         self._exclusions = Exclusions(columns) if "negation" in config.understand else None
         self._analyzer = Analyzer(manifest.config.language)
@@ -178,6 +185,7 @@ class SearchEngine:
         ranker = Ranker(config, columns, lexical, dense, opened, *fitting, rewriter or open_rewriter(config.rewriter))
         facts = CatalogFacts.from_columns(columns)
         spelling = SpellingModel.load(version / SPELLING) if (version / SPELLING).exists() else None
+        families = ProductFamilies.open(version / FAMILIES) if (version / FAMILIES).exists() else None
         guide = None
         if config.route_weight and (manifest.router or router):
             router = matching("router", manifest.router, router or open_router("catalog"))
@@ -185,7 +193,8 @@ class SearchEngine:
         adapters = AdapterRegistry(dense.encoder if dense else None, opened)
         adapters.load(AdapterStore(Path(directory)))
         engine = cls(
-            version, manifest, config, ProductStore(version), columns, ranker, facts, spelling, guide, adapters
+            version, manifest, config, ProductStore(version), columns, ranker, facts, spelling, guide, adapters,
+            families,
         )  # fmt: skip
         # The first search of a process pays for what libraries set up lazily; it should not be a shopper's.
         engine.search(engine._products[0].title, 1)
@@ -212,7 +221,7 @@ class SearchEngine:
         ranker = self._ranker.configured(config, *_fitting(combiner, self.manifest), rewriter)
         return SearchEngine(
             self.version, self.manifest, config, self._products, self._columns, ranker, self._facts, self._spelling,
-            self._router, self._adapters, self._numbers,
+            self._router, self._adapters, self._product_families, self._numbers,
         )  # fmt: skip
 
     def __len__(self) -> int:
@@ -325,9 +334,12 @@ class SearchEngine:
             return Ranking.empty(), Understood(request.query, request.query)
         routed = self._route(request, understood)
         started = time.perf_counter()
-        wants_of = self._needs.wants_of(understood) if self._needs else None
+        relation = self._relations.read(understood) if self._relations else None
+        wants_of = self._needs.wants_of(understood, relation.spans if relation else ()) if self._needs else None
+        if self._relations and relation:
+            wants_of = self._relations.wants_of(relation, wants_of)
         request.guidance = guide(
-            understood,
+            relation.asked(understood) if relation else understood,
             routed,
             self._columns,
             self.config,
@@ -477,6 +489,19 @@ def _expansions(understood: Understood) -> tuple[QueryExpansion, ...]:
         for phrase in expansion.replacements
     )
     return (*corrections, *synonyms)
+
+
+def _synonyms(config: SearchConfig, spelling: SpellingModel | None, type_words: Sequence[TypeWord]) -> Synonyms | None:
+    """The configured synonyms; of the shipped ones those for words that this catalog hardly has, and the same of learnt
+    words for its types.
+    """
+    if not config.synonyms or "synonyms" not in config.understand:
+        return None
+    synonyms = Synonyms.named(config.synonyms)
+    if not Synonyms.is_shipped(config.synonyms):
+        return synonyms
+    held = synonyms.unsaid(spelling.said).rules if spelling else ()
+    return Synonyms((*held, *rules(type_words)))
 
 
 def _rest(text: str, parts: Iterable[Excluded | Constraint]) -> str:

@@ -58,9 +58,11 @@ class Matcher:
         return found
 
 
-def free_words(understood: Understood) -> list[str]:
-    """The query's words, empty where they say something else already: a limit, an exclusion, a model's name."""
-    taken = [(name.start, name.end) for name in understood.names]
+def free_words(understood: Understood, read: Sequence[tuple[int, int]] = ()) -> list[str]:
+    """The query's words, empty where they say something else already: a limit, an exclusion, a model's name, or what
+    was ``read`` from one place to another.
+    """
+    taken = [*read, *((name.start, name.end) for name in understood.names)]
     taken += [(excluded.start, excluded.end) for excluded in understood.excluded]
     taken += [(limit.start, limit.end) for limit in understood.constraints if limit.kind != "color"]
     return [

@@ -18,7 +18,6 @@ from engine.needs.learnt import Learnt, learn
 from engine.needs.lexicon import Gradable, Lexicon, Want
 from engine.needs.match import Matcher, NeedWord, free_words
 from engine.needs.measures import Measures
-from engine.needs.relations import Relation, Relations
 from engine.preferences import NO_WANTS, Preference, Scope, Wants, WantsOf, scope_of
 from engine.product import Product
 from engine.types import Candidates, Mask, Routed, Rows, Scores
@@ -27,8 +26,6 @@ from engine.understanding.words import tokens
 
 _TYPES = 3  # that a query without a type is answered with
 _BESIDE = 3  # words after a direction that may name what it is of
-#: What a relation to a product compares, and whether more of it is asked for.
-_LIKE = {"like": ("price", True), "newer": ("released", True)}
 _FIRST = 10  # products whose titles tell whether a word is a name there
 
 
@@ -36,7 +33,6 @@ class NeedNumbers(Fitted, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """What needs count.
 
     - ``gradable_weight``, ``use_weight``: what a whole fit adds to fused scores, which go from 0 to 1.
-    - ``relation_weight``: the same of what is relative to a product ("cheaper than S24").
     - ``least_coverage``, ``least_values``: what share of a type's products must have an attribute, and in how many
       different values, so that a word can mean it.
     - ``prior_ratings``: how many ratings of the catalog's mean each product's own are mixed with.
@@ -49,7 +45,6 @@ class NeedNumbers(Fitted, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     gradable_weight: float
     use_weight: float
-    relation_weight: float
     least_coverage: float
     least_values: int
     prior_ratings: float
@@ -62,14 +57,7 @@ class NeedNumbers(Fitted, frozen=True, kw_only=True, forbid_unknown_fields=True)
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             value = getattr(self, name)
-            if name in (
-                "gradable_weight",
-                "use_weight",
-                "relation_weight",
-                "least_values",
-                "prior_ratings",
-                "learnt_prior",
-            ):
+            if name in ("gradable_weight", "use_weight", "least_values", "prior_ratings", "learnt_prior"):
                 if value < 0:
                     raise ConfigError(f"{name} is {value}; it must be 0 or more")
             elif name != "provenance" and not 0 <= value <= 1:
@@ -112,52 +100,33 @@ class Needs:
         self._found, self._products = found, products
         self.measures = Measures(columns, lexicon.scale, numbers.prior_ratings)
         self._categories = Categories(columns)
-        self._relations = Relations(columns, self.measures, found, products)
         self._matcher = Matcher(lexicon)
         self._of_scope = lru_cache(maxsize=512)(self._fitted)
         self._use_rows = lru_cache(maxsize=128)(self._rows_saying)
 
-    def wants_of(self, understood: Understood) -> WantsOf | None:
-        """From a route, and what was found, best first, to what the query wants; None where it wants nothing more.
+    def wants_of(self, understood: Understood, taken: Sequence[tuple[int, int]] = ()) -> WantsOf | None:
+        """From a route, and what was found, best first, to what the query wants; None where it wants nothing more, but
+        for what others read in its places ``taken``, from one to another.
 
         A word that most of the first titles have as well is part of a name there ("light bulb") and no need.
         """
-        relation = self._relations.read(understood.corrected)
-        readings = self.read(understood, relation)
-        related = self._related(relation) if relation else None
-        if not readings and related is None:
+        readings = self.read(understood, taken)
+        if not readings:
             return None
 
         def wants(routed: Routed | None, found: Candidates) -> Wants:
-            if related is not None and not readings:
-                return Wants((related[1],), related[0].rows, (), 0.0, self.numbers.unknown_fit)
-            groups = self.scopes(readings) if related is None else ()
-            scope = related[0] if related else self._scope(routed, readings[0].rest)
-            scope = _together(groups) if groups else scope
+            groups = self.scopes(readings)
+            scope = _together(groups) if groups else self._scope(routed, readings[0].rest)
             best = found.rows[:_FIRST] if scope.rows is None else found.rows[:_FIRST][scope.rows[found.rows[:_FIRST]]]
             first = [product.title.lower() for product in self._products(best)]
             kept = [reading for reading in readings if self._asks(reading) and not self._is_named(reading, first)]
             wanted = _merged([self.of(kept, group) for group in groups or (scope,)])
-            wanted = (related[1], *wanted) if related else wanted
             numbers = self.numbers
             return (
                 Wants(wanted, scope.rows, groups, numbers.qualifying_share, numbers.unknown_fit) if wanted else NO_WANTS
             )
 
         return wants
-
-    def _related(self, relation: Relation) -> tuple[Scope, Preference] | None:
-        """The products that a relation is about and what it asks of them; None where the shop lacks what it names."""
-        named = self._relations.named(relation)
-        scope = self._relations.scope(named) if len(named) else Scope(None)
-        if scope.rows is None:
-            return None
-        field, most = _LIKE.get(relation.kind, ("", True))
-        if not field:
-            field, most = self.meant(self.lexicon.gradable[relation.kind], (), scope.rows)
-        weight = self.numbers.relation_weight
-        preference = self._relations.preference(relation, named, scope, field, most=most, weight=weight)
-        return (scope, preference) if preference else None
 
     def _scope(self, routed: Routed | None, asked: Sequence[str]) -> Scope:
         """The categories that the query names, or else the types that the router found.
@@ -176,16 +145,13 @@ class Needs:
             return False
         return sum(reading.text in title for title in titles) >= self.numbers.named_share * len(titles)
 
-    def read(self, understood: Understood, relation: Relation | None = None) -> tuple[Reading, ...]:
-        """The need words of a query, in its order, but for those that a relation to some product takes."""
-        words = free_words(understood)
+    def read(self, understood: Understood, taken: Sequence[tuple[int, int]] = ()) -> tuple[Reading, ...]:
+        """The need words of a query, in its order; none where others have ``taken`` its places from one to another."""
+        words = free_words(understood, taken)
         places = tokens(understood.corrected)
-        if relation:
-            taken_by = range(relation.start, relation.end)
-            words = ["" if place.start in taken_by else w for w, place in zip(words, places, strict=True)]
         found = self._matcher.find(words)
-        taken = {place for word in found for place in range(word.start, word.end)}
-        rest = tuple("" if place in taken else word for place, word in enumerate(words))
+        needed = {place for word in found for place in range(word.start, word.end)}
+        rest = tuple("" if place in needed else word for place, word in enumerate(words))
         typeless = set(rest) <= (STOP_WORDS | _EMPTY)
         readings = []
         for word in found:

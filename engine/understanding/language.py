@@ -9,7 +9,7 @@ import zipfile
 from array import array
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -83,6 +83,13 @@ class LanguageModel:
         """How often a word was seen; 0 where the catalog lacks it."""
         number = self.number.get(word)
         return 0 if number is None else self.counts[number]
+
+    def phrase(self, words: Sequence[str]) -> int:
+        """How often the catalog has a phrase, whatever the number of its words: of three words and more, at most."""
+        numbers = [self.number.get(word, self.UNKNOWN) for word in words]
+        if len(numbers) == 1:
+            return 0 if numbers[0] < 0 else self._mass[self.group[numbers[0]]]
+        return min((self.pair(left, right) for left, right in pairwise(numbers)), default=0)
 
     def pair(self, left: int, right: int) -> int:
         """How often ``right``'s group followed ``left``'s; 0 also for pairs seen once, which are not kept."""

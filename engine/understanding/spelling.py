@@ -11,7 +11,7 @@ known is near enough.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +62,10 @@ class SpellingModel:
     def build(cls, products: Iterable[Product]) -> SpellingModel:
         """Counts the catalog's words in one pass."""
         return cls(LanguageModel.count(products))
+
+    def said(self, phrase: Sequence[str]) -> int:
+        """How often the catalog has a phrase."""
+        return self._language.phrase(phrase)
 
     def save(self, path: Path) -> None:
         """Writes one compact file."""

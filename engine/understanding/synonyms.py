@@ -10,7 +10,7 @@ Solr replaces the left side of an arrow; here the shopper's own words are always
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,9 +19,21 @@ import Stemmer
 
 from engine.analysis.analyzer import singular
 from engine.errors import ConfigError
+from engine.fitted import Fitted
 from engine.understanding.words import tokens
 
 Phrase = tuple[str, ...]
+
+
+class SynonymNumbers(Fitted, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``said_share``: how often, for each time that a catalog has what a shipped rule stands for, it may have the
+    rule's own phrase for the rule to hold.
+    """
+
+    said_share: float
+
+
+NUMBERS = SynonymNumbers.read(Path(__file__).with_suffix(".toml"))
 _SHIPPED = ".synonyms.txt"  # how the names of shipped files end
 #: The shipped rules of electronics and things for the home.
 ELECTRONICS = Path(__file__).parent / f"electronics{_SHIPPED}"
@@ -42,6 +54,8 @@ class Synonyms:
 
     def __init__(self, rules: Iterable[tuple[Phrase, Phrase]] = ()) -> None:
         """``rules`` are (phrase, replacement); those of one phrase add up."""
+        rules = tuple(rules)
+        self.rules = rules
         self._rules: dict[Phrase, dict[Phrase, None]] = {}
         words: set[str] = set()
         for phrase, replacement in rules:
@@ -59,6 +73,11 @@ class Synonyms:
         """How many phrases have a rule."""
         return len(self._rules)
 
+    @staticmethod
+    def is_shipped(name: str) -> bool:
+        """Whether ``name`` is that of shipped rules, and not of a shop's own file."""
+        return (Path(__file__).parent / f"{name}{_SHIPPED}").exists()
+
     @classmethod
     def named(cls, name: str) -> Synonyms:
         """The shipped rules of that name, or those in the file ``name``. Raises ConfigError."""
@@ -74,6 +93,19 @@ class Synonyms:
     def read(cls, path: str | Path) -> Synonyms:
         """Reads a file. Raises ConfigError as ``read_rules``."""
         return cls(read_rules(path))
+
+    def unsaid(self, said: Callable[[Phrase], int], numbers: SynonymNumbers = NUMBERS) -> Synonyms:
+        """Those rules whose replacement a catalog has, and whose phrase it hardly has; ``said`` is how often it has
+        one.
+
+        Where a shop's own products say "laptop", a shopper who does means them; that others are called notebooks is of
+        use to one that knows notebooks only.
+        """
+        return Synonyms(
+            (phrase, other)
+            for phrase, other in self.rules
+            if said(other) and said(phrase) <= numbers.said_share * said(other)
+        )
 
     def expand(self, words: Sequence[str]) -> list[Expansion]:
         """What stretches of ``words`` (lower case, without accents) also mean: the longest at each place."""

@@ -1,0 +1,111 @@
+"""What an index keeps of families: the series, as JSON that people can read, and the words of products' own names.
+
+``lines.json`` has the series. ``names.npz`` is an inverted list: ``words``, in ascending order, as one text with line
+breaks; ``ends`` int64 (n_words,), where each word's rows end in ``rows``, int32, ascending.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import IndexCorruptError
+from engine.families.lines import Line, LineBuilder
+from engine.families.names import own_tokens
+from engine.families.words import NUMBERS, FamilyNumbers, NameWords, shipped_words
+from engine.product import Product
+from engine.types import Rows
+from engine.understanding.words import Token, tokens
+
+FAMILIES = "families"
+_LINES, _NAMES = "lines.json", "names.npz"
+
+
+def name_words(found: Sequence[Token]) -> list[str]:
+    """The words of a name, and after them each word and the number after it as one: ``fold 5`` is ``fold5``, which is
+    also ``fold``.
+    """
+    joined = [
+        word.text + number.text
+        for word, number in pairwise(found)
+        if word.text.isalpha() and number.text.isdigit() and len(number.text) <= 3
+    ]
+    return [*(token.text for token in found), *joined]
+
+
+def _series(word: str) -> str:
+    """The letters of a short code that are a word of their own: ``fold5`` is a ``fold``, ``s24`` is no ``s``."""
+    letters = word.rstrip("0123456789")
+    return letters if letters.isalpha() and 0 < len(word) - len(letters) <= 2 and len(letters) > 2 else ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ProductFamilies:
+    """The series of a catalog, and which rows have a word in their own names."""
+
+    lines: tuple[Line, ...]
+    _places: dict[str, int]
+    _ends: NDArray[np.int64]
+    _rows: NDArray[np.int32]
+
+    def rows(self, word: str) -> Rows:
+        """The rows whose own name has a word, ascending; empty where none has."""
+        place = self._places.get(word)
+        if place is None:
+            return np.empty(0, np.int64)
+        start = int(self._ends[place - 1]) if place else 0
+        return np.asarray(self._rows[start : self._ends[place]], np.int64)
+
+    @property
+    def words(self) -> Iterable[str]:
+        """All words of products' own names, ascending."""
+        return self._places
+
+    def __contains__(self, word: str) -> bool:
+        return word in self._places
+
+    @classmethod
+    def build(
+        cls, directory: Path, products: Iterable[Product], words: NameWords | None = None, numbers: FamilyNumbers =
+        NUMBERS ) -> str:  # fmt: skip
+        """Reads the products once and writes both files; returns a note for people."""
+        words = words or shipped_words().names
+        builder = LineBuilder(words, numbers)
+        named: dict[str, array[int]] = {}
+        for row, product in enumerate(products):
+            builder.add(row, product)
+            own = [*own_tokens(product.title, words.ends), *tokens(product.model)]
+            said = set(name_words(own))
+            for word in said.union(filter(None, map(_series, said))):
+                named.setdefault(word, array("i")).append(row)
+        lines = tuple(builder.lines())
+        ordered = sorted(named)
+        (directory / _LINES).write_bytes(msgspec.json.format(msgspec.json.encode(lines)))
+        rows = np.concatenate([np.asarray(named[word], np.int32) for word in ordered] or [np.empty(0, np.int32)])
+        ends = np.cumsum([len(named[word]) for word in ordered], dtype=np.int64)
+        text = np.frombuffer("\n".join(ordered).encode(), np.uint8)
+        np.savez_compressed(directory / _NAMES, words=text, ends=ends, rows=rows)
+        n_models = sum(len(line.models) for line in lines)
+        return f"{len(lines)} series of {n_models} models"
+
+    @classmethod
+    def open(cls, directory: Path) -> ProductFamilies:
+        """Reads what ``build`` wrote. Raises IndexCorruptError on anything else."""
+        try:
+            lines = msgspec.json.decode((directory / _LINES).read_bytes(), type=tuple[Line, ...])
+            with np.load(directory / _NAMES, allow_pickle=False) as arrays:
+                words, ends, rows = arrays["words"], arrays["ends"], arrays["rows"]
+            listed = words.tobytes().decode().split("\n") if len(words) else []
+            if len(listed) != len(ends) or (len(ends) and ends[-1] != len(rows)):
+                raise ValueError(f"{_NAMES} does not hold as many ends as words, or rows as its last end")
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, msgspec.MsgspecError) as error:
+            raise IndexCorruptError(f"the families in {directory} cannot be read: {error}") from error
+        return cls(lines, {word: place for place, word in enumerate(listed)}, ends, rows)
