@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from engine.columns import PATH_SEPARATOR, Columns
-from engine.needs.lexicon import Want
+from engine.needs.uses import told
 from engine.needs.wants import Needs
 from engine.types import Mask
 
@@ -59,17 +59,9 @@ def _gradables(needs: Needs, path: str, rows: Mask) -> Iterator[ShownNeed]:
 def _uses(needs: Needs, path: str, rows: Mask) -> Iterator[ShownNeed]:
     names = (path.rsplit(PATH_SEPARATOR, 1)[-1],)
     for name in needs.lexicon.use:
-        met = needs.met(name, rows, names)
+        met = needs.uses.met(name, rows, names)
         if met is not None and met.parts:
-            learnt = needs.learnt(name, rows)
+            learnt = needs.uses.learnt(name, rows)
             own = tuple(told(want) for want, _, _ in met.parts if want not in learnt.wants)
             best = int(np.nanargmax(met.fit))
             yield ShownNeed("use", name, path, own, best, (), tuple(map(told, learnt.wants)), learnt.saying)
-
-
-def told(want: Want) -> str:
-    """A want in words: "most refresh rate", "graphics geforce or radeon"."""
-    name = (want.most or want.least or want.has).removeprefix("attributes.")
-    if want.has:
-        return f"{name} {' or '.join(want.values)}" if want.values else name
-    return f"{'most' if want.most else 'least'} {name}"
