@@ -109,7 +109,7 @@ def print_needs(found: Sequence[tuple[ShownNeed, str]]) -> None:
         for need, title in of_category:
             asks = ", ".join(need.asks)
             if need.percentiles:
-                asks += f" ({' / '.join(f'{value:,.10g}' for value in need.percentiles)})"
+                asks += f" ({' / '.join(need.percentiles)})"
             if need.learnt:
                 asks += f"; learnt of {need.saying} products: {', '.join(need.learnt)}"
             tree.add(_text(f"{need.name}: {asks}; first {title}"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import date
 
 import msgspec
 import numpy as np
@@ -30,7 +31,7 @@ class ShownNeed(msgspec.Struct, frozen=True, omit_defaults=True):
     category: str
     asks: tuple[str, ...]
     best: int
-    percentiles: tuple[float, ...] = ()
+    percentiles: tuple[str, ...] = ()
     learnt: tuple[str, ...] = ()
     saying: int = 0
 
@@ -52,7 +53,7 @@ def _gradables(needs: Needs, path: str, rows: Mask) -> Iterator[ShownNeed]:
         if numbers is not None:
             fit = needs.measures.places(field, rows, most=most)
             asks = (f"{'most' if most else 'least'} {field.removeprefix('attributes.')}",)
-            percentiles = tuple(float(value) for value in np.nanpercentile(numbers[rows], _SHARES))
+            percentiles = tuple(_number(field, value) for value in np.nanpercentile(numbers[rows], _SHARES))
             yield ShownNeed("gradable", name, path, asks, int(np.nanargmax(fit)), percentiles)
 
 
@@ -65,3 +66,7 @@ def _uses(needs: Needs, path: str, rows: Mask) -> Iterator[ShownNeed]:
             own = tuple(told(want) for want, _, _ in met.parts if want not in learnt.wants)
             best = int(np.nanargmax(met.fit))
             yield ShownNeed("use", name, path, own, best, (), tuple(map(told, learnt.wants)), learnt.saying)
+
+
+def _number(field: str, value: float) -> str:
+    return str(date.fromordinal(int(value))) if field == "released" else f"{value:,.6g}"

@@ -204,7 +204,7 @@ def _merged(of_groups: Sequence[tuple[Preference, ...]]) -> tuple[Preference, ..
         known = ~np.isnan(before.fit)
         out[preference.text] = replace(
             before, fit=np.where(known, before.fit, preference.fit),
-            fact=partial(_either, known, before.fact, preference.fact), reason=f"{before.reason}; {preference.reason}",
+            fact=partial(_either, known, before.fact, preference.fact), reason="; ".join(dict.fromkeys((*before.reason.split("; "), preference.reason))),
         )  # fmt: skip
     return tuple(out.values())
 
