@@ -43,9 +43,9 @@ from engine.config import EngineConfig, SearchConfig
 from engine.dense.retriever import DenseRetriever
 from engine.dense.vectors import VectorIndex
 from engine.errors import ConfigError, InvalidFilterError, InvalidQueryError
-from engine.families.source import FamilySource
+from engine.families.source import FamilyReading, FamilySource
 from engine.families.store import FAMILIES, ProductFamilies
-from engine.families.type_words import TypeWord, load, rules
+from engine.families.type_words import load, open_synonyms
 from engine.families.words import shipped_words
 from engine.filters import Equal, Exists, Filter, In, Range
 from engine.guidance import NUMBERS, GuidanceNumbers, guide, require_rows
@@ -54,6 +54,7 @@ from engine.lexical.retriever import LexicalRetriever, QueryExpansion
 from engine.needs.lexicon import Lexicon
 from engine.needs.shown import ShownNeed, shown
 from engine.needs.wants import Needs
+from engine.preferences import WantsOf
 from engine.product import Product
 from engine.ranker import Ranker, Ranking, Request
 from engine.routes import SKUS, describe_route
@@ -77,7 +78,6 @@ from engine.understanding.exclusions import Exclusions
 from engine.understanding.facts import CatalogFacts
 from engine.understanding.negation import Excluded
 from engine.understanding.spelling import SpellingModel
-from engine.understanding.synonyms import Synonyms
 from engine.understanding.understand import QueryUnderstanding, Understood
 from engine.understanding.words import GRAMMAR
 
@@ -103,7 +103,7 @@ class SearchEngine:
         self._products, self._columns, self._ranker = products, columns, ranker
         self._facts, self._spelling, self._router, self._adapters = facts, spelling, router, adapters
         self._numbers, self._product_families = numbers, families
-        synonyms = _synonyms(config, spelling, load(version / FAMILIES))
+        synonyms = open_synonyms(config, spelling, load(version / FAMILIES))
         self._understanding = QueryUnderstanding(facts, spelling, synonyms, config.understand)
         self._needs = (
             Needs(Lexicon.named(config.needs), columns, self._by_words, products.get) if config.needs else None
@@ -336,9 +336,7 @@ class SearchEngine:
         routed = self._route(request, understood)
         started = time.perf_counter()
         relation = self._relations.read(understood) if self._relations else None
-        wants_of = self._needs.wants_of(understood, relation.spans if relation else ()) if self._needs else None
-        if self._relations and relation:
-            wants_of = self._relations.wants_of(relation, wants_of)
+        wants_of = self._wants_of(understood, relation)
         request.guidance = guide(
             relation.asked(understood) if relation else understood,
             routed,
@@ -353,6 +351,14 @@ class SearchEngine:
         if guides:
             request.report("guide", started, len(self), len(request.guidance.limits), ", ".join(guides))
         return self._ranker.rank(request, needed, allowed), understood
+
+    def _wants_of(self, understood: Understood, relation: FamilyReading | None) -> WantsOf | None:
+        """What the query wants beyond words: relations to models first, and of the rest what the lexicon knows."""
+        if self._needs is None:
+            return None
+        if self._relations is None or relation is None:
+            return self._needs.wants_of(understood)
+        return self._relations.wants_of(relation, self._needs.wants_of(understood, relation.spans, relation.scope))
 
     def _understand(self, request: Request) -> Understood | None:
         """What the query says; None where there is nothing to search for in it."""
@@ -495,19 +501,6 @@ def _expansions(understood: Understood) -> tuple[QueryExpansion, ...]:
         for phrase in expansion.replacements
     )
     return (*corrections, *synonyms)
-
-
-def _synonyms(config: SearchConfig, spelling: SpellingModel | None, type_words: Sequence[TypeWord]) -> Synonyms | None:
-    """The configured synonyms; of the shipped ones those for words that this catalog hardly has, and the same of learnt
-    words for its types.
-    """
-    if not config.synonyms or "synonyms" not in config.understand:
-        return None
-    synonyms = Synonyms.named(config.synonyms)
-    if not Synonyms.is_shipped(config.synonyms):
-        return synonyms
-    held = synonyms.unsaid(spelling.said).rules if spelling else ()
-    return Synonyms((*held, *rules(type_words)))
 
 
 def _rest(text: str, parts: Iterable[Excluded | Constraint]) -> str:

@@ -47,6 +47,11 @@ class FamilyReading:
         """Places in the corrected query that say nothing else. "Latest" is a wish of its own as well."""
         return () if self.relation.kind in ("latest", "new") else self.relation.spans
 
+    @property
+    def scope(self) -> Scope | None:
+        """The kind, as a scope; None where the relation does not tell."""
+        return Scope(self.kind) if self.kind is not None else None
+
     def asked(self, understood: Understood) -> Understood:
         """Without the names of what is only compared with."""
         if self.named is None:
@@ -96,7 +101,11 @@ class FamilySource:
         if relation.kind == "new" and not series:
             return None
         is_type = self._categories.named([token.text for token in relation.about]) is not None
-        return FamilyReading(relation, None, series) if series or is_type or relation.kind in _OF_ANY else None
+        if series:
+            rows = np.array([row for at in series for model in self._naming.lines[at].models for row in model.rows])
+            kind = self._naming.kind(rows, (), self._naming.lines[series[0]])
+            return FamilyReading(relation, None, series, kind)
+        return FamilyReading(relation, None) if is_type or relation.kind in _OF_ANY else None
 
     @staticmethod
     def _shared(line: Line, said: set[str]) -> int:
@@ -123,7 +132,7 @@ class FamilySource:
 
         def wants(routed: Routed | None, found: Candidates) -> Wants:
             before = others(routed, found) if others else NO_WANTS
-            scope = Scope(reading.kind) if reading.kind is not None else Scope(before.scope)
+            scope = reading.scope or Scope(before.scope)
             scope = scope if scope.rows is not None else self._scope(reading, routed)
             own = self.of(reading, scope, before.preferences)
             if not own:
@@ -144,7 +153,7 @@ class FamilySource:
         reading = self.read(understood)
         if reading is None:
             return ()
-        return self.of(reading, Scope(reading.kind) if reading.kind is not None else scope, ())
+        return self.of(reading, reading.scope or scope, ())
 
     def of(self, reading: FamilyReading, scope: Scope, before: Sequence[Preference]) -> tuple[Preference, ...]:
         """What the reading asks for within a scope; nothing without one. ``before`` are others' preferences."""

@@ -17,13 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.columns import PATH_SEPARATOR, Columns
+from engine.config import SearchConfig
 from engine.errors import IndexCorruptError
 from engine.families.store import ProductFamilies
 from engine.fitted import Fitted
 from engine.needs.categories import singular
 from engine.seams import Embeddings
 from engine.types import Rows, Scores
-from engine.understanding.synonyms import Phrase
+from engine.understanding.spelling import SpellingModel
+from engine.understanding.synonyms import Phrase, Synonyms
 from engine.understanding.words import tokens
 
 TYPE_WORDS = "type_words.json"
@@ -202,6 +204,21 @@ def load(directory: Path) -> tuple[TypeWord, ...]:
         return msgspec.json.decode(path.read_bytes(), type=tuple[TypeWord, ...]) if path.exists() else ()
     except (OSError, msgspec.MsgspecError) as error:
         raise IndexCorruptError(f"the words for types in {path} cannot be read: {error}") from error
+
+
+def open_synonyms(
+    config: SearchConfig, spelling: SpellingModel | None, found: Iterable[TypeWord]
+) -> Synonyms | None:  # fmt: skip
+    """The configured synonyms: a shop's own file as it is; of the shipped rules those for words that the catalog hardly
+    has, and beside them the learnt words for its types. None where there shall be none. Raises ConfigError.
+    """
+    if not config.synonyms or "synonyms" not in config.understand:
+        return None
+    synonyms = Synonyms.named(config.synonyms)
+    if not Synonyms.is_shipped(config.synonyms):
+        return synonyms
+    held = synonyms.unsaid(spelling.said).rules if spelling else ()
+    return Synonyms((*held, *rules(found)))
 
 
 def _titles(

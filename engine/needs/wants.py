@@ -64,9 +64,11 @@ class Needs:
         self._matcher = Matcher(lexicon)
         self.uses = Uses(lexicon, columns, self.measures, found, numbers)
 
-    def wants_of(self, understood: Understood, taken: Sequence[tuple[int, int]] = ()) -> WantsOf | None:
+    def wants_of(
+        self, understood: Understood, taken: Sequence[tuple[int, int]] = (), within: Scope | None = None
+    ) -> WantsOf | None:
         """From a route, and what was found, best first, to what the query wants; None where it wants nothing more, but
-        for what others read in its places ``taken``, from one to another.
+        for what others read in its places ``taken``, from one to another. ``within`` is what others know it to be of.
 
         A word that most of the first titles have as well is part of a name there ("light bulb") and no need.
         """
@@ -75,8 +77,8 @@ class Needs:
             return None
 
         def wants(routed: Routed | None, found: Candidates) -> Wants:
-            groups = self.scopes(readings)
-            scope = _together(groups) if groups else self._scope(routed, readings[0].rest)
+            groups = self.scopes(readings) if within is None else ()
+            scope = within or (_together(groups) if groups else self._scope(routed, readings[0].rest))
             best = found.rows[:_FIRST] if scope.rows is None else found.rows[:_FIRST][scope.rows[found.rows[:_FIRST]]]
             first = [product.title.lower() for product in self._products(best)]
             kept = [reading for reading in readings if self._asks(reading) and not self._is_named(reading, first)]
