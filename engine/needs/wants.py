@@ -204,10 +204,10 @@ def _merged(of_groups: Sequence[tuple[Preference, ...]]) -> tuple[Preference, ..
             out[preference.text] = preference
             continue
         known = ~np.isnan(before.fit)
-        out[preference.text] = replace(
-            before, fit=np.where(known, before.fit, preference.fit),
-            fact=partial(_either, known, before.fact, preference.fact), reason="; ".join(dict.fromkeys((*before.reason.split("; "), preference.reason))),
-        )  # fmt: skip
+        reasons = dict.fromkeys((*before.reason.split("; "), preference.reason))
+        fact = partial(_either, known, before.fact, preference.fact)
+        fit = np.where(known, before.fit, preference.fit)
+        out[preference.text] = replace(before, fit=fit, fact=fact, reason="; ".join(reasons))
     return tuple(out.values())
 
 
