@@ -78,7 +78,7 @@ from engine.understanding.facts import CatalogFacts
 from engine.understanding.negation import Excluded
 from engine.understanding.spelling import SpellingModel
 from engine.understanding.understand import QueryUnderstanding, Understood
-from engine.understanding.words import GRAMMAR
+from engine.understanding.words import GRAMMAR, tokens
 
 logger = logging.getLogger(__name__)
 
@@ -351,6 +351,20 @@ class SearchEngine:
             request.report("guide", started, len(self), len(request.guidance.limits), ", ".join(guides))
         return self._ranker.rank(request, needed, allowed), understood
 
+    def _meant(self, understood: Understood) -> str:
+        """The corrected query, for models, which know words by their company: a word that no product has is read as
+        what the catalog calls it. Not where something is excluded, whose places would be others then.
+        """
+        text, spelling = understood.corrected, self._spelling
+        if understood.excluded or spelling is None:
+            return text
+        places = tokens(text)
+        for found in reversed(understood.synonyms):
+            if found.end == found.start + 1 and not spelling.said(understood.words[found.start : found.end]):
+                place = places[found.start]
+                text = f"{text[: place.start]}{' '.join(found.replacements[0])}{text[place.end :]}"
+        return text
+
     def _wants_of(self, understood: Understood, relation: FamilyReading | None) -> WantsOf | None:
         """What the query wants beyond words: relations to models first, and of the rest what the lexicon knows."""
         if self._needs is None:
@@ -363,7 +377,7 @@ class SearchEngine:
         """What the query says; None where there is nothing to search for in it."""
         started = time.perf_counter()
         understood = self._understanding.understand(request.query)
-        request.meant, request.expansions = understood.corrected, _expansions(understood)
+        request.meant, request.expansions = self._meant(understood), _expansions(understood)
         if self._ranker.lexical:
             terms = [
                 term.text if term.source == "typed" else f"{term.text} ({term.source}: {term.origin})"
