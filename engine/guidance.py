@@ -16,7 +16,7 @@ from engine.config import SearchConfig
 from engine.errors import ConfigError
 from engine.filters import Exists
 from engine.fitted import Fitted
-from engine.preferences import NO_WANTS, Wants, WantsOf
+from engine.preferences import NO_WANTS, Wants, WantsOf, scope_of
 from engine.product import AttributeValue, Product
 from engine.types import Candidates, Mask, Routed, Rows, Scores
 from engine.understanding.constraints import Constraint
@@ -27,6 +27,8 @@ from engine.understanding.understand import Understood
 #: Fused scores go from 0 to 1, so that this puts a row behind all that it is not taken from.
 _BEHIND = 1.0
 _OUT = 3.0  # the same, whatever else a query wants of it
+_LIKELY = 0.5  # the probability of a type from which the rest of a query is taken to ask for it
+_DIVIDES = 0.02, 0.8  # the least and the most of a type's products that a phrase can mean to exclude
 _STRICT = frozenset({"price", "rating"})  # what shoppers mean to the letter; of colours and sizes shops say too little
 
 
@@ -146,7 +148,7 @@ def guide(
     )
     limits = tuple(_limits(understood.constraints, columns))
     constraints, allowed = _constraints(limits, columns, config.constraint_weight, numbers.named_limit_share)
-    out = exclusions.rows(understood.excluded) if exclusions and understood.excluded else {}
+    out = _told(exclusions.rows(understood.excluded), routed) if exclusions and understood.excluded else {}
     for having in out.values():
         constraints = np.zeros(len(columns), np.float32) if constraints is None else constraints
         constraints[having] -= np.float32(_OUT)
@@ -158,6 +160,18 @@ def guide(
         routed, config.route_weight, constraints, excludes if understood.excluded else None,
         named if understood.names else None, wanted, limits, wants, wants_of, tuple(out), numbers,
     )  # fmt: skip
+
+
+def _told(rows: dict[Excluded, Mask], routed: Routed | None) -> dict[Excluded, Mask]:
+    """The exclusions that divide the type that the rest of the query asks for.
+
+    "Fridge not double door" does; "bite not collar" names a collar, and no picnic basket is an accessory anyway.
+    """
+    scope = scope_of(routed).rows
+    if routed is None or scope is None or not any(found.probability >= _LIKELY for found in routed.chosen):
+        return {}
+    low, high = _DIVIDES
+    return {phrase: having for phrase, having in rows.items() if low <= having[scope].mean() <= high}
 
 
 def require_rows(routed: Routed, n_products: int) -> Routed:

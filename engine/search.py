@@ -52,6 +52,7 @@ from engine.guidance import NUMBERS, GuidanceNumbers, guide, require_rows
 from engine.latency import LatencyEstimate
 from engine.lexical.retriever import LexicalRetriever, QueryExpansion
 from engine.needs.lexicon import Lexicon
+from engine.needs.shown import ShownNeed, shown
 from engine.needs.wants import Needs
 from engine.preferences import WantsOf
 from engine.product import Product
@@ -483,6 +484,11 @@ class SearchEngine:
         if names:
             self._timed("facets", request.report("facets", started, len(ranking.final), len(counts)), len(counts))
         return counts
+
+    def needs(self) -> list[tuple[ShownNeed, str]]:
+        """What the lexicon of needs asks for in each category, with the title of the product that meets it best."""
+        found = list(shown(self._needs, self._columns)) if self._needs else []
+        return [(need, self._products[need.best].title) for need in found]
 
     def _by_words(self, text: str, k: int) -> Rows:
         """The rows of products that have words of a text, the best first."""

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 
 from rich.console import Console
@@ -21,6 +22,7 @@ from rich.tree import Tree
 from engine.adapters import AdapterInfo
 from engine.builder import DENSE, LEXICAL, RERANK, ROUTE
 from engine.explain import printable, timings, understanding, why
+from engine.needs.shown import ShownNeed
 from engine.types import Route, SearchResult, SkuCandidate, TypeProbability
 
 _MAX_SHOWN = 12  # values of a facet
@@ -97,6 +99,21 @@ def print_route(query: str, route: Route) -> None:
     else:
         tree.add("no products")
     _console().print(tree)
+
+
+def print_needs(found: Sequence[tuple[ShownNeed, str]]) -> None:
+    """Prints, by category, what each need asks for there, and the title of the product that meets it best."""
+    console = _console()
+    for category, of_category in groupby(found, key=lambda one: one[0].category):
+        tree = Tree(_text(category))
+        for need, title in of_category:
+            asks = ", ".join(need.asks)
+            if need.percentiles:
+                asks += f" ({' / '.join(need.percentiles)})"
+            if need.learnt:
+                asks += f"; learnt of {need.saying} products: {', '.join(need.learnt)}"
+            tree.add(_text(f"{need.name}: {asks}; first {title}"))
+        console.print(tree)
 
 
 def print_adapters(infos: Sequence[AdapterInfo]) -> None:

@@ -20,7 +20,6 @@ _LEAST_SAYING = 3  # products of a type that must name a use, and at most this s
 _MOST_SAYING = 0.6
 _LEAST_EFFECT = 0.25  # of 1, which would be that all who name the use come before all who do not
 _KEPT = 3  # wants learnt for a use and a type, those with the largest effect
-_LEAST_COVERAGE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ def learn(saying: Rows, rows: Mask, measures: Measures, columns: Columns, prior:
 
 def _numeric(fields: Sequence[str], inside: Mask, rows: Mask, measures: Measures, trust: float) -> Iterator[Want]:
     for field in fields:
-        if measures.numbers(field) is None or not measures.tells(field, rows, _LEAST_COVERAGE, 3):
+        if not measures.tells_enough(field, rows):
             continue
         places = measures.places(field, rows, most=True)
         known = places[inside & ~np.isnan(places)]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from engine.analysis.units import UNITS
 from engine.columns import Columns
 from engine.needs.categories import singular
+from engine.needs.numbers import NeedNumbers
 from engine.types import Mask, Rows, Scores
 from engine.understanding.words import number_value
 
@@ -37,8 +38,8 @@ _NO = frozenset({"no", "none", "false", "n", "n/a", "not available", "0"})
 class Measures:
     """Reads the columns of one index. Thread-safe; what was read is kept."""
 
-    def __init__(self, columns: Columns, scales: Mapping[str, Mapping[str, float]], prior_ratings: float) -> None:
-        self._columns, self._scales, self._prior = columns, scales, prior_ratings
+    def __init__(self, columns: Columns, scales: Mapping[str, Mapping[str, float]], numbers: NeedNumbers) -> None:
+        self._columns, self._scales, self._fitted = columns, scales, numbers
         self._names = {name: _words(name) for name in columns.fields if name.startswith("attributes.") and _words(name)}
         self.numbers = lru_cache(maxsize=256)(self._numbers)
 
@@ -51,8 +52,8 @@ class Measures:
         return list(self._names)
 
     def fields(self, pattern: str) -> list[str]:
-        """Fields whose names have all words of ``pattern``, those with the fewest others first; or a core field."""
-        if pattern in _CORE:
+        """Fields whose names have all words of ``pattern``, those with the fewest others first; or the field itself."""
+        if pattern in _CORE or pattern in self._names:
             return [pattern]
         wanted = set(pattern.split())
         found = [name for name, words in self._names.items() if wanted <= set(words)]
@@ -80,6 +81,11 @@ class Measures:
         known = numbers[rows]
         known = known[~np.isnan(known)]
         return bool(len(known) >= least_coverage * np.count_nonzero(rows)) and len(np.unique(known)) >= least_values
+
+    def tells_enough(self, field: str, rows: Mask) -> bool:
+        """As ``tells``, by the fitted numbers; a type of few products need not differ as much."""
+        least = min(self._fitted.least_values, max(2, int(np.count_nonzero(rows)) // 3))
+        return self.tells(field, rows, self._fitted.least_coverage, least)
 
     def places(self, field: str, rows: Mask, *, most: bool) -> Scores:
         """Float32 (n_products,): the share of ``rows`` with a number that have less of it than this one, half of those
@@ -142,12 +148,13 @@ class Measures:
 
     def _quality(self) -> Floats | None:
         """Ratings pulled to the catalog's mean, as if each had ``prior_ratings`` more of that."""
+        prior = self._fitted.prior_ratings
         ratings, counts = self._columns.numbers("rating"), self._columns.numbers("rating_count")
         if ratings is None:
             return None
-        counts = np.nan_to_num(counts) if counts is not None else np.full(len(self), self._prior)
+        counts = np.nan_to_num(counts) if counts is not None else np.full(len(self), prior)
         mean = np.nanmean(ratings)
-        quality: Floats = (ratings * counts + mean * self._prior) / (counts + self._prior)
+        quality: Floats = (ratings * counts + mean * prior) / (counts + prior)
         return quality
 
     def _dates(self, field: str) -> Floats:

@@ -20,7 +20,13 @@ from engine.understanding.negation import Excluded
 _MOST_VALUES = 200  # of a field whose values are kinds of things and not names
 _MOST_WORDS = 4  # of a value
 _BEGINNING = 4  # letters that begin a longer word and stand for it: "touch" is "touchscreen"
-_NAMES = ("brand", "category")
+_CATEGORY = "category"
+_NAMES = ("brand", _CATEGORY)
+_LACKS = re.compile(r"without|w/o|with\s+out|sans|minus", re.IGNORECASE)
+
+
+#: A field, the words of a value of it and of the field's name, and the rows that have the value.
+_Value = tuple[str, frozenset[str], frozenset[str], Rows]
 
 
 class Exclusions:
@@ -34,33 +40,33 @@ class Exclusions:
         out = {}
         for phrase in excluded:
             for words in (phrase.words, ("".join(phrase.words),)):  # "touch screen" is a "touchscreen"
-                mask = self._rows(words)
+                mask = self._rows(words, kinds=_LACKS.match(phrase.text) is None)
                 if mask is not None and not mask.all():
                     out[phrase] = mask
                     break
         return out
 
-    def _rows(self, words: tuple[str, ...]) -> Mask | None:
+    def _rows(self, words: tuple[str, ...], *, kinds: bool) -> Mask | None:
+        """``kinds`` says whether categories may be meant: what is "without accessories" may be an accessory itself."""
         wanted = [_singular(word) for word in words]
         mask = np.zeros(len(self._columns), np.bool_)
-        for said, named, rows in self._by_word.get(wanted[-1], ()) or self._beginning(wanted[-1]):
+        for field, said, named, rows in self._by_word.get(wanted[-1], ()) or self._beginning(wanted[-1]):
+            if field == _CATEGORY and not kinds:
+                continue
             told = [word for word in wanted if _among(word, said)]
             if told and all(_among(word, said) or _among(word, named) for word in wanted):
                 mask[rows] = True
         return mask if mask.any() else None
 
-    def _beginning(self, word: str) -> Iterable[tuple[frozenset[str], frozenset[str], Rows]]:
+    def _beginning(self, word: str) -> Iterable[_Value]:
         if len(word) < _BEGINNING:
             return ()
         return (entry for other, entries in self._by_word.items() if other.startswith(word) for entry in entries)
 
     @cached_property
-    def _by_word(self) -> dict[str, list[tuple[frozenset[str], frozenset[str], Rows]]]:
-        """By a word: the words of a value and of its field's name, and the rows that have the value.
-
-        Of a flag that is set the field's name is what it says.
-        """
-        out: dict[str, list[tuple[frozenset[str], frozenset[str], Rows]]] = defaultdict(list)
+    def _by_word(self) -> dict[str, list[_Value]]:
+        """By a word of a value or of its field's name. Of a flag that is set the field's name is what it says."""
+        out: dict[str, list[_Value]] = defaultdict(list)
         for field in self._columns.fields:
             if field not in _NAMES and not field.startswith("attributes."):
                 continue
@@ -77,7 +83,7 @@ class Exclusions:
                     said, of = _words(value.rsplit(PATH_SEPARATOR, 1)[-1]), named
                 if len(said) <= _MOST_WORDS:
                     for word in said | of:
-                        out[word].append((said, of, rows))
+                        out[word].append((field, said, of, rows))
         return dict(out)
 
 

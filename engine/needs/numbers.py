@@ -1,0 +1,46 @@
+"""What needs count in a ranking: fitted numbers, in ``needs.toml``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engine.errors import ConfigError
+from engine.fitted import Fitted
+
+
+class NeedNumbers(Fitted, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What needs count.
+
+    - ``gradable_weight``, ``use_weight``: what a whole fit adds to fused scores, which go from 0 to 1.
+    - ``least_coverage``, ``least_values``: what share of a type's products must have an attribute, and in how many
+      different values, so that a word can mean it.
+    - ``prior_ratings``: how many ratings of the catalog's mean each product's own are mixed with.
+    - ``qualifying_share``: of the best score, from which a product is relevant enough for a superlative to order it.
+    - ``learnt_share``: what the catalog's own say counts for a use; the lexicon counts the rest. ``learnt_prior``: how
+      many more products would share nothing.
+    - ``unknown_fit``: what counts as the fit of a product that does not say, from 0 to 1.
+    - ``named_share``: of the first ten products, from which on a word stands in titles too often to be a need.
+    """
+
+    gradable_weight: float
+    use_weight: float
+    least_coverage: float
+    least_values: int
+    prior_ratings: float
+    qualifying_share: float
+    learnt_share: float
+    learnt_prior: float
+    named_share: float
+    unknown_fit: float
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if name in ("gradable_weight", "use_weight", "least_values", "prior_ratings", "learnt_prior"):
+                if value < 0:
+                    raise ConfigError(f"{name} is {value}; it must be 0 or more")
+            elif name != "provenance" and not 0 <= value <= 1:
+                raise ConfigError(f"{name} is {value}; it must be from 0 to 1")
+
+
+NUMBERS = NeedNumbers.read(Path(__file__).with_name("needs.toml"))
