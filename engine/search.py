@@ -11,9 +11,10 @@ import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -78,8 +79,8 @@ from engine.understanding.exclusions import Exclusions
 from engine.understanding.facts import CatalogFacts
 from engine.understanding.negation import Excluded
 from engine.understanding.spelling import SpellingModel
-from engine.understanding.understand import QueryUnderstanding, Understood
-from engine.understanding.words import GRAMMAR, tokens
+from engine.understanding.understand import QueryUnderstanding, Understood, in_its_words
+from engine.understanding.words import GRAMMAR
 
 logger = logging.getLogger(__name__)
 
@@ -106,10 +107,14 @@ class SearchEngine:
         synonyms = open_synonyms(config, spelling, load(version / FAMILIES))
         self._understanding = QueryUnderstanding(facts, spelling, synonyms, config.understand)
         self._needs = (
-            Needs(Lexicon.named(config.needs), columns, self._by_words, products.get) if config.needs else None
+            Needs(Lexicon.named(config.needs), columns, partial(_by_words, ranker), _weakly(products))
+            if config.needs
+            else None
         )
         self._relations = (
-            FamilySource(families, columns, self._needs, shipped_words()) if families and self._needs else None
+            FamilySource(families, columns, self._needs, shipped_words(), _weakly(products))
+            if families and self._needs
+            else None
         )
         self._exclusions = Exclusions(columns) if "negation" in config.understand else None
         self._analyzer = Analyzer(manifest.config.language)
@@ -352,20 +357,6 @@ class SearchEngine:
             request.report("guide", started, len(self), len(request.guidance.limits), ", ".join(guides))
         return self._ranker.rank(request, needed, allowed), understood
 
-    def _meant(self, understood: Understood) -> str:
-        """The corrected query, for models, which know words by their company: a word that no product has is read as
-        what the catalog calls it. Not where something is excluded, whose places would be others then.
-        """
-        text, spelling = understood.corrected, self._spelling
-        if understood.excluded or spelling is None:
-            return text
-        places = tokens(text)
-        for found in reversed(understood.synonyms):
-            if found.end == found.start + 1 and not spelling.said(understood.words[found.start : found.end]):
-                place = places[found.start]
-                text = f"{text[: place.start]}{' '.join(found.replacements[0])}{text[place.end :]}"
-        return text
-
     def _wants_of(self, understood: Understood, relation: FamilyReading | None) -> WantsOf | None:
         """What the query wants beyond words: relations to models first, and of the rest what the lexicon knows."""
         if self._needs is None:
@@ -378,7 +369,7 @@ class SearchEngine:
         """What the query says; None where there is nothing to search for in it."""
         started = time.perf_counter()
         understood = self._understanding.understand(request.query)
-        request.meant, request.expansions = self._meant(understood), _expansions(understood)
+        request.meant, request.expansions = in_its_words(understood, self._spelling), _expansions(understood)
         if self._ranker.lexical:
             terms = [
                 term.text if term.source == "typed" else f"{term.text} ({term.source}: {term.origin})"
@@ -490,11 +481,6 @@ class SearchEngine:
         found = list(shown(self._needs, self._columns)) if self._needs else []
         return [(need, self._products[need.best].title) for need in found]
 
-    def _by_words(self, text: str, k: int) -> Rows:
-        """The rows of products that have words of a text, the best first."""
-        lexical = self._ranker.lexical
-        return lexical.retrieve(text, k).rows if lexical else np.empty(0, np.int64)
-
     def _reserve_ms(self, k: int, explain: bool, n_facets: int) -> float:
         """What of a deadline the stages after ranking will need."""
         n_hits = min(k, len(self))
@@ -515,6 +501,23 @@ def _expansions(understood: Understood) -> tuple[QueryExpansion, ...]:
         for phrase in expansion.replacements
     )
     return (*corrections, *synonyms)
+
+
+def _by_words(ranker: Ranker, text: str, k: int) -> Rows:
+    """The rows of products that have words of a text, the best first."""
+    return ranker.lexical.retrieve(text, k).rows if ranker.lexical else np.empty(0, np.int64)
+
+
+def _weakly(products: ProductStore) -> Callable[[Rows], list[Product]]:
+    """``products.get`` for those who keep what they read in cycles: a temporary index goes with its last engine."""
+    held = weakref.ref(products)
+
+    def get(rows: Rows) -> list[Product]:
+        store = held()
+        assert store is not None
+        return store.get(rows)
+
+    return get
 
 
 def _rest(text: str, parts: Iterable[Excluded | Constraint]) -> str:
