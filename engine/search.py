@@ -11,9 +11,10 @@ import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -79,7 +80,7 @@ from engine.understanding.exclusions import Exclusions
 from engine.understanding.facts import CatalogFacts
 from engine.understanding.negation import Excluded
 from engine.understanding.spelling import SpellingModel
-from engine.understanding.understand import QueryUnderstanding, Understood
+from engine.understanding.understand import QueryUnderstanding, Understood, in_its_words
 from engine.understanding.words import GRAMMAR
 
 logger = logging.getLogger(__name__)
@@ -107,10 +108,14 @@ class SearchEngine:
         synonyms = open_synonyms(config, spelling, load(version / FAMILIES))
         self._understanding = QueryUnderstanding(facts, spelling, synonyms, config.understand)
         self._needs = (
-            Needs(Lexicon.named(config.needs), columns, self._by_words, products.get) if config.needs else None
+            Needs(Lexicon.named(config.needs), columns, partial(_by_words, ranker), _weakly(products))
+            if config.needs
+            else None
         )
         self._relations = (
-            FamilySource(families, columns, self._needs, shipped_words()) if families and self._needs else None
+            FamilySource(families, columns, self._needs, shipped_words(), _weakly(products))
+            if families and self._needs
+            else None
         )
         self._domain = Domain.open(version / DOMAIN) if (version / DOMAIN).exists() else None
         self._exclusions = Exclusions(columns) if "negation" in config.understand else None
@@ -368,7 +373,7 @@ class SearchEngine:
         """What the query says; None where there is nothing to search for in it."""
         started = time.perf_counter()
         understood = self._understanding.understand(request.query)
-        request.meant, request.expansions = understood.corrected, _expansions(understood)
+        request.meant, request.expansions = in_its_words(understood, self._spelling), _expansions(understood)
         if self._ranker.lexical:
             terms = [
                 term.text if term.source == "typed" else f"{term.text} ({term.source}: {term.origin})"
@@ -482,11 +487,6 @@ class SearchEngine:
         found = list(shown(self._needs, self._columns)) if self._needs else []
         return [(need, self._products[need.best].title) for need in found]
 
-    def _by_words(self, text: str, k: int) -> Rows:
-        """The rows of products that have words of a text, the best first."""
-        lexical = self._ranker.lexical
-        return lexical.retrieve(text, k).rows if lexical else np.empty(0, np.int64)
-
     def _reserve_ms(self, k: int, explain: bool, n_facets: int) -> float:
         """What of a deadline the stages after ranking will need."""
         n_hits = min(k, len(self))
@@ -507,6 +507,23 @@ def _expansions(understood: Understood) -> tuple[QueryExpansion, ...]:
         for phrase in expansion.replacements
     )
     return (*corrections, *synonyms)
+
+
+def _by_words(ranker: Ranker, text: str, k: int) -> Rows:
+    """The rows of products that have words of a text, the best first."""
+    return ranker.lexical.retrieve(text, k).rows if ranker.lexical else np.empty(0, np.int64)
+
+
+def _weakly(products: ProductStore) -> Callable[[Rows], list[Product]]:
+    """``products.get`` for those who keep what they read in cycles: a temporary index goes with its last engine."""
+    held = weakref.ref(products)
+
+    def get(rows: Rows) -> list[Product]:
+        store = held()
+        assert store is not None
+        return store.get(rows)
+
+    return get
 
 
 def _rest(text: str, parts: Iterable[Excluded | Constraint]) -> str:

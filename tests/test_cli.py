@@ -163,7 +163,7 @@ def test_info_names_choices_fields_and_sizes(index: str) -> None:
     data = json.loads(run("info", index, "--json").stdout)
     assert data["n_products"] == 3
     assert {"brand", "price", "attributes.color"} <= set(data["fields"])
-    assert set(data["bytes"]) == {"products", "columns", "lexical", "rerank"}
+    assert set(data["bytes"]) == {"products", "columns", "lexical", "rerank", "families"}
     assert data["notes"]["dense"].startswith("off")
     said = run("info", index).stdout
     assert "3 products" in said

@@ -83,7 +83,10 @@ def test_tiers_are_no_generations_but_what_shares_a_ten_may_be() -> None:
         (f"Acme Orion A{number}", released)
         for number, released in ((14, "2023-01-01"), (54, "2023-03-01"), (15, "2023-12-01"), (55, "2024-03-01"))
     ]
-    assert {name: line.numbers for name, line in lines(*phones).items()} == {"Orion A1x": (14, 15), "Orion A5x": (54, 55)}
+    assert {name: line.numbers for name, line in lines(*phones).items()} == {
+        "Orion A1x": (14, 15),
+        "Orion A5x": (54, 55),
+    }
 
 
 def test_without_releases_prices_bear_out_three_generations_and_no_two() -> None:

@@ -1,4 +1,4 @@
-"""Relations to models, asked of the sample catalog: what comes first is what was asked for, and what is told is true."""
+"""Relations to models, asked of the sample catalog: what comes first fits, and what is told is true."""
 
 from __future__ import annotations
 
@@ -114,5 +114,5 @@ def test_other_uses_of_the_words_are_no_relation(sample: engine.SearchEngine, qu
 
 
 def test_everyday_words_reach_the_type(sample: engine.SearchEngine) -> None:
-    for query, category in (("pad for drawing", "Tablets"), ("telly", "Televisions"), ("hoover", "Vacuum Cleaners")):
+    for query, category in (("pad for drawing", "Tablets"), ("icebox", "Refrigerators"), ("hoover", "Vacuum Cleaners")):
         assert category in sample.search(query, 1).hits[0].product.category

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -20,7 +20,8 @@ from engine.needs.categories import Categories, singular
 from engine.needs.lexicon import Gradable
 from engine.needs.wants import Needs
 from engine.preferences import NO_WANTS, Preference, Scope, Wants, WantsOf, scope_of
-from engine.types import Candidates, Mask, Routed, Scores
+from engine.product import Product
+from engine.types import Candidates, Mask, Routed, Rows, Scores
 from engine.understanding.understand import Understood
 from engine.understanding.words import tokens
 
@@ -67,13 +68,14 @@ class FamilySource:
 
     def __init__(
         self, families: ProductFamilies, columns: Columns, needs: Needs, words: FamilyWords,
-        numbers: FamilyNumbers = NUMBERS,
+        products: Callable[[Rows], Sequence[Product]], numbers: FamilyNumbers = NUMBERS,
     ) -> None:  # fmt: skip
+        """``products`` gives those of some rows."""
         self._columns, self._needs, self._words, self._numbers = columns, needs, words, numbers
         self._naming = Naming(families, columns, words)
         self._reader = RelationReader(words)
         self._categories = Categories(columns)
-        self._likeness = Likeness(needs.measures, numbers.price_share)
+        self._likeness = Likeness(needs.measures, products, numbers.price_share)
         brands = columns.values("brand") if "brand" in columns.fields else ()
         self._brands = {token.text for brand in brands for token in tokens(brand.value)}
 

@@ -6,6 +6,7 @@ breaks; ``ends`` int64 (n_words,), where each word's rows end in ``rows``, int32
 
 from __future__ import annotations
 
+import io
 import zipfile
 from array import array
 from collections.abc import Iterable, Sequence
@@ -101,7 +102,8 @@ class ProductFamilies:
         """Reads what ``build`` wrote. Raises IndexCorruptError on anything else."""
         try:
             lines = msgspec.json.decode((directory / _LINES).read_bytes(), type=tuple[Line, ...])
-            with np.load(directory / _NAMES, allow_pickle=False) as arrays:
+            # From memory: of a damaged file NumPy would leave one open.
+            with np.load(io.BytesIO((directory / _NAMES).read_bytes()), allow_pickle=False) as arrays:
                 words, ends, rows = arrays["words"], arrays["ends"], arrays["rows"]
             listed = words.tobytes().decode().split("\n") if len(words) else []
             if len(listed) != len(ends) or (len(ends) and ends[-1] != len(rows)):

@@ -46,11 +46,6 @@ class Measures:
     def __len__(self) -> int:
         return len(self._columns)
 
-    @property
-    def names(self) -> list[str]:
-        """All attributes' fields, by name."""
-        return list(self._names)
-
     def fields(self, pattern: str) -> list[str]:
         """Fields whose names have all words of ``pattern``, those with the fewest others first; or the field itself."""
         if pattern in _CORE or pattern in self._names:

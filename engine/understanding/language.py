@@ -86,7 +86,7 @@ class LanguageModel:
 
     def phrase(self, words: Sequence[str]) -> int:
         """How often the catalog has a phrase, whatever the number of its words: of three words and more, at most."""
-        numbers = [self.number.get(word, self.UNKNOWN) for word in words]
+        numbers = [self.number.get(word, self.number.get(word.removesuffix("s"), self.UNKNOWN)) for word in words]
         if len(numbers) == 1:
             return 0 if numbers[0] < 0 else self._mass[self.group[numbers[0]]]
         return min((self.pair(left, right) for left, right in pairwise(numbers)), default=0)

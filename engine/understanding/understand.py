@@ -89,6 +89,21 @@ class QueryUnderstanding:
         return Understood(query, text, words, changes, constraints, excluded, names, synonyms, notes)
 
 
+def in_its_words(understood: Understood, spelling: SpellingModel | None) -> str:
+    """The corrected query in the catalog's words, for models, which know words by their company: a word that no product
+    has is read as what the catalog calls it. Not where something is excluded, whose places would be others then.
+    """
+    text = understood.corrected
+    if understood.excluded or spelling is None:
+        return text
+    places = tokens(text)
+    for found in reversed(understood.synonyms):
+        if found.end == found.start + 1 and not spelling.said(understood.words[found.start : found.end]):
+            place = places[found.start]
+            text = f"{text[: place.start]}{' '.join(found.replacements[0])}{text[place.end :]}"
+    return text
+
+
 def _notes(
     changes: Sequence[Change], constraints: Sequence[Constraint], excluded: Sequence[Excluded],
     names: Sequence[ModelName], synonyms: Sequence[Expansion], words: Sequence[str],
