@@ -73,7 +73,6 @@ def build_index(
     configured ones. On any error the directory is as it was before. Raises ConfigError on a router without an encoder.
     """
     config = _settled(config or EngineConfig())
-    index, products = _in_language(config.index, products)
     directory = Path(directory)
     encoder = encoder or open_encoder(config)
     if encoder is None and (router or config.index.router not in ("", IndexConfig().router)):
@@ -85,6 +84,7 @@ def build_index(
     router = router or (open_router(config.index.router) if encoder else None)
     built: dict[str, Manifest] = {}
     with publishing(directory, lambda: built["manifest"]) as version:
+        index, products = _in_language(config.index, products)
         stream = Columns.build(version, ProductStore.write(version, _counted(products, progress)))
         analyzer = Analyzer(index.language)
         LexicalRetriever.build(version / LEXICAL, stream, config.index.lexical_backend, analyzer)

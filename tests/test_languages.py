@@ -160,3 +160,13 @@ def test_words_that_nobody_knows_are_told_as_missing(sample: engine.SearchEngine
     assert result.route is not None
     assert result.route.action == "none"
     assert "ウニ軍艦" in result.route.nearest
+
+
+def test_a_catalog_in_japanese_is_searched_in_its_own_words(tmp_path):
+    titles = ("ドラム式洗濯機 11kg ホワイト", "冷蔵庫 両開き 400L", "ノートパソコン 14インチ")
+    products = [Product(product_id=str(i), title=title) for i, title in enumerate(titles)]
+    config = engine.EngineConfig(index=engine.IndexConfig(encoder="", reranker="", router=""))
+    shop = engine.SearchEngine.build(products, tmp_path / "shop", config)
+    assert shop.manifest.config.language == "japanese"
+    for query, place in (("洗濯機", 0), ("ﾄﾞﾗﾑ式", 0), ("両開きの冷蔵庫", 1), ("パソコン", 2)):
+        assert shop.search(query, 1).hits[0].product.product_id == str(place)
