@@ -397,7 +397,8 @@ class SearchEngine:
             return None
         asked = _rest(request.meant, understood.excluded) or request.meant
         # The words of a shop say more about its types than a shopper's own do.
-        asked = " ".join((asked, *(found.text for found in request.expansions if found.source == "synonym")))
+        also = [found.text for found in request.expansions if found.source == "synonym" and found.text not in asked]
+        asked = " ".join((asked, *also))
         if not dense.encoder.understands(asked):
             request.report("route", started, 1, 0, "the query holds no word that the encoder knows", "skipped")
             return None
