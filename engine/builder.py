@@ -22,6 +22,7 @@ from engine.columns import Columns
 from engine.config import EngineConfig, IndexConfig
 from engine.dense.encoder import ENCODERS, OnnxEncoder
 from engine.dense.vectors import Kind, VectorIndex, choose_kind
+from engine.domain import DOMAIN, Domain
 from engine.errors import CatalogError, ConfigError
 from engine.families.store import FAMILIES, ProductFamilies
 from engine.families.type_words import learn, save
@@ -93,6 +94,9 @@ def build_index(
             # On disk: the vectors of a million products are 1.5 GB, of which an index needs a slice at a time.
             vectors = np.memmap(file, np.float32, "w+", shape=(len(store), encoder.dim if encoder else 1))
             dense = _build_dense(version, store, encoder, vectors, config, progress)
+            if encoder is not None:
+                kind = msgspec.convert(dense.kind, Kind)
+                Domain.learn(VectorIndex.open(version / DENSE, kind), encoder).save(version / DOMAIN)
             route_note = _build_route(version, store, encoder, vectors, router, progress)
         rerank_note = _build_rerank(version, store, reranker, progress)
         save(

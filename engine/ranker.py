@@ -21,16 +21,18 @@ from engine.analysis.analyzer import STOP_WORDS
 from engine.columns import Columns
 from engine.config import SearchConfig
 from engine.dense.retriever import DenseRetriever
+from engine.domain import Domain
 from engine.errors import ConfigError
 from engine.features import Evidence
 from engine.fusion import ReciprocalRankFusion, WeightedFusion, among, normalise, union
 from engine.guidance import Guidance, require_rows
 from engine.latency import LatencyEstimate
 from engine.lexical.retriever import LexicalRetriever, QueryExpansion
+from engine.preferences import NO_WANTS
 from engine.reranking import COMBINE, Combined, Reranking
 from engine.rewriting import REWRITE, Rewriting
 from engine.seams import Combiner, Fusion, Reranker, Rewriter
-from engine.types import Candidates, Mask, Rows, StageReport, StageStatus, StageTrace
+from engine.types import Candidates, Mask, Routed, Rows, StageReport, StageStatus, StageTrace
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +50,9 @@ class Request:
     products that say "without buckle" are near it. ``query``, as typed, and ``expansions`` are searched by words.
     ``adapted`` has the encoder and the reranker of the adapter that was chosen.
     ``guided`` is whether the first tier, whose word holds for all, has been looked at for what ``guidance`` says.
+    ``domain`` tells what is too far from the catalog, None where nothing does, and ``foreign`` is whether this query
+    is: then no type and no want is acted on. ``near`` is the cosine of the nearest product, and ``has_code`` whether a
+    product has a model code of the query.
     ``evidence`` is what the latest fusion saw, None where there was nothing to fuse.
     """
 
@@ -60,6 +65,10 @@ class Request:
     expansions: tuple[QueryExpansion, ...] = ()
     guidance: Guidance = field(default_factory=Guidance)
     evidence: Evidence | None = None
+    domain: Domain | None = None
+    foreign: bool = False
+    near: float = 1.0
+    has_code: bool = False
     reports: list[StageReport] = field(default_factory=list)
 
     @property
@@ -224,7 +233,7 @@ class Ranker:
             request.report("dense", started, len(self._columns), 0, note, "degraded")
             return None
         try:
-            found = retriever.retrieve(request.meant, depth, allowed=allowed)
+            found, request.near = retriever.retrieve_near(request.meant, depth, allowed=allowed)
             # What a query wants of a type is among the candidates even where no word of it is near any product.
             if request.guidance.wanted is not None and (len(found) or request.guidance.wants):
                 wanted = request.guidance.wanted if allowed is None else request.guidance.wanted & allowed
@@ -258,6 +267,7 @@ class Ranker:
         fused = fuse(cosines)
         if len(rows):
             request.evidence = Evidence(rows, cosines, lexical, others[0] if others else Candidates.empty())
+            request.has_code = bool(len(request.evidence.codes))
         stages.append(("fusion", fused))
         request.report("fusion", started, len(lexical) + len(dense), len(fused), self._config.fusion)
         weight, top = self._config.feedback_weight, self._config.feedback_products
@@ -321,12 +331,24 @@ class Ranker:
         request.guided = True
         try:
             request.guidance = request.guidance.revised(found)
+            self._abstain(request)
             if request.guidance.routed is not None:
                 require_rows(request.guidance.routed, len(self._columns))
         except Exception as error:
             logger.warning("routing failed", exc_info=True)
             request.report("boost", started, len(found), 0, f"{type(error).__name__}: {error}", "degraded")
             request.guidance = replace(request.guidance, routed=None)
+
+    def _abstain(self, request: Request) -> None:
+        """Takes the route and the wants back where the query asks for nothing that is near this catalog."""
+        asks = request.has_code or request.guidance.wants.groups or request.guidance.constrains
+        if request.domain is None or asks or not request.domain.is_foreign(request.near):
+            return
+        request.foreign = True
+        routed = request.guidance.routed
+        if routed is not None:
+            routed = Routed(routed.product_types, "none", (), request.domain.reason(request.near))
+        request.guidance = replace(request.guidance, routed=routed, wants=NO_WANTS)
 
     def _signals(self, query: str, rows: Rows, allowed: Mask | None) -> list[Candidates]:
         """What else speaks for a candidate: the query's model codes, and popularity. Too weak for an equal vote."""

@@ -43,6 +43,7 @@ from engine.columns import Columns
 from engine.config import EngineConfig, SearchConfig
 from engine.dense.retriever import DenseRetriever
 from engine.dense.vectors import VectorIndex
+from engine.domain import DOMAIN, Domain
 from engine.errors import ConfigError, InvalidFilterError, InvalidQueryError
 from engine.families.source import FamilyReading, FamilySource
 from engine.families.store import FAMILIES, ProductFamilies
@@ -116,6 +117,7 @@ class SearchEngine:
             if families and self._needs
             else None
         )
+        self._domain = Domain.open(version / DOMAIN) if (version / DOMAIN).exists() else None
         self._exclusions = Exclusions(columns) if "negation" in config.understand else None
         self._analyzer = Analyzer(manifest.config.language)
         # What the stages after ranking lately took, in ms a hit, route or facet; deadlines are planned with it.
@@ -355,6 +357,8 @@ class SearchEngine:
         guides = [name for name in _GUIDES if getattr(request.guidance, name) is not None]
         if guides:
             request.report("guide", started, len(self), len(request.guidance.limits), ", ".join(guides))
+        # Among filtered products, and by an adapter, near means something else.
+        request.domain = self._domain if allowed is None and request.adapted.encoder is None else None
         return self._ranker.rank(request, needed, allowed), understood
 
     def _wants_of(self, understood: Understood, relation: FamilyReading | None) -> WantsOf | None:
@@ -429,6 +433,8 @@ class SearchEngine:
         depth = self.config.depth  # the first candidates, which no page changes
         found = Candidates(ranking.final.rows[:depth], ranking.final.scores[:depth])
         lacking = [f"no product has {word!r}" for word in self._missing(request, understood)] if len(found) else []
+        if request.foreign:
+            lacking = ["no product is near what was asked for", *lacking]
         if nearest and not lacking:
             lacking = [f"no product was found for {request.query!r}"]
         best = [hit.product for hit in first[: min(SKUS, len(found))]]

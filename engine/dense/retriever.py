@@ -25,10 +25,15 @@ class DenseRetriever:
 
     def retrieve(self, query: str, k: int, *, allowed: Mask | None = None) -> Candidates:
         """The ``k`` nearest products by cosine; none when the query means nothing to the encoder or to the catalog."""
+        return self.retrieve_near(query, k, allowed=allowed)[0]
+
+    def retrieve_near(self, query: str, k: int, *, allowed: Mask | None = None) -> tuple[Candidates, float]:
+        """As ``retrieve``, and the cosine of the nearest product, 1 where there is no telling."""
         if not self.encoder.understands(query):
-            return Candidates.empty()
+            return Candidates.empty(), 1.0
         found = self.index.search(self.vector(query), k, allowed)
-        return found if len(found) and found.scores[0] >= self._floor else Candidates.empty()
+        near = float(found.scores[0]) if len(found) else 1.0
+        return found if near >= self._floor else Candidates.empty(), near
 
     def vector(self, query: str) -> NDArray[np.float32]:
         """The query's unit vector, float32 (dim,)."""
