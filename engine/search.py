@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -107,13 +107,15 @@ class SearchEngine:
         self._numbers, self._product_families = numbers, families
         synonyms = open_synonyms(config, spelling, load(version / FAMILIES))
         self._understanding = QueryUnderstanding(facts, spelling, synonyms, config.understand)
+        # A store of their own, for they keep what they read in cycles, and a temporary index goes with its last engine.
+        stored = ProductStore(version)
         self._needs = (
-            Needs(Lexicon.named(config.needs), columns, partial(_by_words, ranker), _weakly(products))
+            Needs(Lexicon.named(config.needs), columns, partial(_by_words, ranker), stored.get)
             if config.needs
             else None
         )
         self._relations = (
-            FamilySource(families, columns, self._needs, shipped_words(), _weakly(products))
+            FamilySource(families, columns, self._needs, shipped_words(), stored.get)
             if families and self._needs
             else None
         )
@@ -513,18 +515,6 @@ def _expansions(understood: Understood) -> tuple[QueryExpansion, ...]:
 def _by_words(ranker: Ranker, text: str, k: int) -> Rows:
     """The rows of products that have words of a text, the best first."""
     return ranker.lexical.retrieve(text, k).rows if ranker.lexical else np.empty(0, np.int64)
-
-
-def _weakly(products: ProductStore) -> Callable[[Rows], list[Product]]:
-    """``products.get`` for those who keep what they read in cycles: a temporary index goes with its last engine."""
-    held = weakref.ref(products)
-
-    def get(rows: Rows) -> list[Product]:
-        store = held()
-        assert store is not None
-        return store.get(rows)
-
-    return get
 
 
 def _rest(text: str, parts: Iterable[Excluded | Constraint]) -> str:
