@@ -28,7 +28,7 @@ from engine.understanding.understand import Understood
 _BEHIND = 1.0
 _OUT = 3.0  # the same, whatever else a query wants of it
 _LIKELY = 0.5  # the probability of a type from which the rest of a query is taken to ask for it
-_DIVIDES = 0.02, 0.8  # the least and the most of a type's products that a phrase can mean to exclude
+_DIVIDES = 0.02, 0.95  # the least and the most of a type's products that a phrase can mean to exclude
 _STRICT = frozenset({"price", "rating"})  # what shoppers mean to the letter; of colours and sizes shops say too little
 
 
