@@ -71,7 +71,11 @@ def measure(engine: SearchEngine, judge: Judge, queries: Sequence[VagueQuery], s
 
 def _summed(values: Mapping[str, Sequence[float]], seed: int) -> dict[str, Any]:
     return {
-        kind: {"mean": float(np.mean(of_kind)), "interval": bootstrap_interval(np.array(of_kind), seed)}
+        kind: {
+            "n": len(of_kind),
+            "mean": float(np.mean(of_kind)),
+            "interval": bootstrap_interval(np.array(of_kind), seed),
+        }
         for kind, of_kind in values.items()
     }
 
@@ -161,10 +165,9 @@ def _print(result: Mapping[str, Any], out: Path) -> None:
     console = Console()
     for name, system in result["systems"].items():
         cells = [["queries", "n", "first fits", "95 %", f"precision@{_FIRST}", "95 %"]]
-        n = defaultdict(int, {"all": system["n_queries"]})
         for kind, first in system["first"].items():
             precise = system[f"precision@{_FIRST}"][kind]
-            cells.append([kind, str(n[kind] or ""), *_shown(first), *_shown(precise)])
+            cells.append([kind, str(first["n"]), *_shown(first), *_shown(precise)])
         console.print(table(f"{result['split']}: {name}", cells))
     told, abstains = result["facts"], result["abstains"]
     console.print(f"facts told {told['told']}, not borne out {len(told['false'])}", highlight=False)
