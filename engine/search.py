@@ -22,7 +22,7 @@ import numpy as np
 
 from engine.adapter_registry import AdapterRegistry
 from engine.adapters import Adapter, AdapterInfo
-from engine.analysis.analyzer import Analyzer
+from engine.analysis.analyzer import STOP_WORDS, Analyzer
 from engine.builder import (
     DENSE,
     LEXICAL,
@@ -81,11 +81,12 @@ from engine.understanding.facts import CatalogFacts
 from engine.understanding.negation import Excluded
 from engine.understanding.spelling import SpellingModel
 from engine.understanding.understand import QueryUnderstanding, Understood, in_its_words
-from engine.understanding.words import GRAMMAR
+from engine.understanding.words import GRAMMAR, tokens
 
 logger = logging.getLogger(__name__)
 
 _GUIDES = "constraints", "excludes", "named", "routed"  # parts of guidance that the guide stage reports
+_FEW = 2  # words that a catalog has, of which a query is about it however far its products are
 _MAX_QUERY = 2_000  # characters; what is beyond is not read, and the understand stage says so
 
 
@@ -359,8 +360,7 @@ class SearchEngine:
         guides = [name for name in _GUIDES if getattr(request.guidance, name) is not None]
         if guides:
             request.report("guide", started, len(self), len(request.guidance.limits), ", ".join(guides))
-        # Among filtered products, and by an adapter, near means something else.
-        request.domain = self._domain if allowed is None and request.adapted.encoder is None else None
+        request.domain = self._domain if allowed is None and self._may_be_foreign(request) else None
         return self._ranker.rank(request, needed, allowed), understood
 
     def _wants_of(self, understood: Understood, relation: FamilyReading | None) -> WantsOf | None:
@@ -484,6 +484,15 @@ class SearchEngine:
         if names:
             self._timed("facets", request.report("facets", started, len(ranking.final), len(counts)), len(counts))
         return counts
+
+    def _may_be_foreign(self, request: Request) -> bool:
+        """Whether a query may be about nothing here: not one of a word or two that products have, and not by an
+        adapter's vector, for which near means something else.
+        """
+        if self._ranker.lexical is None or request.adapted.encoder is not None:
+            return False
+        words = [word for word in tokens(request.meant) if word.text not in STOP_WORDS]
+        return len(words) > _FEW or bool(self._ranker.lexical.unknown(request.meant, request.expansions))
 
     def needs(self) -> list[tuple[ShownNeed, str]]:
         """What the lexicon of needs asks for in each category, with the title of the product that meets it best."""
