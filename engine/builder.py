@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -26,6 +26,7 @@ from engine.domain import DOMAIN, Domain
 from engine.errors import CatalogError, ConfigError
 from engine.families.store import FAMILIES, ProductFamilies
 from engine.families.type_words import learn, save
+from engine.languages.detect import LANGUAGE_PRODUCTS, catalog_language
 from engine.lexical.retriever import LexicalRetriever
 from engine.product import Product
 from engine.seams import Combiner, Embeddings, Encoder, RerankerModel, Rewriter, RouterModel
@@ -72,6 +73,7 @@ def build_index(
     configured ones. On any error the directory is as it was before. Raises ConfigError on a router without an encoder.
     """
     config = _settled(config or EngineConfig())
+    index, products = _in_language(config.index, products)
     directory = Path(directory)
     encoder = encoder or open_encoder(config)
     if encoder is None and (router or config.index.router not in ("", IndexConfig().router)):
@@ -84,7 +86,7 @@ def build_index(
     built: dict[str, Manifest] = {}
     with publishing(directory, lambda: built["manifest"]) as version:
         stream = Columns.build(version, ProductStore.write(version, _counted(products, progress)))
-        analyzer = Analyzer(config.index.language)
+        analyzer = Analyzer(index.language)
         LexicalRetriever.build(version / LEXICAL, stream, config.index.lexical_backend, analyzer)
         store = ProductStore(version)
         SpellingModel.build(store).save(version / SPELLING)
@@ -113,11 +115,20 @@ def build_index(
             dense_kind=dense.kind,
             reranker=reranker.fingerprint if reranker else "",
             router=router.fingerprint if router and encoder else "",
-            config=config.index,
+            config=index,
             notes={**dense.notes, RERANK: rerank_note, ROUTE: route_note, FAMILIES: families_note},
             files={},
         )
     return directory
+
+
+def _in_language(index: IndexConfig, products: Iterable[Product]) -> tuple[IndexConfig, Iterable[Product]]:
+    """With the language that the catalog is in where it is to be found out, and all products, the first ones read."""
+    if index.language != "auto":
+        return index, products
+    rest = iter(products)
+    first = list(islice(rest, LANGUAGE_PRODUCTS))
+    return replace(index, language=catalog_language(first)), chain(first, rest)
 
 
 def _settled(config: EngineConfig) -> EngineConfig:

@@ -177,6 +177,7 @@ def search(
         float | None, typer.Option(min=0, help="Leave out optional stages that take longer.")
     ] = None,
     adapter: AdapterName = None,
+    locale: Annotated[str, typer.Option(help="The shopper's, such as es-MX, where the words leave it open.")] = "",
     explain: Annotated[bool, typer.Option("--explain", help="Show for every hit how it got there.")] = False,
     as_json: AsJson = False,
     config: ConfigFile = None,
@@ -191,7 +192,7 @@ def search(
     engine = SearchEngine.load(index, search_config(config))
     result = engine.search(
         query, k, filters=wanted, facets=facets or (), offset=offset, deadline_ms=deadline_ms,
-        explain=explain or not as_json, adapter=adapter,
+        explain=explain or not as_json, adapter=adapter, locale=locale,
     )  # fmt: skip
     if as_json:
         print_json(explaining.result_as_dict(result))

@@ -44,7 +44,8 @@ class IndexConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     file of product types that people corrected, or of a trained router's directory; or empty.
     ``dense_index`` is auto, exact, sq8, hnsw or ivf.
     ``max_tokens`` is what of a product's text is encoded. ``memory_mb`` bounds what the vectors may take in memory
-    when ``auto`` chooses; 0 means half of this machine's memory. ``language`` is the stemmer's.
+    when ``auto`` chooses; 0 means half of this machine's memory. ``language`` is the stemmer's, or ``auto`` for that of the
+    products' locales, or where they have none of their words.
     """
 
     lexical_backend: Literal["tantivy", "lucene", "rank-bm25"] = "tantivy"
@@ -54,7 +55,7 @@ class IndexConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     dense_index: Literal["auto", "exact", "sq8", "hnsw", "ivf"] = "auto"
     max_tokens: int = 96
     memory_mb: int = 0
-    language: str = "english"
+    language: str = "auto"
 
 
 class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -75,8 +76,9 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
       off. ``rerank_weight``: what the reranker's probability counts in the score; the fused score counts the rest.
     - ``combiner``: the path of a fitted combiner, which weighs all that is known of a candidate in place of
       ``rerank_weight``; empty for none.
-    - ``understand``: what is read out of a query before it is searched: ``spelling``, ``negation``, ``constraints``,
-      ``names`` and ``synonyms``; the shopper's own words are searched in any case. ``synonyms`` is a file in Solr's
+    - ``understand``: what is read out of a query before it is searched: ``languages``, ``spelling``, ``negation``,
+      ``constraints``, ``names`` and ``synonyms``; the shopper's own words are searched in any case.
+      ``translations`` is a file of terms in other languages, which adds to the shipped ones. ``synonyms`` is in Solr's
       format, or ``electronics``, the shipped rules, of which those hold whose words the catalog hardly has, or empty.
       ``constraint_weight``: what a product gains that fits a limit the query states, such as a price.
     - ``route_weight``: what a product gains, times the probability that it is of the type asked for, where the index
@@ -106,9 +108,10 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     rerank_depth: int = 30
     rerank_weight: float = 0.3
     combiner: str = ""
-    understand: tuple[Literal["spelling", "negation", "constraints", "names", "synonyms"], ...] = (
-        "spelling", "negation", "constraints", "names", "synonyms",
+    understand: tuple[Literal["languages", "spelling", "negation", "constraints", "names", "synonyms"], ...] = (
+        "languages", "spelling", "negation", "constraints", "names", "synonyms",
     )  # fmt: skip
+    translations: str = ""
     synonyms: str = "electronics"
     constraint_weight: float = 0.05
     route_weight: float = 0.5

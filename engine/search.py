@@ -51,8 +51,10 @@ from engine.families.type_words import load, open_synonyms
 from engine.families.words import shipped_words
 from engine.filters import Equal, Exists, Filter, In, Range
 from engine.guidance import NUMBERS, GuidanceNumbers, guide, require_rows
+from engine.languages.lexicon import lexicon
+from engine.languages.translate import Translator
 from engine.latency import LatencyEstimate
-from engine.lexical.retriever import LexicalRetriever, QueryExpansion
+from engine.lexical.retriever import TRANSLATION, LexicalRetriever, QueryExpansion
 from engine.needs.lexicon import Lexicon
 from engine.needs.shown import ShownNeed, shown
 from engine.needs.wants import Needs
@@ -107,7 +109,12 @@ class SearchEngine:
         self._facts, self._spelling, self._router, self._adapters = facts, spelling, router, adapters
         self._numbers, self._product_families = numbers, families
         synonyms = open_synonyms(config, spelling, load(version / FAMILIES))
-        self._understanding = QueryUnderstanding(facts, spelling, synonyms, config.understand)
+        translator = (
+            Translator(lexicon(config.translations), lambda word: spelling is not None and spelling.said((word,)) > 0)
+            if manifest.config.language == "english"
+            else None
+        )
+        self._understanding = QueryUnderstanding(facts, spelling, synonyms, config.understand, translator)
         # A store of their own, for they keep what they read in cycles, and a temporary index goes with its last engine.
         stored = ProductStore(version)
         self._needs = (
@@ -269,7 +276,7 @@ class SearchEngine:
     def search(
         self, query: str, k: int = 10, *, filters: Sequence[Filter] = (), offset: int = 0,
         deadline_ms: float | None = None, facets: Sequence[str] = (), explain: bool = False,
-        adapter: str | None = None,
+        adapter: str | None = None, locale: str = "",
     ) -> SearchResult:  # fmt: skip
         """The ``k`` best products for ``query`` after the first ``offset``.
 
@@ -277,13 +284,15 @@ class SearchEngine:
         letters or digits has no hits. With ``deadline_ms`` optional stages are left out where they would not fit, and
         reranking stops when the time is up; how far it came can then differ from page to page.
         ``facets`` names fields to count over the candidates; ``explain`` fills in every hit's ``matches``. ``adapter``
-        names what the encoder, the reranker or both answer with, as the reports of their stages say.
+        names what the encoder, the reranker or both answer with, as the reports of their stages say. ``locale``, such
+        as ``es-MX``, says what the query's words are to be read as, where its script leaves that open; one that is not
+        known is told in the report of ``understand``.
         Raises InvalidQueryError, InvalidFilterError and AdapterError.
         """
         _check(query, k, offset, deadline_ms)
         started = time.perf_counter()
         deadline = None if deadline_ms is None else started + deadline_ms / 1e3
-        request = Request(_readable(query), deadline, adapted=self._adapters.chosen(adapter))
+        request = Request(_readable(query), deadline, adapted=self._adapters.chosen(adapter), locale=locale)
         request.reserve_ms = self._reserve_ms(k, explain, len(facets))
         allowed = self._filter(request, filters)
         ranking, understood = self._ranking(request, offset + k, allowed)
@@ -296,12 +305,14 @@ class SearchEngine:
 
     def search_batch(
         self, queries: Sequence[str], k: int = 10, *, filters: Sequence[Filter] = (), facets: Sequence[str] = (),
-        explain: bool = False, adapter: str | None = None,
+        explain: bool = False, adapter: str | None = None, locale: str = "",
     ) -> list[SearchResult]:  # fmt: skip
         """``search`` for each query, in order, on ``threads`` cores."""
 
         def one(query: str) -> SearchResult:
-            return self.search(query, k, filters=filters, facets=facets, explain=explain, adapter=adapter)
+            return self.search(
+                query, k, filters=filters, facets=facets, explain=explain, adapter=adapter, locale=locale
+            )
 
         if self.config.n_threads == 1 or len(queries) < 2:
             return [one(query) for query in queries]
@@ -374,7 +385,7 @@ class SearchEngine:
     def _understand(self, request: Request) -> Understood | None:
         """What the query says; None where there is nothing to search for in it."""
         started = time.perf_counter()
-        understood = self._understanding.understand(request.query)
+        understood = self._understanding.understand(request.query, request.locale)
         request.meant, request.expansions = in_its_words(understood, self._spelling), _expansions(understood)
         if self._ranker.lexical:
             terms = [
@@ -511,14 +522,19 @@ class SearchEngine:
 
 
 def _expansions(understood: Understood) -> tuple[QueryExpansion, ...]:
-    """What is searched beside the typed words: how they are spelt right, and what means the same."""
+    """What is searched beside the typed words: what they are in English, how they are spelt right, what means the same."""
+    translations = (
+        QueryExpansion(found.english, TRANSLATION, found.term)
+        for found in (understood.translated.translations if understood.translated else ())
+        if not GRAMMAR.issuperset(found.english.split())
+    )
     corrections = (QueryExpansion(change.replacement, "correction", change.original) for change in understood.changes)
     synonyms = (
         QueryExpansion(" ".join(phrase), "synonym", " ".join(understood.words[expansion.start : expansion.end]))
         for expansion in understood.synonyms
         for phrase in expansion.replacements
     )
-    return (*corrections, *synonyms)
+    return (*translations, *corrections, *synonyms)
 
 
 def _by_words(ranker: Ranker, text: str, k: int) -> Rows:

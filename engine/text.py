@@ -24,6 +24,8 @@ _PROBE = Product(
     attributes={"color": "Red", "type": "Dryer", "screen_size_in": 55, "smart": True, "sizes": ["S", "M"], "n": 3},
     ean=("0884420588030",),
 )
+#: What scripts beside the Latin one become, which the texts of the probe do not show.
+_PROBE_SCRIPTS = "ドラム式洗濯機 55インチのﾃﾚﾋﾞ, teléfonos móviles para niños"
 _TAG = re.compile(r"<[^<>]{1,500}>")
 _SUMMARY_WORDS = 50
 _SEPARATOR = " . "  # ends a phrase for the analyzer: nothing is joined across it
@@ -51,7 +53,10 @@ def lexical_fields(product: Product) -> dict[str, str]:
 
 def fingerprints(analyzer: Analyzer) -> tuple[str, str]:
     """Of the analyzer and of the fields: digests of what they make of a fixed product, so no change goes unseen."""
-    terms = [analyzer.terms(text) for text in (_PROBE.title, _PROBE.model, _PROBE.description, *_PROBE.bullets)]
+    terms = [
+        analyzer.terms(text)
+        for text in (_PROBE.title, _PROBE.model, _PROBE.description, *_PROBE.bullets, _PROBE_SCRIPTS)
+    ]
     analysis = hashlib.sha256(repr((analyzer.language, terms)).encode()).hexdigest()
     fields = hashlib.sha256(repr((lexical_fields(_PROBE), encoded_text(_PROBE))).encode()).hexdigest()
     return analysis[:16], fields[:16]

@@ -91,8 +91,8 @@ class StageTrace:
 class TermMatch:
     """One query term found in one field of one product.
 
-    ``source`` says how the term came about (typed, joined, split, plural, spelling, correction, synonym) and ``origin``
-    what the shopper wrote.
+    ``source`` says how the term came about (typed, joined, split, plural, spelling, correction, synonym,
+    translation) and ``origin`` what the shopper wrote.
     ``score`` is what the pair adds to the lexical score; the scores of all matches of a product add up to it.
     """
 

@@ -8,6 +8,7 @@ depends on how atoms touch:
   one code (``mltd206l``);
 - a short word or code beside a number or code is also the two joined (``s 23`` → ``s23``): spaces do not matter;
 - ``SmartRemote`` is the word, and its two halves;
+- of scripts without spaces (Han, kana) every two neighbours are a term, and words of katakana are one as well;
 - every other run of letters is a word, stemmed.
 
 The same function serves products and queries: whatever it does to one, it does to the other.
@@ -25,6 +26,7 @@ import Stemmer
 
 from engine.analysis.units import UNITS, canonical_number
 from engine.errors import ConfigError
+from engine.languages.scripts import UNSPACED, unspaced_terms
 
 # fmt: off
 STOP_WORDS = frozenset({
@@ -55,6 +57,11 @@ _QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u2032": "'", "\u201c": 
 _VOWELS = frozenset("aeiouy")
 _CODE_LENGTH = 4  # "s23" and "4x8" say what a thing is like; longer codes say which one it is
 _LINKS = "-/._"
+_VOICED = "\u3099\u309a"  # marks that make other letters of kana, as in ハ and バ; they are no accents
+#: Languages that no stemmer is for, and the one whose stems the Latin words in their texts get.
+_UNSTEMMED = {"japanese": "english"}
+#: What a catalog's language can be.
+LANGUAGES = (*Stemmer.algorithms(), *_UNSTEMMED)
 _MAX_TERM = 64  # characters; a longer "word" is noise or an attack and is cut
 
 
@@ -85,12 +92,13 @@ class _Atom:
 
 
 def fold(text: str) -> str:
-    """Compatibility-normalised text without accents, case kept."""
+    """Compatibility-normalised text without accents, case kept; half-width kana become full."""
     text = text.translate(_QUOTES)
     if text.isascii():
         return text
     decomposed = unicodedata.normalize("NFKD", text)
-    return "".join(c for c in decomposed if not unicodedata.combining(c)).translate(_QUOTES)
+    plain = "".join(c for c in decomposed if not unicodedata.combining(c) or c in _VOICED)
+    return unicodedata.normalize("NFC", plain).translate(_QUOTES)
 
 
 def singular(word: str) -> str:
@@ -105,15 +113,16 @@ def singular(word: str) -> str:
 class Analyzer:
     """Turns text into terms. Stateless apart from a stem cache; safe to share between threads.
 
-    ``language`` names a Snowball algorithm (Porter 2 for ``english``).
+    ``language`` is one of ``LANGUAGES``, which names a Snowball algorithm (Porter 2 for ``english``), or English's for
+    the Latin words of a language without stems.
     """
 
     def __init__(self, language: str = "english") -> None:
-        if language not in Stemmer.algorithms():
-            raise ConfigError(f"language is {language!r}; it must be one of {', '.join(Stemmer.algorithms())}")
+        if language not in LANGUAGES:
+            raise ConfigError(f"language is {language!r}; it must be one of {', '.join(LANGUAGES)}")
         self.language = language
         # A Snowball stemmer keeps state while it runs; the GIL makes each call whole, the cache makes them rare.
-        stemmer = Stemmer.Stemmer(language)
+        stemmer = Stemmer.Stemmer(_UNSTEMMED.get(language, language))
         self._stem = lru_cache(maxsize=200_000)(stemmer.stemWord)
 
     def terms(self, text: str) -> list[str]:
@@ -127,6 +136,17 @@ class Analyzer:
     def analyze(self, text: str) -> list[Term]:
         """Terms with their kinds, in order, repeats kept."""
         text = fold(text)
+        if text.isascii():
+            return self._spaced(text)
+        out: list[Term] = []
+        end = 0
+        for run in UNSPACED.finditer(text):
+            out += self._spaced(text[end : run.start()])
+            out += [Term(term[:_MAX_TERM], "word") for term in unspaced_terms(run.group())]
+            end = run.end()
+        return out + self._spaced(text[end:])
+
+    def _spaced(self, text: str) -> list[Term]:
         atoms = [_Atom(m.group(), m.start(), m.end(), m.group()[0].isdigit()) for m in _ATOM.finditer(text)]
         out: list[Term] = []
         previous: list[_Atom] = []

@@ -34,6 +34,8 @@ _EMPTY = ("\u2205",)
 _VOCABULARY = "vocabulary.tsv"
 _STATISTICS = "statistics.json"
 _INDEX = "index"
+#: The source of an expansion that is what the typed words are in the catalog's language.
+TRANSLATION = "translation"
 _EXPANSION_WEIGHT = 0.8  # of a typed word, which is worth 1
 
 
@@ -44,7 +46,7 @@ class _Statistics(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class QueryExpansion:
-    """Words searched beside a query's own. ``source`` is correction or synonym; ``origin`` is what was typed."""
+    """Words searched beside a query's own. ``source`` is translation, correction or synonym; ``origin`` is what was typed."""
 
     text: str
     source: str
@@ -122,6 +124,11 @@ class LexicalRetriever:
     def _plan(self, query: str, expansions: tuple[QueryExpansion, ...] = ()) -> tuple[QueryTerm, ...]:
         """The terms that are searched for ``query``; those the vocabulary lacks find nothing but are listed."""
         terms = {term.text: term for term in self._vocabulary.expand(self._analyzer, query)}
+        foreign = {
+            text for other in expansions if other.source == TRANSLATION for text in self._analyzer.terms(other.origin)
+        }
+        # What is translated is no slip of this language's words.
+        terms = {text: term for text, term in terms.items() if term.source == "typed" or term.origin not in foreign}
         for other in expansions:
             for term in self._analyzer.analyze(other.text):
                 if term.text not in STOP_WORDS:

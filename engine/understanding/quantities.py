@@ -18,7 +18,7 @@ from engine.understanding.words import number_value
 Side = Literal["", "at most", "at least", "around", "between"]
 
 _CURRENCIES = {
-    "INR": "₹ rs rs. inr rupee rupees", "USD": "$ usd dollar dollars bucks", "EUR": "€ eur euro euros", "GBP": "£ gbp",
+    "INR": "₹ rs rs. inr rupee rupees", "USD": "$ usd dollar dollars bucks", "EUR": "€ eur euro euros", "GBP": "£ gbp", "JPY": "¥ jpy yen",
 }  # fmt: skip
 _CURRENCY = {spelling: code for code, spellings in _CURRENCIES.items() for spelling in spellings.split()}
 _SCALES = {
@@ -33,11 +33,11 @@ def _any(spellings: Iterable[str]) -> str:
 _WORDS = _any(unit for unit in UNITS if unit.isalpha() and unit != "a")
 _QUANTITY = re.compile(
     rf"""(?<![\w.,/#])(?<![a-z]-)
-    (?:(?P<sign>[₹$€£]|\b(?:rs\.?|inr|usd|eur|gbp))\s*)?
+    (?:(?P<sign>[₹$€£¥]|\b(?:rs\.?|inr|usd|eur|gbp|jpy))\s*)?
     (?P<number>\d{{1,12}}(?:,\d{{1,3}}){{0,5}}(?:\.\d{{1,6}})?)
     (?:\s?(?P<scale>{_any(_SCALES)})\b)?
     (?P<plus>\+)?(?:/-)?
-    (?:(?:\s*(?P<name>rs\.?|inr|rupees?|usd|dollars?|bucks|eur|euros?|gbp|[€₹$£])(?!\w))
+    (?:(?:\s*(?P<name>rs\.?|inr|rupees?|usd|dollars?|bucks|eur|euros?|gbp|jpy|yen|[€₹$£¥])(?!\w))
       |(?P<gap>[\s-]?)(?P<unit>(?:{_WORDS})\b\.?|["'](?!\w)))?
     (?![\w/]|\.\d|,\d|-[a-z])""",
     re.VERBOSE | re.IGNORECASE,

@@ -1,4 +1,4 @@
-"""Understanding a query: spelling, negation, constraints, names, synonyms, in that order; each can be left out.
+"""Understanding a query: languages, spelling, negation, constraints, names, synonyms, in that order; each can be left out.
 
 Nothing here takes the shopper's words away: ``Understood.query`` is what was typed, and is to be searched whatever else
 is. Every step says in words what it did.
@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from engine.errors import ConfigError
+from engine.languages.detect import language_of
+from engine.languages.translate import Translated, Translator
 from engine.understanding.constraints import Constraint, parse
 from engine.understanding.facts import CatalogFacts
 from engine.understanding.names import ModelName, find_names
@@ -19,7 +21,7 @@ from engine.understanding.spelling import Change, SpellingModel
 from engine.understanding.synonyms import Expansion, Synonyms
 from engine.understanding.words import tokens
 
-Step = Literal["spelling", "negation", "constraints", "names", "synonyms"]
+Step = Literal["languages", "spelling", "negation", "constraints", "names", "synonyms"]
 STEPS: tuple[Step, ...] = get_args(Step)
 
 
@@ -35,8 +37,8 @@ class Note:
 class Understood:
     """What a query says.
 
-    ``query`` is what was typed and ``corrected`` how it was probably meant; the spans of ``changes`` are places in
-    ``query``, those of ``constraints``, ``excluded`` and ``names`` places in ``corrected``. ``words`` are the words of
+    ``query`` is what was typed and ``corrected`` how it was probably meant, in the catalog's language, into which
+    ``translated`` was read first; the spans of ``changes`` are places in that, or in ``query`` where it is None, those of ``constraints``, ``excluded`` and ``names`` places in ``corrected``. ``words`` are the words of
     ``corrected``, lower case, and ``synonyms`` speak of places in them.
     """
 
@@ -49,6 +51,7 @@ class Understood:
     names: tuple[ModelName, ...] = ()
     synonyms: tuple[Expansion, ...] = ()
     notes: tuple[Note, ...] = ()
+    translated: Translated | None = None
 
 
 class QueryUnderstanding:
@@ -56,7 +59,7 @@ class QueryUnderstanding:
 
     def __init__(
         self, facts: CatalogFacts | None = None, spelling: SpellingModel | None = None,
-        synonyms: Synonyms | None = None, steps: Iterable[str] = STEPS,
+        synonyms: Synonyms | None = None, steps: Iterable[str] = STEPS, translator: Translator | None = None,
     ) -> None:  # fmt: skip
         """Raises ConfigError on a step that there is not."""
         steps = tuple(steps)
@@ -67,12 +70,15 @@ class QueryUnderstanding:
         self._facts = facts if facts is not None and "constraints" in self.steps else None
         self._spelling = spelling if "spelling" in self.steps else None
         self._synonyms = synonyms if "synonyms" in self.steps else None
+        self._translator = translator if "languages" in self.steps else None
         self._keep = synonyms.words if synonyms else frozenset()
 
-    def understand(self, query: str) -> Understood:
-        """What ``query`` says. Never raises, whatever the text."""
-        correction = self._spelling.correct(query, keep=self._keep) if self._spelling else None
-        text, changes = (correction.text, correction.changes) if correction else (query, ())
+    def understand(self, query: str, locale: str = "") -> Understood:
+        """What ``query`` says, to a shopper of ``locale``, such as ``es-MX``. Never raises, whatever the text."""
+        translated = self._translator.read(query, locale) if self._translator else None
+        text = translated.text if translated else query
+        correction = self._spelling.correct(text, keep=self._keep) if self._spelling else None
+        text, changes = (correction.text, correction.changes) if correction else (text, ())
         excluded = find_excluded(text) if "negation" in self.steps else ()
         taken = [(e.start, e.end) for e in excluded]
         constraints = parse(text, self._facts, taken) if self._facts else ()
@@ -85,8 +91,9 @@ class QueryUnderstanding:
         ]
         names = find_names(text, asked) if "names" in self.steps else ()
         synonyms = tuple(self._synonyms.expand([token.text for token in asked])) if self._synonyms else ()
-        notes = tuple(_notes(changes, constraints, excluded, names, synonyms, words))
-        return Understood(query, text, words, changes, constraints, excluded, names, synonyms, notes)
+        told = tuple(_translation_notes(translated, locale))
+        notes = (*told, *_notes(changes, constraints, excluded, names, synonyms, words))
+        return Understood(query, text, words, changes, constraints, excluded, names, synonyms, notes, translated)
 
 
 def in_its_words(understood: Understood, spelling: SpellingModel | None) -> str:
@@ -102,6 +109,13 @@ def in_its_words(understood: Understood, spelling: SpellingModel | None) -> str:
             place = places[found.start]
             text = f"{text[: place.start]}{' '.join(found.replacements[0])}{text[place.end :]}"
     return text
+
+
+def _translation_notes(translated: Translated | None, locale: str) -> Iterable[Note]:
+    if locale and not language_of(locale):
+        yield Note("languages", f"the locale {locale[:20]!r} is not known; the language is the one the words are of")
+    for found in translated.translations if translated else ():
+        yield Note("languages", f"{found.term} → {found.english} ({translated.language})")  # type: ignore[union-attr]
 
 
 def _notes(
