@@ -44,8 +44,8 @@ class IndexConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     file of product types that people corrected, or of a trained router's directory; or empty.
     ``dense_index`` is auto, exact, sq8, hnsw or ivf.
     ``max_tokens`` is what of a product's text is encoded. ``memory_mb`` bounds what the vectors may take in memory
-    when ``auto`` chooses; 0 means half of this machine's memory. ``language`` is the stemmer's, or ``auto`` for that of the
-    products' locales, or where they have none of their words.
+    when ``auto`` chooses; 0 means half of this machine's memory. ``language`` is the stemmer's, or ``auto`` for
+    that of the products' locales, or where they have none of their words.
     """
 
     lexical_backend: Literal["tantivy", "lucene", "rank-bm25"] = "tantivy"

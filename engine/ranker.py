@@ -47,7 +47,8 @@ class Request:
 
     ``deadline`` is on ``time.perf_counter``'s clock; ``reserve_ms`` is what of the time before it the stages after
     ranking will need. ``meant`` is the query as it was probably meant, which models read, with what it excludes:
-    products that say "without buckle" are near it. ``locale`` is the shopper's. ``query``, as typed, and ``expansions`` are searched by words.
+    products that say "without buckle" are near it. ``query``, as typed, and ``expansions`` are searched by words.
+    ``locale`` is the shopper's.
     ``adapted`` has the encoder and the reranker of the adapter that was chosen.
     ``guided`` is whether the first tier, whose word holds for all, has been looked at for what ``guidance`` says.
     ``domain`` tells what is too far from the catalog, None where nothing does, and ``foreign`` is whether this query

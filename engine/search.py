@@ -522,7 +522,7 @@ class SearchEngine:
 
 
 def _expansions(understood: Understood) -> tuple[QueryExpansion, ...]:
-    """What is searched beside the typed words: what they are in English, how they are spelt right, what means the same."""
+    """What is searched beside the typed words: translations, how they are spelt right, and what means the same."""
     translations = (
         QueryExpansion(found.english, TRANSLATION, found.term)
         for found in (understood.translated.translations if understood.translated else ())

@@ -38,9 +38,9 @@ def detect(text: str, words: Lexicon, known: Callable[[str], bool]) -> str:
     for word in found:
         if word in STOP_WORDS or word in COMMON:
             english += 1
-        if word in words.english or word in COMMON:
+        if word in words.english or word.removesuffix("s") in words.english or word in COMMON:
             continue
-        entry = words.phrases["es"].get(words.stems("es", [word]))
+        entry = words.spanish.get(word)
         if entry is not None and not known(word):
             spanish += 1 if entry.english in GRAMMAR or not entry.english else 2
     return "es" if spanish >= 2 and spanish > english else "en"

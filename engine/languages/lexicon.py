@@ -37,11 +37,13 @@ class Lexicon:
     """Entries of each language by their key: the stems of a term's words, or the term as written. Thread-safe."""
 
     def __init__(self, rows: Iterable[tuple[str, str, str]]) -> None:
-        self._stem = {
-            language: lru_cache(maxsize=20_000)(Stemmer.Stemmer(name).stemWord) for language, name in STEMMERS.items() if name
-        }  # fmt: skip
+        stemmers = {language: Stemmer.Stemmer(name) for language, name in STEMMERS.items() if name}
+        self._stem = {language: lru_cache(maxsize=20_000)(stemmer.stemWord) for language, stemmer in stemmers.items()}
         self.phrases: dict[str, dict[tuple[str, ...], Entry]] = {language: {} for language in self._stem}
         self.written: dict[str, dict[str, Entry]] = {lang: {} for lang in STEMMERS if lang not in self._stem}
+        #: Spanish words in all their forms, without accents, each with its entry: what tells Spanish from English.
+        #: Stems would not, for "cases" has that of "casa".
+        self.spanish: dict[str, Entry] = {}
         english: set[str] = set()
         for language, term, meaning in rows:
             entry = Entry(meaning.removeprefix(_BEFORE), meaning.startswith(_BEFORE))
@@ -49,16 +51,26 @@ class Lexicon:
             if language in self.written:
                 self.written[language][fold(term).lower()] = entry
             else:
-                self.phrases[language][self.stems(language, [token.text for token in tokens(term)])] = entry
+                words = [token.text for token in tokens(term)]
+                self.phrases[language][self.stems(language, words)] = entry
+                if language == "es" and len(words) == 1 and words[0] != entry.english:
+                    self.spanish.update(dict.fromkeys(_forms(words[0]), entry))
         #: every word of English that some entry uses
         self.english = frozenset(english) | STOP_WORDS | GRAMMAR
-        self.longest = {
-            language: max(map(len, keys), default=0) for language, keys in (*self.phrases.items(), *self.written.items())
-        }  # fmt: skip
+        self.longest = {language: max(map(len, keys), default=0) for language, keys in self.phrases.items()}
+        self.longest |= {language: max(map(len, keys), default=0) for language, keys in self.written.items()}
 
     def stems(self, language: str, words: Sequence[str]) -> tuple[str, ...]:
         """Words of a language with stems, lower case without accents, by their stems."""
-        return tuple(map(self._stem[language], words))
+        stem = self._stem[language]
+        return tuple(stem(word) for word in words)
+
+
+def _forms(word: str) -> set[str]:
+    """A Spanish noun or adjective in both genders and numbers, where those are regular."""
+    one = word[:-1] if word.endswith("s") and word[-2:-1] in tuple("aeo") else word
+    both = {one[:-1] + ending for ending in "oa"} if one.endswith("o") else {one}
+    return {word, *both, *(form + ("s" if form[-1] in "aeiou" else "es") for form in both)}
 
 
 @cache
@@ -81,8 +93,8 @@ def read_rows(path: Path) -> list[tuple[str, str, str]]:
         cells = line.split("\t")
         if len(cells) != 3 or not tokens(cells[1]):
             raise ConfigError(
-                f"{path}, line {number}: {line!r} is not language, term and English with tabs between; write es, a tab, "
-                "lavadora, a tab, washing machine"
+                f"{path}, line {number}: {line!r} is not language, term and English with tabs between; write es, a "
+                "tab, lavadora, a tab, washing machine"
             )
         cells[0] = cells[0].lower()
         if cells[0] not in STEMMERS:

@@ -125,7 +125,7 @@ class Translator:
 
 
 def _unknown_end(text: str, at: int) -> int:
-    """Where the stretch without a term that begins at ``at`` ends: one character, or a whole word with spaces around."""
+    """Where the stretch without a term that begins at ``at`` ends: after one character, or a word of Latin letters."""
     if UNSPACED.match(text[at]):
         return at + 1
     return at + len("".join(takewhile(lambda c: not c.isspace() and not UNSPACED.match(c), text[at:])))

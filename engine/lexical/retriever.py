@@ -46,7 +46,7 @@ class _Statistics(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class QueryExpansion:
-    """Words searched beside a query's own. ``source`` is translation, correction or synonym; ``origin`` is what was typed."""
+    """Words searched beside a query's own. ``source`` is translation, correction or synonym; ``origin`` was typed."""
 
     text: str
     source: str

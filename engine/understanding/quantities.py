@@ -18,7 +18,8 @@ from engine.understanding.words import number_value
 Side = Literal["", "at most", "at least", "around", "between"]
 
 _CURRENCIES = {
-    "INR": "₹ rs rs. inr rupee rupees", "USD": "$ usd dollar dollars bucks", "EUR": "€ eur euro euros", "GBP": "£ gbp", "JPY": "¥ jpy yen",
+    "INR": "₹ rs rs. inr rupee rupees", "USD": "$ usd dollar dollars bucks", "EUR": "€ eur euro euros", "GBP": "£ gbp",
+    "JPY": "¥ jpy yen",
 }  # fmt: skip
 _CURRENCY = {spelling: code for code, spellings in _CURRENCIES.items() for spelling in spellings.split()}
 _SCALES = {

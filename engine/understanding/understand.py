@@ -1,4 +1,6 @@
-"""Understanding a query: languages, spelling, negation, constraints, names, synonyms, in that order; each can be left out.
+"""Understanding a query: languages, spelling, negation, constraints, names, synonyms, in that order.
+
+Each can be left out.
 
 Nothing here takes the shopper's words away: ``Understood.query`` is what was typed, and is to be searched whatever else
 is. Every step says in words what it did.
@@ -38,8 +40,9 @@ class Understood:
     """What a query says.
 
     ``query`` is what was typed and ``corrected`` how it was probably meant, in the catalog's language, into which
-    ``translated`` was read first; the spans of ``changes`` are places in that, or in ``query`` where it is None, those of ``constraints``, ``excluded`` and ``names`` places in ``corrected``. ``words`` are the words of
-    ``corrected``, lower case, and ``synonyms`` speak of places in them.
+    ``translated`` was read first. The spans of ``changes`` are places in that, or in ``query`` where it is None, those
+    of ``constraints``, ``excluded`` and ``names`` places in ``corrected``. ``words`` are the words of ``corrected``,
+    lower case, and ``synonyms`` speak of places in them.
     """
 
     query: str
@@ -114,8 +117,9 @@ def in_its_words(understood: Understood, spelling: SpellingModel | None) -> str:
 def _translation_notes(translated: Translated | None, locale: str) -> Iterable[Note]:
     if locale and not language_of(locale):
         yield Note("languages", f"the locale {locale[:20]!r} is not known; the language is the one the words are of")
-    for found in translated.translations if translated else ():
-        yield Note("languages", f"{found.term} → {found.english} ({translated.language})")  # type: ignore[union-attr]
+    if translated:
+        for found in translated.translations:
+            yield Note("languages", f"{found.term} → {found.english} ({translated.language})")
 
 
 def _notes(
