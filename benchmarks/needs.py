@@ -2,8 +2,8 @@
 
 python benchmarks/needs.py --split dev --out results/needs.json
 
-The queries, all made up, are in ``benchmarks/vague/``: half of them dev, half kept for a final figure, and those of
-``--mission`` by themselves. Beside the search as it is stands the same without needs. Facts that a route tells of a
+The queries, all made up, are in ``benchmarks/vague/``: half of the sample's dev, half kept for a final figure.
+Beside the search as it is stands the same without needs. Facts that a route tells of a
 product are read back from the product; queries about other things must get no type, judged ones one.
 """
 
@@ -45,7 +45,9 @@ _FACT = re.compile(r"(?P<name>[a-z][a-z_ ]*?) (?P<value>-?\d+(?:\.\d+)?)(?: [A-Z
 _NOT_FACTS = ("is of the type", "is popular", "is the nearest", "has the model")
 
 _Split = Annotated[str, typer.Option(help="dev, or final: half of the queries, to be looked at once.")]
-_Mission = Annotated[bool, typer.Option("--mission", help="The queries that Aisle was begun for, instead.")]
+_Which = Annotated[
+    str, typer.Option(help="sample; mission: those that Aisle was begun for; ja, es: other languages, all of them.")
+]
 
 
 def measure(engine: SearchEngine, judge: Judge, queries: Sequence[VagueQuery], seed: int) -> dict[str, Any]:
@@ -122,7 +124,7 @@ def _abstains(result: SearchResult) -> bool:
 
 
 def main(
-    split: _Split = "dev", mission: _Mission = False, config: options.Config = None, index: options.Index = None,
+    which: _Which = "sample", split: _Split = "dev", config: options.Config = None, index: options.Index = None,
     out: Annotated[Path, typer.Option(help="The result (JSON).")] = Path("results/needs.json"),
     seed: options.Seed = 1, as_json: options.Json = False,
 ) -> None:  # fmt: skip
@@ -134,8 +136,8 @@ def main(
     try:
         sample = load_set(SAMPLE, "synthetic", None)
         settings = EngineConfig.read(config) if config else EngineConfig()
-        every = read_queries(HERE / f"{'mission' if mission else 'sample'}.synthetic.jsonl")
-        queries = every if mission else [query for query in every if query.split == split]
+        every = read_queries(HERE / f"{which}.synthetic.jsonl")
+        queries = [query for query in every if query.split == split] if which == "sample" else every
         outside = (HERE / "off_domain.synthetic.tsv").read_text(encoding="utf-8").splitlines()[1:]
         with Bars(errors) as bars:
             bench = Workbench(sample.corpus, settings, index or default_root(), bars.report, bars.say)
@@ -147,7 +149,7 @@ def main(
             "without needs": measure(plain, judge, queries, seed),
         }
         result = {
-            "split": "mission" if mission else split, "systems": systems, "facts": facts(engine, queries),
+            "queries": which, "split": split if which == "sample" else "all", "systems": systems, "facts": facts(engine, queries),
             "abstains": abstaining(engine, list(sample.queries.values()), [line.split("\t")[1] for line in outside]),
         }  # fmt: skip
     except AisleError as error:
@@ -168,7 +170,7 @@ def _print(result: Mapping[str, Any], out: Path) -> None:
         for kind, first in system["first"].items():
             precise = system[f"precision@{_FIRST}"][kind]
             cells.append([kind, str(first["n"]), *_shown(first), *_shown(precise)])
-        console.print(table(f"{result['split']}: {name}", cells))
+        console.print(table(f"{result['queries']}, {result['split']}: {name}", cells))
     told, abstains = result["facts"], result["abstains"]
     console.print(f"facts told {told['told']}, not borne out {len(told['false'])}", highlight=False)
     console.print(
