@@ -149,7 +149,8 @@ def main(
             "without needs": measure(plain, judge, queries, seed),
         }
         result = {
-            "queries": which, "split": split if which == "sample" else "all", "systems": systems, "facts": facts(engine, queries),
+            "queries": which, "split": split if which == "sample" else "all", "systems": systems,
+            "facts": facts(engine, queries),
             "abstains": abstaining(engine, list(sample.queries.values()), [line.split("\t")[1] for line in outside]),
         }  # fmt: skip
     except AisleError as error:
