@@ -269,5 +269,5 @@ def test_what_is_excluded_is_no_constraint(understanding):
 
 
 def test_an_unknown_step_is_refused():
-    with pytest.raises(ConfigError, match="'speling'; the steps are spelling"):
+    with pytest.raises(ConfigError, match="'speling'; the steps are languages"):
         QueryUnderstanding(steps=["speling"])
