@@ -28,7 +28,7 @@ from engine.understanding.understand import Understood
 _BEHIND = 1.0
 _OUT = 3.0  # the same, whatever else a query wants of it
 _LIKELY = 0.5  # the probability of a type from which the rest of a query is taken to ask for it
-_DIVIDES = 0.02, 0.8  # the least and the most of a type's products that a phrase can mean to exclude
+_DIVIDES = 0.02, 0.95  # the least and the most of a type's products that a phrase can mean to exclude
 _STRICT = frozenset({"price", "rating"})  # what shoppers mean to the letter; of colours and sizes shops say too little
 
 
@@ -147,7 +147,8 @@ def guide(
         routed.fit >= numbers.wanted_share * routed.fit.max() if routed is not None and routed.fit is not None else None
     )
     limits = tuple(_limits(understood.constraints, columns))
-    constraints, allowed = _constraints(limits, columns, config.constraint_weight, numbers.named_limit_share)
+    behind = _OUT if wants_of else _BEHIND  # a wish lifts by more than a good match, and breaks no limit
+    constraints, allowed = _constraints(limits, columns, config.constraint_weight, numbers.named_limit_share, behind)
     out = _told(exclusions.rows(understood.excluded), routed) if exclusions and understood.excluded else {}
     for having in out.values():
         constraints = np.zeros(len(columns), np.float32) if constraints is None else constraints
@@ -191,7 +192,7 @@ def _limits(constraints: Sequence[Constraint], columns: Columns) -> Iterator[tup
 
 
 def _constraints(
-    limits: Sequence[tuple[Constraint, Mask]], columns: Columns, weight: float, named_share: float
+    limits: Sequence[tuple[Constraint, Mask]], columns: Columns, weight: float, named_share: float, behind: float
 ) -> tuple[Scores | None, Mask | None]:
     """Products that fit rise a little; where limits are strict and the words sure, those that do not fall behind."""
     added: Scores | None = None
@@ -202,7 +203,7 @@ def _constraints(
         if constraint.sure and constraint.kind in _STRICT:
             says = columns.mask([Exists(constraint.field)])
             assert says is not None
-            added[says & ~fits] -= _BEHIND
+            added[says & ~fits] -= behind
             allowed = fits if allowed is None else allowed & fits
     return added, allowed if allowed is not None and allowed.any() else None
 

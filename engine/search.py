@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -22,7 +22,7 @@ import numpy as np
 
 from engine.adapter_registry import AdapterRegistry
 from engine.adapters import Adapter, AdapterInfo
-from engine.analysis.analyzer import Analyzer
+from engine.analysis.analyzer import STOP_WORDS, Analyzer
 from engine.builder import (
     DENSE,
     LEXICAL,
@@ -83,11 +83,12 @@ from engine.understanding.facts import CatalogFacts
 from engine.understanding.negation import Excluded
 from engine.understanding.spelling import SpellingModel
 from engine.understanding.understand import QueryUnderstanding, Understood, in_its_words
-from engine.understanding.words import GRAMMAR
+from engine.understanding.words import GRAMMAR, tokens
 
 logger = logging.getLogger(__name__)
 
 _GUIDES = "constraints", "excludes", "named", "routed"  # parts of guidance that the guide stage reports
+_FEW = 2  # words that a catalog has, of which a query is about it however far its products are
 _MAX_QUERY = 2_000  # characters; what is beyond is not read, and the understand stage says so
 
 
@@ -114,13 +115,15 @@ class SearchEngine:
             else None
         )
         self._understanding = QueryUnderstanding(facts, spelling, synonyms, config.understand, translator)
+        # A store of their own, for they keep what they read in cycles, and a temporary index goes with its last engine.
+        stored = ProductStore(version)
         self._needs = (
-            Needs(Lexicon.named(config.needs), columns, partial(_by_words, ranker), _weakly(products))
+            Needs(Lexicon.named(config.needs), columns, partial(_by_words, ranker), stored.get)
             if config.needs
             else None
         )
         self._relations = (
-            FamilySource(families, columns, self._needs, shipped_words(), _weakly(products))
+            FamilySource(families, columns, self._needs, shipped_words(), stored.get)
             if families and self._needs
             else None
         )
@@ -368,8 +371,7 @@ class SearchEngine:
         guides = [name for name in _GUIDES if getattr(request.guidance, name) is not None]
         if guides:
             request.report("guide", started, len(self), len(request.guidance.limits), ", ".join(guides))
-        # Among filtered products, and by an adapter, near means something else.
-        request.domain = self._domain if allowed is None and request.adapted.encoder is None else None
+        request.domain = self._domain if allowed is None and self._may_be_foreign(request) else None
         return self._ranker.rank(request, needed, allowed), understood
 
     def _wants_of(self, understood: Understood, relation: FamilyReading | None) -> WantsOf | None:
@@ -412,7 +414,8 @@ class SearchEngine:
             return None
         asked = _rest(request.meant, understood.excluded) or request.meant
         # The words of a shop say more about its types than a shopper's own do.
-        asked = " ".join((asked, *(found.text for found in request.expansions if found.source == "synonym")))
+        also = [found.text for found in request.expansions if found.source == "synonym" and found.text not in asked]
+        asked = " ".join((asked, *also))
         if not dense.encoder.understands(asked):
             request.report("route", started, 1, 0, "the query holds no word that the encoder knows", "skipped")
             return None
@@ -493,6 +496,15 @@ class SearchEngine:
             self._timed("facets", request.report("facets", started, len(ranking.final), len(counts)), len(counts))
         return counts
 
+    def _may_be_foreign(self, request: Request) -> bool:
+        """Whether a query may be about nothing here: not one of a word or two that products have, and not by an
+        adapter's vector, for which near means something else.
+        """
+        if self._ranker.lexical is None or request.adapted.encoder is not None:
+            return False
+        words = [word for word in tokens(request.meant) if word.text not in STOP_WORDS]
+        return len(words) > _FEW or bool(self._ranker.lexical.unknown(request.meant, request.expansions))
+
     def needs(self) -> list[tuple[ShownNeed, str]]:
         """What the lexicon of needs asks for in each category, with the title of the product that meets it best."""
         found = list(shown(self._needs, self._columns)) if self._needs else []
@@ -528,18 +540,6 @@ def _expansions(understood: Understood) -> tuple[QueryExpansion, ...]:
 def _by_words(ranker: Ranker, text: str, k: int) -> Rows:
     """The rows of products that have words of a text, the best first."""
     return ranker.lexical.retrieve(text, k).rows if ranker.lexical else np.empty(0, np.int64)
-
-
-def _weakly(products: ProductStore) -> Callable[[Rows], list[Product]]:
-    """``products.get`` for those who keep what they read in cycles: a temporary index goes with its last engine."""
-    held = weakref.ref(products)
-
-    def get(rows: Rows) -> list[Product]:
-        store = held()
-        assert store is not None
-        return store.get(rows)
-
-    return get
 
 
 def _rest(text: str, parts: Iterable[Excluded | Constraint]) -> str:

@@ -197,3 +197,13 @@ def test_commands_show_series_and_words(sample: engine.SearchEngine, tmp_path: P
     shown = CliRunner().invoke(app, ["synonyms", index, "--clicks", str(tmp_path / "clicks.tsv")])
     assert shown.exit_code == 2
     assert "a tab and a product_id" in shown.output
+
+
+def test_a_code_finds_what_goes_on_after_it(tmp_path: Path) -> None:
+    ProductFamilies.build(
+        tmp_path, [product("Acme Washer WW90T504DAN"), product("Acme Washer WW80"), product("Acme WW9")]
+    )
+    found = ProductFamilies.open(tmp_path)
+    assert found.rows("ww90t504").tolist() == [0]
+    assert found.rows("ww9").tolist() == [2]
+    assert found.rows("ww8").tolist() == []  # too short to tell

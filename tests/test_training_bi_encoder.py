@@ -199,7 +199,9 @@ def test_the_best_model_finds_what_was_judged_in_the_whole_catalog(base: Path, d
 
 
 def test_pointwise_losses_are_no_losses_of_cosines(base: Path, data: Path) -> None:
-    with pytest.raises(msgspec.ValidationError, match=r"loss is 'bce'; it must be of mnr, cosent, angle, distil, margin-mse"):
+    with pytest.raises(
+        msgspec.ValidationError, match=r"loss is 'bce'; it must be of mnr, cosent, angle, distil, margin-mse"
+    ):
         changed(config_of("encoder", "full", base, data), training={"loss": "bce"})
     with pytest.raises(msgspec.ValidationError, match="would make a second model"):
         changed(config_of("encoder", "full", base, data), model={"trains": "queries"})

@@ -107,7 +107,7 @@ class FamilySource:
             rows = np.array([row for at in series for model in self._naming.lines[at].models for row in model.rows])
             kind = self._naming.kind(rows, (), self._naming.lines[series[0]])
             return FamilyReading(relation, None, series, kind)
-        return FamilyReading(relation, None) if is_type or relation.kind in _OF_ANY else None
+        return FamilyReading(relation, None) if is_type or (relation.kind in _OF_ANY and not relation.weak) else None
 
     @staticmethod
     def _shared(line: Line, said: set[str]) -> int:

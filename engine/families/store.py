@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import zipfile
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -27,6 +28,7 @@ from engine.types import Rows
 from engine.understanding.words import Token, tokens
 
 FAMILIES = "families"
+_LEAST_CODE = 5  # characters of a model code that say which product is meant, though more may follow
 _LINES, _NAMES = "lines.json", "names.npz"
 
 
@@ -53,6 +55,7 @@ class ProductFamilies:
     """The series of a catalog, and which rows have a word in their own names."""
 
     lines: tuple[Line, ...]
+    _words: tuple[str, ...]
     _places: dict[str, int]
     _ends: NDArray[np.int64]
     _rows: NDArray[np.int32]
@@ -61,14 +64,24 @@ class ProductFamilies:
         """The rows whose own name has a word, ascending; empty where none has."""
         place = self._places.get(word)
         if place is None:
-            return np.empty(0, np.int64)
+            return self._beginning(word)
         start = int(self._ends[place - 1]) if place else 0
         return np.asarray(self._rows[start : self._ends[place]], np.int64)
 
+    def _beginning(self, code: str) -> Rows:
+        """The rows with a word that begins with a model code, which people leave the end of unsaid; of others none."""
+        if len(code) < _LEAST_CODE or code.isalpha() or code.isdigit():
+            return np.empty(0, np.int64)
+        first = bisect_left(self.words, code)
+        last = bisect_left(self.words, code + "\uffff")
+        start = int(self._ends[first - 1]) if first else 0
+        end = int(self._ends[last - 1]) if last else 0
+        return np.unique(self._rows[start:end]).astype(np.int64) if first < last else np.empty(0, np.int64)
+
     @property
-    def words(self) -> Iterable[str]:
+    def words(self) -> tuple[str, ...]:
         """All words of products' own names, ascending."""
-        return self._places
+        return self._words
 
     def __contains__(self, word: str) -> bool:
         return word in self._places
@@ -110,4 +123,4 @@ class ProductFamilies:
                 raise ValueError(f"{_NAMES} does not hold as many ends as words, or rows as its last end")
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, msgspec.MsgspecError) as error:
             raise IndexCorruptError(f"the families in {directory} cannot be read: {error}") from error
-        return cls(lines, {word: place for place, word in enumerate(listed)}, ends, rows)
+        return cls(lines, tuple(listed), {word: place for place, word in enumerate(listed)}, ends, rows)

@@ -1,0 +1,233 @@
+"""Vague words as places within a type: the lexicon, what it means on a catalog, and what a search makes of it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+from typer.testing import CliRunner
+
+import engine
+from benchmarks.needs_judging import HERE, Judge, read_queries
+from engine.catalog import read_catalog
+from engine.cli import app
+from engine.columns import Columns
+from engine.errors import ConfigError
+from engine.needs.categories import Categories
+from engine.needs.learnt import learn
+from engine.needs.lexicon import Lexicon
+from engine.needs.match import Matcher
+from engine.needs.measures import Measures
+from engine.needs.numbers import NUMBERS
+from engine.preferences import Preference, Scope, Wants
+from engine.product import Product
+from engine.storage.products import ProductStore
+from engine.types import Candidates
+from tests.conftest import SAMPLE
+
+LEXICON = Lexicon.named("shipped")
+
+
+def columns_of(directory: Path, products: list[Product]) -> Columns:
+    list(Columns.build(directory, ProductStore.write(directory, products)))
+    return Columns.open(directory)
+
+
+def fridge(number: int, litres: float | None, **more: object) -> Product:
+    attributes = {} if litres is None else {"capacity_l": litres}
+    return Product(
+        product_id=f"f{number}", title=f"Fridge {number}", category=("Home", "Fridges"),
+        attributes={**attributes, **more}, price=100.0 + number,
+    )  # fmt: skip
+
+
+class TestLexicon:
+    def test_the_longest_phrase_is_read_and_a_superlative_before_a_word(self):
+        matcher = Matcher(LEXICON)
+        found = matcher.find(["phone", "with", "long", "battery", "life", "for", "gaming"])
+        assert [(word.kind, word.name) for word in found] == [("gradable", "long battery"), ("use", "gaming")]
+        assert [word.most for word in matcher.find(["latest", "tablet"])] == [True]
+
+    def test_a_shops_file_replaces_adds_and_takes_away(self, tmp_path: Path):
+        own = tmp_path / "own.toml"
+        own.write_text(
+            '[gradable.cheap]\nwords = ["a steal"]\nleast = ["price"]\n[use.gaming]\n[use.diy]\nwords = ["diy"]\n'
+        )
+        lexicon = Lexicon.named(str(own))
+        assert lexicon.gradable["cheap"].words == ("a steal",)
+        assert "gaming" not in lexicon.use
+        assert lexicon.use["diy"].words == ("diy",)
+        assert lexicon.gradable["big"] == LEXICON.gradable["big"]
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ('[use.x]\nwords = ["x"]\nwants = [{most = "a", least = "b"}]', "one of most, least and has"),
+            ('[gradable.x]\nwords = ["!"]', "holds no word"),
+            ('[gradable.x]\nwrods = ["x"]', "wrods"),
+        ],
+    )
+    def test_what_is_wrong_in_it_is_named(self, tmp_path: Path, text: str, said: str):
+        own = tmp_path / "own.toml"
+        own.write_text(text)
+        with pytest.raises(ConfigError, match=said):
+            Lexicon.named(str(own))
+
+    def test_no_judged_query_stands_in_it(self):
+        text = json.dumps([sorted(entry.words) for entry in LEXICON.use.values()])
+        queries = [
+            q.query.lower() for name in ("sample", "mission") for q in read_queries(HERE / f"{name}.synthetic.jsonl")
+        ]
+        assert not [query for query in queries if f'"{query}"' in text]
+
+
+class TestMeasures:
+    def test_places_are_within_the_rows_and_what_is_not_said_has_none(self, tmp_path: Path):
+        columns = columns_of(tmp_path, [*(fridge(n, litres) for n, litres in enumerate((100, 200, 200, 300, None)))])
+        measures = Measures(columns, {}, NUMBERS)
+        rows = np.array([True, True, True, False, True])
+        [field] = measures.fields("capacity")
+        places = measures.places(field, rows, most=True)
+        np.testing.assert_allclose(places, [1 / 6, 4 / 6, 4 / 6, np.nan, np.nan], rtol=1e-6)
+        np.testing.assert_allclose(measures.places(field, rows, most=False)[:3], 1 - places[:3], rtol=1e-6)
+        assert measures.fact(field, 0) == "capacity 100 L"
+        assert measures.fact(field, 4) == ""
+
+    def test_texts_are_read_as_numbers_where_they_are(self, tmp_path: Path):
+        shown = ["1920x1080", "3840x2160", "4K", "HD"]
+        columns = columns_of(tmp_path, [fridge(n, n, resolution=text) for n, text in enumerate(shown)])
+        numbers = Measures(columns, LEXICON.scale, NUMBERS).numbers("attributes.resolution")
+        assert numbers is not None
+        assert numbers[3] < numbers[0] < numbers[1] == numbers[2]
+
+    def test_few_ratings_are_pulled_to_the_mean(self, tmp_path: Path):
+        rated = [(5.0, 1), (4.6, 4000), (3.0, 4000)]
+        products = [replace(fridge(n, 1), rating=rating, rating_count=count) for n, (rating, count) in enumerate(rated)]
+        quality = Measures(columns_of(tmp_path, products), {}, NUMBERS).numbers("quality")
+        assert quality is not None
+        assert quality[1] > quality[0] > quality[2]
+
+
+def test_categories_are_what_their_last_word_says(tmp_path: Path):
+    paths = [("Wear", "Smartwatches"), ("Wear", "Watch Straps"), ("Audio", "Earphones"), ("Mobiles", "Smartphones")]
+    paths += [("Mobiles", "Smartphones"), ("Mobiles", "Feature Phones")]
+    products = [Product(product_id=str(n), title="x", category=path) for n, path in enumerate(paths)]
+    categories = Categories(columns_of(tmp_path, products))
+    [(name, rows)] = categories.called(["watch"])
+    assert (name, np.flatnonzero(rows).tolist()) == ("Smartwatches", [0])
+    named = categories.named(["best", "phone", "for", "watch"])
+    assert named is not None
+    assert np.flatnonzero(named[1]).tolist() == [3, 4, 5]
+    named = categories.named(["feature", "phone"])
+    assert named is not None
+    assert np.flatnonzero(named[1]).tolist() == [5]
+    assert categories.named(["for", "phone"]) is None
+
+
+def test_what_products_that_name_a_use_share_is_learnt(tmp_path: Path):
+    rng = np.random.default_rng(1)
+    products = [fridge(n, float(rng.integers(100, 900)), hertz_hz=float(60 + 60 * (n % 4 == 0))) for n in range(80)]
+    columns = columns_of(tmp_path, products)
+    rows = np.ones(80, np.bool_)
+    saying = np.arange(0, 80, 4)
+    found = learn(saying, rows, Measures(columns, {}, replace(NUMBERS, least_values=2)), columns, 4)
+    assert [want.most for want in found.wants] == ["attributes.hertz_hz"]
+    assert not learn(saying[:2], rows, Measures(columns, {}, NUMBERS), columns, 4).wants  # two are no evidence
+
+
+class TestOrder:
+    FOUND = Candidates(np.array([4, 2, 0, 1, 3]), np.array([1.0, 0.9, 0.8, 0.7, 0.1], np.float32))
+
+    def preference(self, fit: list[float], *, orders: bool = False) -> Preference:
+        return Preference("x", np.array(fit, np.float32), 1.0, lambda row: "", "x", orders)
+
+    def test_a_superlative_orders_what_is_relevant_enough_and_scores_never_rise(self):
+        fit = [0.9, 0.1, 0.5, 1.0, np.nan]
+        ordered = Wants((self.preference(fit, orders=True),), qualifying_share=0.5).ordered(self.FOUND)
+        assert ordered.rows.tolist() == [0, 2, 1, 4, 3]
+        assert ordered.scores.tolist() == self.FOUND.scores.tolist()
+
+    def test_types_take_turns(self):
+        groups = tuple(Scope(np.isin(np.arange(5), rows)) for rows in ([2, 3], [0, 4]))
+        ordered = Wants((self.preference([0.5] * 5),), groups=groups).ordered(self.FOUND)
+        assert ordered.rows.tolist() == [2, 4, 3, 0, 1]
+
+    def test_what_is_not_said_neither_wins_nor_vanishes(self):
+        wants = Wants((self.preference([0.0, 1.0, np.nan, np.nan, np.nan]),), unknown_fit=0.3)
+        preferred = wants.preferred(Candidates(np.arange(3), np.zeros(3, np.float32)))
+        assert preferred.rows.tolist() == [1, 2, 0]
+
+
+class TestSample:
+    def test_superlatives_put_the_type_in_order(self, sample: engine.SearchEngine):
+        weights = [hit.product.attributes["weight_kg"] for hit in sample.search("lightest laptop", 5).hits]
+        assert weights == sorted(weights)
+        prices = [hit.product.price for hit in sample.search("cheapest washing machine", 5).hits]
+        assert prices == sorted(prices)
+
+    def test_a_superlative_is_the_same_on_every_page(self, sample: engine.SearchEngine):
+        whole = [hit.product.product_id for hit in sample.search("phone with longest battery", 20).hits]
+        paged = [hit.product.product_id for hit in sample.search("phone with longest battery", 10, offset=10).hits]
+        assert whole[10:] == paged
+
+    def test_a_query_without_a_need_is_ranked_as_without_a_lexicon(self, sample: engine.SearchEngine):
+        plain = sample.configured(replace(sample.config, needs=""))
+        for query in ("double door fridge", "s23 ultra 256gb", "usb c charger 25w"):
+            with_needs, without = sample.search(query, 10), plain.search(query, 10)
+            assert [(h.product.product_id, h.score) for h in with_needs.hits] == [
+                (h.product.product_id, h.score) for h in without.hits
+            ]
+            assert "needs" not in [report.stage for report in with_needs.stages]
+
+    @pytest.mark.parametrize(
+        "query", ["phone for gaming", "big television", "laptop for video editing", "earbuds for travel", "cheapest tv"]
+    )
+    def test_facts_that_are_told_are_the_products_own(self, sample: engine.SearchEngine, query: str):
+        result = sample.search(query, 5)
+        assert result.route is not None
+        told = 0
+        for hit, sku in zip(result.hits, result.route.skus, strict=True):
+            own = {**hit.product.attributes, "price": hit.product.price, "rating": hit.product.rating}
+            own["popularity"] = hit.product.popularity
+            for fact in re.split("[;,] ", sku.reason):
+                match = re.fullmatch(r"([a-z ]+) (\d+(?:\.\d+)?)(?: \w+)?", fact)
+                if match:
+                    fields = [value for name, value in own.items() if name.replace("_", " ").startswith(match[1])]
+                    assert float(match[2]) in fields, fact
+                    told += 1
+        assert told
+
+    def test_a_query_without_a_type_is_answered_by_several_in_turn(self, sample: engine.SearchEngine):
+        hits = sample.search("gift for a photographer", 6).hits
+        assert len({hit.product.category[:2] for hit in hits[:3]}) == 3
+
+    def test_the_queries_of_the_mission_have_a_first_hit_that_fits(self, sample: engine.SearchEngine):
+        judge = Judge(list(read_catalog(SAMPLE / "corpus.jsonl")))
+        queries = read_queries(HERE / "mission.synthetic.jsonl")
+        missed = [
+            query.query
+            for query in queries
+            if sample.search(query.query, 1).hits[0].product.product_id not in judge.fitting(query.fits)
+        ]
+        assert not missed
+
+    def test_the_command_shows_and_writes(self, tmp_path: Path, sample: engine.SearchEngine):
+        index = str(sample.version.parent.parent)
+        shown = json.loads(CliRunner().invoke(app, ["needs", index, "--json"]).stdout)
+        big = [need for need in shown if (need["name"], need["category"]) == ("big", "Home Appliances > Refrigerators")]
+        assert big[0]["asks"] == ["most capacity_l"]
+        out = tmp_path / "own.toml"
+        assert CliRunner().invoke(app, ["needs", index, "--write", str(out)]).exit_code == 0
+        assert Lexicon.named(str(out)) == LEXICON
+
+
+def test_every_judged_query_can_be_met_and_not_by_everything():
+    products = list(read_catalog(SAMPLE / "corpus.jsonl"))
+    judge = Judge(products)
+    for name in ("sample", "mission"):
+        for query in read_queries(HERE / f"{name}.synthetic.jsonl"):
+            assert 2 <= len(judge.fitting(query.fits)) <= 0.4 * len(products), query.query
