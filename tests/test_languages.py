@@ -59,7 +59,7 @@ def test_stems_are_those_of_the_language():
 @pytest.mark.parametrize(
     ("text", "language"),
     [("冷蔵庫 大きめ", "ja"), ("lavadora samsung 8 kg", "es"), ("¿qué cámara?", "es"), ("55 inch tv", "en"),
-     ("phone cases", "en"), ("samsung de luxe tv", "en"), ("", "en"), ("salon", "en")],
+     ("phone cases", "en"), ("pendrive for phone", "en"), ("televisión 4k", "es"), ("samsung de luxe tv", "en"), ("", "en"), ("salon", "en")],
 )  # fmt: skip
 def test_languages_are_told_apart(text, language):
     assert detect(text, lexicon(), lambda word: word == "salon") == language
@@ -73,6 +73,8 @@ def test_languages_are_told_apart(text, language):
         ("フレンチドアではない冷蔵庫", "refrigerator not french door"),
         ("galaxy s24より安いスマホ", "smartphone cheaper than galaxy s24"),
         ("secadoras de menos de 70.000 rupias", "dryer under 70000 rupees"),
+        ("aire acondicionado 1.5 toneladas", "air conditioner 1.5 ton"),
+        ("frigorífico side by side", "refrigerator side by side"),
         ("Cámara roja sin lápiz", "camera red without pen"),
         ("abcdef へのギフト", "abcdef gift"),
     ],

@@ -27,21 +27,21 @@ def language_of(locale: str) -> str:
 def detect(text: str, words: Lexicon, known: Callable[[str], bool]) -> str:
     """``ja``, ``es`` or ``en``. ``known`` tells of a word, lower case without accents, whether the catalog has it.
 
-    Spanish must be said by more words than speak for English: words that only Spanish has count two if the catalog
-    lacks them, and those between words one.
+    Spanish must be said by more words than English has stop words there: words that only Spanish has count two if the
+    catalog lacks them or they have their accent, and those of phrases and between words one.
     """
     if not text.isascii() and UNSPACED.search(text):
         return "ja"
-    found = [token.text for token in tokens(text)]
     spanish = 2 * any(c in _ONLY_SPANISH for c in text.lower())
     english = 0
-    for word in found:
-        if word in STOP_WORDS or word in COMMON:
-            english += 1
-        if word in words.english or word.removesuffix("s") in words.english or word in COMMON:
-            continue
+    for token in tokens(text):
+        word = token.text
         entry = words.spanish.get(word)
-        if entry is not None and not known(word):
+        accented = not text[token.start : token.end].isascii()
+        english += word in STOP_WORDS
+        if not accented and (not words.english.isdisjoint((word, word.removesuffix("s"))) or word in COMMON):
+            continue
+        if entry is not None and (accented or not known(word)):
             spanish += 1 if entry.english in GRAMMAR or not entry.english else 2
     return "es" if spanish >= 2 and spanish > english else "en"
 

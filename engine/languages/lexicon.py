@@ -45,16 +45,22 @@ class Lexicon:
         #: Stems would not, for "cases" has that of "casa".
         self.spanish: dict[str, Entry] = {}
         english: set[str] = set()
+        parts: set[str] = set()  # of phrases
         for language, term, meaning in rows:
             entry = Entry(meaning.removeprefix(_BEFORE), meaning.startswith(_BEFORE))
             english.update(token.text for token in tokens(entry.english))
+            if language.startswith("en"):
+                english.update(token.text for token in tokens(term))
             if language in self.written:
                 self.written[language][fold(term).lower()] = entry
             else:
                 words = [token.text for token in tokens(term)]
                 self.phrases[language][self.stems(language, words)] = entry
-                if language == "es" and len(words) == 1 and words[0] != entry.english:
+                if language == "es" and len(words) == 1:
                     self.spanish.update(dict.fromkeys(_forms(words[0]), entry))
+                elif language == "es":
+                    parts.update(words)
+        self.spanish = {word: Entry("") for word in parts} | self.spanish
         #: every word of English that some entry uses
         self.english = frozenset(english) | STOP_WORDS | GRAMMAR
         self.longest = {language: max(map(len, keys), default=0) for language, keys in self.phrases.items()}

@@ -94,8 +94,12 @@ class Translator:
             ends = range(min(at + longest, len(found)), at, -1)
             end = next((end for end in ends if stems[at:end] in phrases), at + 1)
             start, stop = found[at].start, found[end - 1].end
-            pieces += [_Piece(gap, None) for gap in query[done:start].split()]
-            pieces.append(_Piece(query[start:stop].lower(), phrases.get(stems[at:end])))
+            gap, entry = query[done:start], phrases.get(stems[at:end])
+            if pieces and entry is None and pieces[-1].entry is None and not any(map(str.isspace, gap)):
+                pieces[-1] = _Piece(pieces[-1].text + query[done:stop].lower(), None)  # 1.5, usb-c
+            else:
+                pieces += [_Piece(part, None) for part in gap.split()]
+                pieces.append(_Piece(query[start:stop].lower(), entry))
             at, done = end, stop
         return [*pieces, *(_Piece(gap, None) for gap in query[done:].split())]
 
