@@ -120,7 +120,7 @@ def abstaining(engine: SearchEngine, inside: Sequence[str], outside: Sequence[st
 
 def _abstains(result: SearchResult) -> bool:
     route = result.route
-    return bool(route and route.action == "none" and route.nearest.startswith("no product is near"))
+    return bool(route and route.action == "none" and "cosine" in route.reason)
 
 
 def main(

@@ -97,8 +97,8 @@ class Columns:
         return tuple(FacetCount(value, end - start) for value, (start, end) in spans.values.items())
 
     def postings(self, field: str) -> Iterator[tuple[str, Rows]]:
-        """Each text of a field with the rows that have it, ascending; none where it holds numbers only."""
-        _, spans = self._field(field)
+        """Each text of a field with the rows that have it, ascending; none where no product has any."""
+        spans = self._fields.get(field, _Field())
         return ((value, self._postings[start:end]) for value, (start, end) in spans.values.items())
 
     @cached_property

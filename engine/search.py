@@ -22,7 +22,7 @@ import numpy as np
 
 from engine.adapter_registry import AdapterRegistry
 from engine.adapters import Adapter, AdapterInfo
-from engine.analysis.analyzer import STOP_WORDS, Analyzer
+from engine.analysis.analyzer import Analyzer
 from engine.builder import (
     DENSE,
     LEXICAL,
@@ -371,7 +371,7 @@ class SearchEngine:
         guides = [name for name in _GUIDES if getattr(request.guidance, name) is not None]
         if guides:
             request.report("guide", started, len(self), len(request.guidance.limits), ", ".join(guides))
-        request.domain = self._domain if allowed is None and self._may_be_foreign(request) else None
+        request.domain = self._domain if allowed is None and self._may_be_foreign(request, understood) else None
         return self._ranker.rank(request, needed, allowed), understood
 
     def _wants_of(self, understood: Understood, relation: FamilyReading | None) -> WantsOf | None:
@@ -446,8 +446,8 @@ class SearchEngine:
         depth = self.config.depth  # the first candidates, which no page changes
         found = Candidates(ranking.final.rows[:depth], ranking.final.scores[:depth])
         lacking = [f"no product has {word!r}" for word in self._missing(request, understood)] if len(found) else []
-        if request.foreign:
-            lacking = ["no product is near what was asked for", *lacking]
+        if request.foreign and not lacking:
+            lacking = ["no product is near what was asked for"]
         if nearest and not lacking:
             lacking = [f"no product was found for {request.query!r}"]
         best = [hit.product for hit in first[: min(SKUS, len(found))]]
@@ -496,14 +496,15 @@ class SearchEngine:
             self._timed("facets", request.report("facets", started, len(ranking.final), len(counts)), len(counts))
         return counts
 
-    def _may_be_foreign(self, request: Request) -> bool:
+    def _may_be_foreign(self, request: Request, understood: Understood) -> bool:
         """Whether a query may be about nothing here: not one of a word or two that products have, and not by an
         adapter's vector, for which near means something else.
         """
         if self._ranker.lexical is None or request.adapted.encoder is not None:
             return False
-        words = [word for word in tokens(request.meant) if word.text not in STOP_WORDS]
-        return len(words) > _FEW or bool(self._ranker.lexical.unknown(request.meant, request.expansions))
+        words = [word.text for word in tokens(request.meant) if word.text not in GRAMMAR]
+        asking = [word for word, before in zip(words, ["", *words], strict=False) if not is_everyday(word, before)]
+        return len(asking) > _FEW or bool(self._missing(request, understood))
 
     def needs(self) -> list[tuple[ShownNeed, str]]:
         """What the lexicon of needs asks for in each category, with the title of the product that meets it best."""

@@ -419,7 +419,7 @@ class TestSwitches:
         route = engine.search(self.QUERY, 5).route
         return [] if route is None else list(route.notes)
 
-    @pytest.mark.parametrize("step", STEPS)
+    @pytest.mark.parametrize("step", MARKS)  # which an English query has
     def test_a_step_that_is_off_changes_nothing_of_the_others(self, load, config, step: str) -> None:
         all_of_them = self.notes(load(**config))
         assert all(any(note.startswith(mark) for note in all_of_them) for mark in self.MARKS.values())
