@@ -9,6 +9,7 @@ import numpy as np
 
 from benchmarks.indexes import Build, Workbench, peak_memory_mb
 from engine.analysis.analyzer import Analyzer
+from engine.builder import in_language
 from engine.errors import MissingExtraError
 from engine.lexical.bm25 import K1, B
 from engine.text import lexical_fields
@@ -23,10 +24,11 @@ class Bm25s:
         except ImportError as error:
             raise MissingExtraError("bench", "bm25s") from error
         started = time.perf_counter()
-        self._analyzer = Analyzer(bench.config.index.language)
+        index, products = in_language(bench.config.index, bench.products())
+        self._analyzer = Analyzer(index.language)
         self._ids: list[str] = []
         documents: list[list[str]] = []
-        for product in bench.products():
+        for product in products:
             self._ids.append(product.product_id)
             documents.append([t for text in lexical_fields(product).values() for t in self._analyzer.terms(text)])
         self._rows = {product_id: row for row, product_id in enumerate(self._ids)}

@@ -58,6 +58,7 @@ class ReplayEngine(SearchEngine):
             ranker.dense = DenseRetriever(encoder, index, self.config.min_similarity)
         self.rerank_with(ranker.reranker)
         self._router = _KeptRouter(self._router) if isinstance(self._router, TypeRouter) else self._router
+        self._reader = self._reader.acting(self._router, self._numbers)
         self._products = _KeptProducts(self.version)
         self._readings: dict[tuple[object, ...], tuple[Understood | None, str, tuple[QueryExpansion, ...]]] = {}
 
@@ -74,20 +75,20 @@ class ReplayEngine(SearchEngine):
         """This engine with these settings; what is kept is shared."""
         plain = self.configured(settings.search)
         other = copy(self)
-        other.config, other._ranker, other._understanding = plain.config, plain._ranker, plain._understanding
-        other._numbers = settings.guidance
+        other.config, other._ranker, other._numbers = plain.config, plain._ranker, settings.guidance
         if isinstance(self._router, _KeptRouter):
             other._router = self._router.with_numbers(settings.router)
+        other._reader = plain._reader.acting(other._router, other._numbers)
         return other
 
     def rank(self, query: str, k: int, allowed: Mask | None = None) -> Ranking:
         """At least ``k`` rows, if so many match: those that ``search`` would make hits of, in its order."""
         return self._ranking(Request(query, None), k, allowed)[0]
 
-    def _understand(self, request: Request) -> Understood | None:
+    def _understood(self, request: Request) -> Understood | None:
         key = (self.config.understand, self.config.synonyms, self._ranker.lexical is None, request.query)
         if key not in self._readings:
-            self._readings[key] = (super()._understand(request), request.meant, request.expansions)
+            self._readings[key] = (super()._understood(request), request.meant, request.expansions)
         understood, request.meant, request.expansions = self._readings[key]
         return understood
 

@@ -84,7 +84,7 @@ def build_index(
     router = router or (open_router(config.index.router) if encoder else None)
     built: dict[str, Manifest] = {}
     with publishing(directory, lambda: built["manifest"]) as version:
-        index, products = _in_language(config.index, products)
+        index, products = in_language(config.index, products)
         stream = Columns.build(version, ProductStore.write(version, _counted(products, progress)))
         analyzer = Analyzer(index.language)
         LexicalRetriever.build(version / LEXICAL, stream, config.index.lexical_backend, analyzer)
@@ -122,7 +122,7 @@ def build_index(
     return directory
 
 
-def _in_language(index: IndexConfig, products: Iterable[Product]) -> tuple[IndexConfig, Iterable[Product]]:
+def in_language(index: IndexConfig, products: Iterable[Product]) -> tuple[IndexConfig, Iterable[Product]]:
     """With the language that the catalog is in where it is to be found out, and all products, the first ones read."""
     if index.language != "auto":
         return index, products

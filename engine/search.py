@@ -14,7 +14,6 @@ import weakref
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -43,23 +42,15 @@ from engine.columns import Columns
 from engine.config import EngineConfig, SearchConfig
 from engine.dense.retriever import DenseRetriever
 from engine.dense.vectors import VectorIndex
-from engine.domain import DOMAIN, Domain
 from engine.errors import ConfigError, InvalidFilterError, InvalidQueryError
-from engine.families.source import FamilyReading, FamilySource
 from engine.families.store import FAMILIES, ProductFamilies
-from engine.families.type_words import load, open_synonyms
-from engine.families.words import shipped_words
 from engine.filters import Equal, Exists, Filter, In, Range
-from engine.guidance import NUMBERS, GuidanceNumbers, guide, require_rows
-from engine.languages.lexicon import lexicon
-from engine.languages.translate import Translator
+from engine.guidance import NUMBERS, GuidanceNumbers
 from engine.latency import LatencyEstimate
-from engine.lexical.retriever import TRANSLATION, LexicalRetriever, QueryExpansion
-from engine.needs.lexicon import Lexicon
+from engine.lexical.retriever import LexicalRetriever
 from engine.needs.shown import ShownNeed, shown
-from engine.needs.wants import Needs
-from engine.preferences import WantsOf
 from engine.product import Product
+from engine.query_reader import QueryReader
 from engine.ranker import Ranker, Ranking, Request
 from engine.routes import SKUS, describe_route
 from engine.seams import Combiner, Encoder, RerankerModel, Rewriter, Router, RouterModel
@@ -75,20 +66,13 @@ from engine.storage.manifest import (
 )
 from engine.storage.products import ProductStore
 from engine.text import fingerprints
-from engine.types import Candidates, FacetCount, Hit, Mask, Route, Routed, Rows, SearchResult, TermMatch
-from engine.understanding.constraints import Constraint
-from engine.understanding.everyday import is_everyday
-from engine.understanding.exclusions import Exclusions
+from engine.types import Candidates, FacetCount, Hit, Mask, Route, SearchResult, TermMatch
 from engine.understanding.facts import CatalogFacts
-from engine.understanding.negation import Excluded
 from engine.understanding.spelling import SpellingModel
-from engine.understanding.understand import QueryUnderstanding, Understood, in_its_words
-from engine.understanding.words import GRAMMAR, tokens
+from engine.understanding.understand import Understood
 
 logger = logging.getLogger(__name__)
 
-_GUIDES = "constraints", "excludes", "named", "routed"  # parts of guidance that the guide stage reports
-_FEW = 2  # words that a catalog has, of which a query is about it however far its products are
 _MAX_QUERY = 2_000  # characters; what is beyond is not read, and the understand stage says so
 
 
@@ -108,31 +92,12 @@ class SearchEngine:
         self._products, self._columns, self._ranker = products, columns, ranker
         self._facts, self._spelling, self._router, self._adapters = facts, spelling, router, adapters
         self._numbers, self._product_families = numbers, families
-        synonyms = open_synonyms(config, spelling, load(version / FAMILIES))
-        translator = (
-            Translator(lexicon(config.translations), lambda word: spelling is not None and spelling.said((word,)) > 0)
-            if manifest.config.language == "english"
-            else None
+        self._reader = QueryReader(
+            version, manifest, config, columns, ranker, facts, spelling, router, families, products.get, numbers
         )
-        self._understanding = QueryUnderstanding(facts, spelling, synonyms, config.understand, translator)
-        # A store of their own, for they keep what they read in cycles, and a temporary index goes with its last engine.
-        stored = ProductStore(version)
-        self._needs = (
-            Needs(Lexicon.named(config.needs), columns, partial(_by_words, ranker), stored.get)
-            if config.needs
-            else None
-        )
-        self._relations = (
-            FamilySource(families, columns, self._needs, shipped_words(), stored.get)
-            if families and self._needs
-            else None
-        )
-        self._domain = Domain.open(version / DOMAIN) if (version / DOMAIN).exists() else None
-        self._exclusions = Exclusions(columns) if "negation" in config.understand else None
         self._analyzer = Analyzer(manifest.config.language)
         # What the stages after ranking lately took, in ms a hit, route or facet; deadlines are planned with it.
         self._latencies = {stage: LatencyEstimate() for stage in ("hydrate", "describe", "explain", "facets")}
-        self._route_latency = LatencyEstimate()  # in milliseconds a query
 
     # ------------------------------------------------------------------------------------------- making and keeping
 
@@ -351,85 +316,14 @@ class SearchEngine:
         return mask
 
     def _ranking(self, request: Request, needed: int, allowed: Mask | None) -> tuple[Ranking, Understood]:
-        understood = self._understand(request)
+        understood = self._understood(request)
         if understood is None:
             return Ranking.empty(), Understood(request.query, request.query)
-        routed = self._route(request, understood)
-        started = time.perf_counter()
-        relation = self._relations.read(understood) if self._relations else None
-        wants_of = self._wants_of(understood, relation)
-        request.guidance = guide(
-            relation.asked(understood) if relation else understood,
-            routed,
-            self._columns,
-            self.config,
-            self._products.get,
-            wants_of,
-            self._exclusions,
-            self._numbers,
-        )
-        guides = [name for name in _GUIDES if getattr(request.guidance, name) is not None]
-        if guides:
-            request.report("guide", started, len(self), len(request.guidance.limits), ", ".join(guides))
-        request.domain = self._domain if allowed is None and self._may_be_foreign(request, understood) else None
+        self._reader.guide(request, understood, allowed)
         return self._ranker.rank(request, needed, allowed), understood
 
-    def _wants_of(self, understood: Understood, relation: FamilyReading | None) -> WantsOf | None:
-        """What the query wants beyond words: relations to models first, and of the rest what the lexicon knows."""
-        if self._needs is None:
-            return None
-        if self._relations is None or relation is None:
-            return self._needs.wants_of(understood)
-        return self._relations.wants_of(relation, self._needs.wants_of(understood, relation.spans, relation.scope))
-
-    def _understand(self, request: Request) -> Understood | None:
-        """What the query says; None where there is nothing to search for in it."""
-        started = time.perf_counter()
-        understood = self._understanding.understand(request.query, request.locale)
-        request.meant, request.expansions = in_its_words(understood, self._spelling), _expansions(understood)
-        if self._ranker.lexical:
-            terms = [
-                term.text if term.source == "typed" else f"{term.text} ({term.source}: {term.origin})"
-                for term in self._ranker.lexical.plan(request.query, request.expansions)
-            ]
-        else:
-            terms = [word for word in request.query.split() if any(c.isalnum() for c in word)]
-        notes = [note.text for note in understood.notes]
-        said = "; ".join([", ".join(terms) or "nothing to search for in this query", *notes])
-        request.report("understand", started, 1, len(terms), said)
-        return understood if terms else None
-
-    def _route(self, request: Request, understood: Understood) -> Routed | None:
-        """What kind of product the query asks for; what it excludes says the contrary of that."""
-        dense = self._ranker.dense
-        if self._router is None or dense is None or not self.config.route_weight:
-            return None
-        started = time.perf_counter()
-        if request.remaining_ms < self._route_latency.upper:
-            note = (
-                f"{max(request.remaining_ms, 0):.1f} ms left, it lately took up to {self._route_latency.upper:.1f} ms"
-            )
-            self._route_latency.fade()
-            request.report("route", started, 1, 0, note, "degraded")
-            return None
-        asked = _rest(request.meant, understood.excluded) or request.meant
-        # The words of a shop say more about its types than a shopper's own do.
-        also = [found.text for found in request.expansions if found.source == "synonym" and found.text not in asked]
-        asked = " ".join((asked, *also))
-        if not dense.encoder.understands(asked):
-            request.report("route", started, 1, 0, "the query holds no word that the encoder knows", "skipped")
-            return None
-        try:
-            # The encoder's own vector, whatever adapter was chosen: by such the router has learnt.
-            routed = require_rows(self._router.route(asked, dense.vector(asked)), len(self))
-        except Exception as error:
-            logger.warning("routing failed", exc_info=True)
-            request.report("route", started, 1, 0, f"{type(error).__name__}: {error}", "degraded")
-            return None
-        self._route_latency.add(
-            request.report("route", started, 1, len(routed.chosen), f"{routed.action}: {routed.reason}")
-        )
-        return routed
+    def _understood(self, request: Request) -> Understood | None:
+        return self._reader.understand(request)
 
     def _describe(
         self, request: Request, understood: Understood, ranking: Ranking, first: Sequence[Hit]
@@ -445,7 +339,9 @@ class SearchEngine:
             return None
         depth = self.config.depth  # the first candidates, which no page changes
         found = Candidates(ranking.final.rows[:depth], ranking.final.scores[:depth])
-        lacking = [f"no product has {word!r}" for word in self._missing(request, understood)] if len(found) else []
+        lacking = (
+            [f"no product has {word!r}" for word in self._reader.missing(request, understood)] if len(found) else []
+        )
         if request.foreign and not lacking:
             lacking = ["no product is near what was asked for"]
         if nearest and not lacking:
@@ -457,16 +353,6 @@ class SearchEngine:
         )
         self._timed("describe", request.report("describe", started, len(found), len(route.skus), route.nearest), 1)
         return route
-
-    def _missing(self, request: Request, understood: Understood) -> list[str]:
-        """Words that no product has, of those that ask for something: neither for a limit nor for what shall not be."""
-        if self._ranker.lexical is None:
-            return []
-        asked = _rest(understood.corrected, (*understood.excluded, *understood.constraints))
-        spelt = self._spelling is not None and "spelling" in self.config.understand
-        unknown = self._ranker.lexical.unknown(asked, request.expansions, spelt=spelt)
-        before = dict(zip(understood.words[1:], understood.words, strict=False)) if unknown else {}
-        return [word for word in unknown if word not in GRAMMAR and not is_everyday(word, before.get(word, ""))]
 
     def _hydrate(self, request: Request, ranking: Ranking, offset: int, k: int, explain: bool) -> tuple[Hit, ...]:
         started = time.perf_counter()
@@ -496,19 +382,10 @@ class SearchEngine:
             self._timed("facets", request.report("facets", started, len(ranking.final), len(counts)), len(counts))
         return counts
 
-    def _may_be_foreign(self, request: Request, understood: Understood) -> bool:
-        """Whether a query may be about nothing here: not one of a word or two that products have, and not by an
-        adapter's vector, for which near means something else.
-        """
-        if self._ranker.lexical is None or request.adapted.encoder is not None:
-            return False
-        words = [word.text for word in tokens(request.meant) if word.text not in GRAMMAR]
-        asking = [word for word, before in zip(words, ["", *words], strict=False) if not is_everyday(word, before)]
-        return len(asking) > _FEW or bool(self._missing(request, understood))
-
     def needs(self) -> list[tuple[ShownNeed, str]]:
         """What the lexicon of needs asks for in each category, with the title of the product that meets it best."""
-        found = list(shown(self._needs, self._columns)) if self._needs else []
+        needs = self._reader.needs
+        found = list(shown(needs, self._columns)) if needs else []
         return [(need, self._products[need.best].title) for need in found]
 
     def _reserve_ms(self, k: int, explain: bool, n_facets: int) -> float:
@@ -520,35 +397,6 @@ class SearchEngine:
     def _timed(self, stage: str, elapsed_ms: float, n: int) -> None:
         if n:
             self._latencies[stage].add(elapsed_ms / n)
-
-
-def _expansions(understood: Understood) -> tuple[QueryExpansion, ...]:
-    """What is searched beside the typed words: translations, how they are spelt right, and what means the same."""
-    translations = (
-        QueryExpansion(found.english, TRANSLATION, found.term)
-        for found in (understood.translated.translations if understood.translated else ())
-        if not GRAMMAR.issuperset(found.english.split())
-    )
-    corrections = (QueryExpansion(change.replacement, "correction", change.original) for change in understood.changes)
-    synonyms = (
-        QueryExpansion(" ".join(phrase), "synonym", " ".join(understood.words[expansion.start : expansion.end]))
-        for expansion in understood.synonyms
-        for phrase in expansion.replacements
-    )
-    return (*translations, *corrections, *synonyms)
-
-
-def _by_words(ranker: Ranker, text: str, k: int) -> Rows:
-    """The rows of products that have words of a text, the best first."""
-    return ranker.lexical.retrieve(text, k).rows if ranker.lexical else np.empty(0, np.int64)
-
-
-def _rest(text: str, parts: Iterable[Excluded | Constraint]) -> str:
-    """``text`` without these parts of it."""
-    kept = list(text)
-    for part in parts:
-        kept[part.start : part.end] = " " * (part.end - part.start)
-    return " ".join("".join(kept).split())
 
 
 def _open_dense(version: Path, manifest: Manifest, config: SearchConfig, encoder: Encoder | None) -> DenseRetriever:

@@ -62,9 +62,8 @@ def drawn(seed: int) -> Settings:
 
 def searched(plain: SearchEngine, settings: Settings, query: str) -> tuple[list[str], list[float]]:
     engine = plain.configured(settings.search)
-    engine._numbers = settings.guidance
     assert isinstance(plain._router, TypeRouter)
-    engine._router = plain._router.with_numbers(settings.router)
+    engine._reader = engine._reader.acting(plain._router.with_numbers(settings.router), settings.guidance)
     hits = engine.search(query, 60).hits
     return [hit.product.product_id for hit in hits], [hit.score for hit in hits]
 

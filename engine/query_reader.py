@@ -1,0 +1,213 @@
+"""What a query asks of one index: from its words to what its ranking is guided by.
+
+``languages, spelling, negation, constraints, names, synonyms`` → product type → relations and needs → ``Guidance``.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from copy import copy
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from engine.columns import Columns
+from engine.config import SearchConfig
+from engine.domain import DOMAIN, Domain
+from engine.families.source import FamilyReading, FamilySource
+from engine.families.store import FAMILIES, ProductFamilies
+from engine.families.type_words import load, open_synonyms
+from engine.families.words import shipped_words
+from engine.guidance import GuidanceNumbers, guide, require_rows
+from engine.languages.lexicon import lexicon
+from engine.languages.translate import Translator
+from engine.latency import LatencyEstimate
+from engine.lexical.retriever import TRANSLATION, QueryExpansion
+from engine.needs.lexicon import Lexicon
+from engine.needs.wants import Needs
+from engine.preferences import WantsOf
+from engine.product import Product
+from engine.ranker import Ranker, Request
+from engine.seams import Router
+from engine.storage.manifest import (
+    Manifest,
+)
+from engine.storage.products import ProductStore
+from engine.types import Mask, Routed, Rows
+from engine.understanding.constraints import Constraint
+from engine.understanding.everyday import is_everyday
+from engine.understanding.exclusions import Exclusions
+from engine.understanding.facts import CatalogFacts
+from engine.understanding.negation import Excluded
+from engine.understanding.spelling import SpellingModel
+from engine.understanding.understand import QueryUnderstanding, Understood, in_its_words
+from engine.understanding.words import GRAMMAR, tokens
+
+logger = logging.getLogger(__name__)
+
+_GUIDES = "constraints", "excludes", "named", "routed"  # parts of guidance that the guide stage reports
+_FEW = 2  # words that a catalog has, of which a query is about it however far its products are
+
+
+class QueryReader:
+    """Reads queries against one index. Thread-safe; each step leaves a report in the request."""
+
+    def __init__(
+        self, version: Path, manifest: Manifest, config: SearchConfig, columns: Columns, ranker: Ranker,
+        facts: CatalogFacts, spelling: SpellingModel | None, router: Router | None, families: ProductFamilies | None,
+        products: Callable[[Rows], Sequence[Product]], numbers: GuidanceNumbers,
+    ) -> None:  # fmt: skip
+        self._config, self._columns, self._ranker, self._router = config, columns, ranker, router
+        self._spelling, self._products, self._numbers = spelling, products, numbers
+        synonyms = open_synonyms(config, spelling, load(version / FAMILIES))
+        translator = None
+        if manifest.config.language == "english":
+            said = partial(_said, spelling)
+            translator = Translator(lexicon(config.translations), said)
+        self._understanding = QueryUnderstanding(facts, spelling, synonyms, config.understand, translator)
+        # A store of their own, for they keep what they read in cycles, and a temporary index goes with its last engine.
+        stored = ProductStore(version)
+        self.needs = None
+        if config.needs:
+            self.needs = Needs(Lexicon.named(config.needs), columns, partial(_by_words, ranker), stored.get)
+        self._relations = None
+        if families and self.needs:
+            self._relations = FamilySource(families, columns, self.needs, shipped_words(), stored.get)
+        self._domain = Domain.open(version / DOMAIN) if (version / DOMAIN).exists() else None
+        self._exclusions = Exclusions(columns) if "negation" in config.understand else None
+        self._route_latency = LatencyEstimate()  # in milliseconds a query
+
+    def acting(self, router: Router | None, numbers: GuidanceNumbers) -> QueryReader:
+        """This one with another router and other numbers."""
+        other = copy(self)
+        other._router, other._numbers = router, numbers
+        return other
+
+    def understand(self, request: Request) -> Understood | None:
+        """What the query says; None where there is nothing to search for in it."""
+        started = time.perf_counter()
+        understood = self._understanding.understand(request.query, request.locale)
+        request.meant, request.expansions = in_its_words(understood, self._spelling), _expansions(understood)
+        if self._ranker.lexical:
+            terms = [
+                term.text if term.source == "typed" else f"{term.text} ({term.source}: {term.origin})"
+                for term in self._ranker.lexical.plan(request.query, request.expansions)
+            ]
+        else:
+            terms = [word for word in request.query.split() if any(c.isalnum() for c in word)]
+        notes = [note.text for note in understood.notes]
+        said = "; ".join([", ".join(terms) or "nothing to search for in this query", *notes])
+        request.report("understand", started, 1, len(terms), said)
+        return understood if terms else None
+
+    def guide(self, request: Request, understood: Understood, allowed: Mask | None) -> None:
+        """Finds the product type and the wants, and puts what they say to each product into the request."""
+        routed = self._route(request, understood)
+        started = time.perf_counter()
+        relation = self._relations.read(understood) if self._relations else None
+        request.guidance = guide(
+            relation.asked(understood) if relation else understood, routed, self._columns, self._config, self._products,
+            self._wants_of(understood, relation), self._exclusions, self._numbers,
+        )  # fmt: skip
+        guides = [name for name in _GUIDES if getattr(request.guidance, name) is not None]
+        if guides:
+            n_products = len(self._columns)
+            request.report("guide", started, n_products, len(request.guidance.limits), ", ".join(guides))
+        request.domain = self._domain if allowed is None and self._may_be_foreign(request, understood) else None
+
+    def missing(self, request: Request, understood: Understood) -> list[str]:
+        """Words that no product has, of those that ask for something: neither for a limit nor for what shall not be."""
+        if self._ranker.lexical is None:
+            return []
+        asked = _rest(understood.corrected, (*understood.excluded, *understood.constraints))
+        spelt = self._spelling is not None and "spelling" in self._config.understand
+        unknown = self._ranker.lexical.unknown(asked, request.expansions, spelt=spelt)
+        before = dict(zip(understood.words[1:], understood.words, strict=False)) if unknown else {}
+        return [word for word in unknown if word not in GRAMMAR and not is_everyday(word, before.get(word, ""))]
+
+    def _wants_of(self, understood: Understood, relation: FamilyReading | None) -> WantsOf | None:
+        """What the query wants beyond words: relations to models first, and of the rest what the lexicon knows."""
+        if self.needs is None:
+            return None
+        if self._relations is None or relation is None:
+            return self.needs.wants_of(understood)
+        return self._relations.wants_of(relation, self.needs.wants_of(understood, relation.spans, relation.scope))
+
+    def _route(self, request: Request, understood: Understood) -> Routed | None:
+        """What kind of product the query asks for; what it excludes says the contrary of that."""
+        dense = self._ranker.dense
+        if self._router is None or dense is None or not self._config.route_weight:
+            return None
+        started = time.perf_counter()
+        if request.remaining_ms < self._route_latency.upper:
+            note = (
+                f"{max(request.remaining_ms, 0):.1f} ms left, it lately took up to {self._route_latency.upper:.1f} ms"
+            )
+            self._route_latency.fade()
+            request.report("route", started, 1, 0, note, "degraded")
+            return None
+        asked = _rest(request.meant, understood.excluded) or request.meant
+        # The words of a shop say more about its types than a shopper's own do.
+        also = [found.text for found in request.expansions if found.source == "synonym" and found.text not in asked]
+        asked = " ".join((asked, *also))
+        if not dense.encoder.understands(asked):
+            request.report("route", started, 1, 0, "the query holds no word that the encoder knows", "skipped")
+            return None
+        try:
+            # The encoder's own vector, whatever adapter was chosen: by such the router has learnt.
+            routed = require_rows(self._router.route(asked, dense.vector(asked)), len(self._columns))
+        except Exception as error:
+            logger.warning("routing failed", exc_info=True)
+            request.report("route", started, 1, 0, f"{type(error).__name__}: {error}", "degraded")
+            return None
+        self._route_latency.add(
+            request.report("route", started, 1, len(routed.chosen), f"{routed.action}: {routed.reason}")
+        )
+        return routed
+
+    def _may_be_foreign(self, request: Request, understood: Understood) -> bool:
+        """Whether a query may be about nothing here: not one of a word or two that products have, and not by an
+        adapter's vector, for which near means something else.
+        """
+        if self._ranker.lexical is None or request.adapted.encoder is not None:
+            return False
+        words = [word.text for word in tokens(request.meant) if word.text not in GRAMMAR]
+        asking = [word for word, before in zip(words, ["", *words], strict=False) if not is_everyday(word, before)]
+        return len(asking) > _FEW or bool(self.missing(request, understood))
+
+
+def _expansions(understood: Understood) -> tuple[QueryExpansion, ...]:
+    """What is searched beside the typed words: translations, how they are spelt right, and what means the same."""
+    translations = (
+        QueryExpansion(found.english, TRANSLATION, found.term)
+        for found in (understood.translated.translations if understood.translated else ())
+        if not GRAMMAR.issuperset(found.english.split())
+    )
+    corrections = (QueryExpansion(change.replacement, "correction", change.original) for change in understood.changes)
+    synonyms = (
+        QueryExpansion(" ".join(phrase), "synonym", " ".join(understood.words[expansion.start : expansion.end]))
+        for expansion in understood.synonyms
+        for phrase in expansion.replacements
+    )
+    return (*translations, *corrections, *synonyms)
+
+
+def _said(spelling: SpellingModel | None, word: str) -> bool:
+    """Whether the catalog has the word."""
+    return spelling is not None and spelling.said((word,)) > 0
+
+
+def _by_words(ranker: Ranker, text: str, k: int) -> Rows:
+    """The rows of products that have words of a text, the best first."""
+    return ranker.lexical.retrieve(text, k).rows if ranker.lexical else np.empty(0, np.int64)
+
+
+def _rest(text: str, parts: Iterable[Excluded | Constraint]) -> str:
+    """``text`` without these parts of it."""
+    kept = list(text)
+    for part in parts:
+        kept[part.start : part.end] = " " * (part.end - part.start)
+    return " ".join("".join(kept).split())
