@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import takewhile
 
 import numpy as np
@@ -24,14 +25,15 @@ class Categories:
         self._n = len(columns)
         listed = columns.postings("category") if "category" in columns.fields else ()
         self._paths = sorted(((tuple(path.split(PATH_SEPARATOR)), rows) for path, rows in listed), key=_depth)
+        self._called = lru_cache(maxsize=4096)(self._paths_called)
 
     def called(self, words: Iterable[str]) -> list[tuple[str, Mask]]:
         """For each word that is what a category is called, the first such category's name, and the rows of all such."""
         out = []
         for word in words:
-            found = [(path[-1], rows) for path, rows in self._paths if _is_called(path[-1], word)]
+            found = self._called(word)
             if found:
-                out.append((found[0][0], self._mask([rows for _, rows in found])))
+                out.append((found[0][0][-1], self._mask([rows for _, rows in found])))
         return out
 
     def named(self, asked: Sequence[str]) -> tuple[tuple[str, ...], Mask] | None:
@@ -42,7 +44,7 @@ class Categories:
         """
         words = list(takewhile(lambda word: word not in _LINKS, asked))
         for word in reversed(words):
-            found = [(path, rows) for path, rows in self._paths if word and _is_called(path[-1], word)]
+            found = self._called(word) if word else ()
             if not found:
                 continue
             parents = Counter[tuple[str, ...]]()
@@ -53,6 +55,9 @@ class Categories:
             telling = [of for of in meant if set(_words(of[0])[:-1]) & {singular(other) for other in words}]
             return tuple(name for name, _ in telling or meant), self._mask([rows for _, rows in telling or meant])
         return None
+
+    def _paths_called(self, word: str) -> tuple[tuple[tuple[str, ...], Rows], ...]:
+        return tuple((path, rows) for path, rows in self._paths if _is_called(path[-1], word))
 
     def _mask(self, rows: Sequence[Rows]) -> Mask:
         mask = np.zeros(self._n, np.bool_)

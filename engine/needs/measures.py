@@ -7,6 +7,7 @@ numbers of their own.
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from functools import lru_cache
@@ -18,7 +19,7 @@ from engine.analysis.units import UNITS
 from engine.columns import Columns
 from engine.needs.categories import singular
 from engine.needs.numbers import NeedNumbers
-from engine.types import Mask, Rows, Scores
+from engine.types import Mask, Scores
 from engine.understanding.words import number_value
 
 Floats = NDArray[np.float64]
@@ -32,6 +33,7 @@ _SHOWN_UNITS = {
     "gb": "GB", "tb": "TB", "hz": "Hz", "mah": "mAh", "w": "W", "l": "L", "kg": "kg", "in": "in", "mp": "MP",
     "mm": "mm", "cm": "cm", "mbps": "MB/s", "ms": "ms", "sqft": "sq ft", "rpm": "rpm", "m": "m", "db": "dB",
 }  # fmt: skip
+_LEAST_NAMED = 0.3  # of a type's products that have an attribute which a query names
 _NO = frozenset({"no", "none", "false", "n", "n/a", "not available", "0"})
 
 
@@ -41,12 +43,20 @@ class Measures:
     def __init__(self, columns: Columns, scales: Mapping[str, Mapping[str, float]], numbers: NeedNumbers) -> None:
         self._columns, self._scales, self._fitted = columns, scales, numbers
         self._names = {name: _words(name) for name in columns.fields if name.startswith("attributes.") and _words(name)}
-        self.numbers = lru_cache(maxsize=256)(self._numbers)
+        self._named_by: dict[str, list[str]] = defaultdict(list)
+        for name, words in self._names.items():
+            for word in {singular(word) for word in words}:
+                self._named_by[word].append(name)
+        self.numbers = lru_cache(maxsize=64)(self._numbers)
+        self._placed = lru_cache(maxsize=64)(self._place)
+        self._told = lru_cache(maxsize=1024)(self._tells)
+        self._texts = lru_cache(maxsize=32)(self._texts_by_row)
+        self.fields = lru_cache(maxsize=1024)(self._fields_of)
 
     def __len__(self) -> int:
         return len(self._columns)
 
-    def fields(self, pattern: str) -> list[str]:
+    def _fields_of(self, pattern: str) -> list[str]:
         """Fields whose names have all words of ``pattern``, those with the fewest others first; or the field itself."""
         if pattern in _CORE or pattern in self._names:
             return [pattern]
@@ -63,13 +73,18 @@ class Measures:
             pattern = [singular(word) for word in words[:length] if word]
             if len(pattern) < length:
                 continue
-            for name, own in self._names.items():
-                if set(pattern) <= {singular(word) for word in own[: length + 1]} and self.tells(name, rows, 0.3, 2):
+            for name in self._named_by.get(pattern[0], ()):
+                own = {singular(word) for word in self._names[name][: length + 1]}
+                if own.issuperset(pattern) and self.tells(name, rows, _LEAST_NAMED, 2):
                     return name, length
         return "", 0
 
     def tells(self, field: str, rows: Mask, least_coverage: float, least_values: int) -> bool:
         """Whether enough of ``rows`` have a number for the field, and differ in it."""
+        return self._told(field, rows.tobytes(), least_coverage, least_values)
+
+    def _tells(self, field: str, packed: bytes, least_coverage: float, least_values: int) -> bool:
+        rows = np.frombuffer(packed, np.bool_)
         numbers = self.numbers(field)
         if numbers is None:
             return False
@@ -86,6 +101,10 @@ class Measures:
         """Float32 (n_products,): the share of ``rows`` with a number that have less of it than this one, half of those
         that have as much included; of more of it where ``most`` is False. NaN outside and where it is unknown.
         """
+        return self._placed(field, rows.tobytes(), most)
+
+    def _place(self, field: str, packed: bytes, most: bool) -> Scores:
+        rows = np.frombuffer(packed, np.bool_)
         numbers = self.numbers(field)
         out = np.full(len(self), np.nan, np.float32)
         if numbers is None:
@@ -119,8 +138,12 @@ class Measures:
         if field == QUALITY:
             rating = self._columns.numbers("rating")
             return f"rating {rating[row]:g}" if rating is not None and not np.isnan(rating[row]) else ""
-        if field == "released" or text or self._columns.numbers(field) is None:
-            texts = [value for value, rows in self._columns.postings(field) if _among(rows, row)]
+        if field == "released":
+            days = self.numbers(field)
+            known = days is not None and not np.isnan(days[row])
+            return f"{name} {date.fromordinal(int(days[row]))}" if known and days is not None else ""
+        if text or self._columns.numbers(field) is None:
+            texts = self._texts(field).get(row, ())
             shown = ", ".join(value for value in texts if value not in ("true", "false"))
             return f"{name} {shown}" if shown else name if "true" in texts else ""
         numbers = self._columns.numbers(field)
@@ -130,6 +153,13 @@ class Measures:
         unit = _words(field)[-1] if field.startswith("attributes.") else ""
         shown_unit = _SHOWN_UNITS.get(unit, unit if unit in UNITS and name != unit else "")
         return f"{name} {numbers[row]:.10g}{f' {shown_unit}' if shown_unit else ''}"
+
+    def _texts_by_row(self, field: str) -> dict[int, list[str]]:
+        out: dict[int, list[str]] = {}
+        for value, rows in self._columns.postings(field):
+            for row in rows.tolist():
+                out.setdefault(row, []).append(value)
+        return out
 
     def _numbers(self, field: str) -> Floats | None:
         if field == QUALITY:
@@ -191,8 +221,3 @@ def _words(field: str) -> list[str]:
 def _shown_name(field: str) -> str:
     words = _words(field)
     return " ".join(words[:-1] if len(words) > 1 and (words[-1] in UNITS or words[-1] in _SHOWN_UNITS) else words)
-
-
-def _among(rows: Rows, row: int) -> bool:
-    place = int(np.searchsorted(rows, row))
-    return place < len(rows) and rows[place] == row

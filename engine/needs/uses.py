@@ -46,7 +46,7 @@ class Uses:
         """``found`` gives the rows of products that have words of a text, at most so many."""
         self._lexicon, self._columns, self._measures, self._numbers = lexicon, columns, measures, numbers
         self._found = found
-        self._met = lru_cache(maxsize=512)(self._fitted)
+        self._met = lru_cache(maxsize=64)(self._fitted)
         self._saying = lru_cache(maxsize=128)(self._rows_saying)
 
     def met(self, name: str, rows: Mask, types: tuple[str, ...]) -> Met | None:
