@@ -8,8 +8,8 @@ A predicate is JSON, one of::
     {"rank": "price", "within": CATEGORY, "order": "lowest", "best": 3} the first of its type, equal values together
     {"all": [...]}, {"any": [...]}, {"not": ...}
 
-``within`` is a category or a list of them; ``where``, a predicate, narrows it further. A product that does not say a
-field meets no comparison of it.
+``within`` is a category or a list of them; ``where``, a predicate, narrows it further, or stands in its place where a
+catalog has no categories. A product that does not say a field meets no comparison of it.
 """
 
 from __future__ import annotations
@@ -35,13 +35,14 @@ _WITHIN = " > "  # how paths are written in predicates
 
 
 class Judged(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A query and what fits it."""
+    """A query and what fits it. ``types`` are the categories its first type must be of, where that is judged."""
 
     query_id: str
     query: str
     kind: Kind
     split: Split
     fits: dict[str, Any]
+    types: tuple[str, ...] = ()
 
 
 def split_of(query: str) -> Split:
@@ -80,7 +81,7 @@ class Judge:
             case {"not": inner}:
                 return set(range(len(self.products))) - self._rows(inner)
             case {"category": str(prefix)}:
-                return {row for row, path in enumerate(self._paths) if _below(path, prefix)}
+                return {row for row, path in enumerate(self._paths) if below(path, prefix)}
             case {"field": str(name), "op": str(op), "value": value} if op in _OPS:
                 held = ((row, field_of(product, name)) for row, product in enumerate(self.products))
                 return {row for row, found in held if found is not None and _OPS[op](found, value)}
@@ -104,11 +105,10 @@ class Judge:
         return {row for row, value in held.items() if values.index(value) < predicate["best"]}
 
     def _among(self, name: str, predicate: Predicate) -> dict[int, Any]:
-        within = predicate["within"]
-        prefixes = [within] if isinstance(within, str) else within
-        rows = set().union(*(self._rows({"category": prefix}) for prefix in prefixes))
-        if "where" in predicate:
-            rows &= self._rows(predicate["where"])
+        within = predicate.get("within", [])
+        groups = [{"any": [{"category": path} for path in ([within] if isinstance(within, str) else within)]}]
+        wheres = [predicate["where"]] if "where" in predicate else []
+        rows = self._rows({"all": [*(groups if within else []), *wheres]})
         held = {row: field_of(self.products[row], name) for row in sorted(rows)}
         return {row: value for row, value in held.items() if value is not None}
 
@@ -121,7 +121,7 @@ def field_of(product: Product, name: str) -> Any:
     return PATH_SEPARATOR.join(value) if name == "category" else value
 
 
-def _below(path: str, prefix: str) -> bool:
+def below(path: str, prefix: str) -> bool:
     return path == prefix or path.startswith(prefix + _WITHIN)
 
 
