@@ -1,19 +1,17 @@
-"""Measures vague and superlative queries on the sample catalog, by predicates that say which products fit::
+"""Measures vague, superlative, negated and foreign queries against predicates that say what fits::
 
-python benchmarks/needs.py --split dev --out results/needs.json
+python benchmarks/needs.py --set sample --split dev --out results/needs.json
 
-The queries, all made up, are in ``benchmarks/vague/``: half of the sample's dev, half kept for a final figure.
-Beside the search as it is stands the same without needs. Facts that a route tells of a
-product are read back from the product; queries about other things must get no type, judged ones one.
+The sets are ``benchmarks/needs/synthetic_SET.*``, all made up. ``precision_at_3`` is of at most as many hits as the
+catalog has fitting products. Every fact told of a hit is read back from the product.
 """
 
 from __future__ import annotations
 
-import re
 import shlex
 import sys
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,164 +24,227 @@ import typer
 from rich.console import Console
 
 from benchmarks import options
-from benchmarks.data import SAMPLE, load_set
+from benchmarks.data import SAMPLE, DataError, load_set
 from benchmarks.indexes import Workbench, default_root
 from benchmarks.machine import machine
-from benchmarks.needs_judging import HERE, Judge, VagueQuery, read_queries
+from benchmarks.needs_judgments import Judge, Judged, below, read_judged
+from benchmarks.needs_reasons import read_back
 from benchmarks.progress import Bars
 from benchmarks.report import table
 from benchmarks.results import write_result
 from benchmarks.significance import bootstrap_interval
+from benchmarks.systems import factory
 from engine.config import EngineConfig
 from engine.errors import AisleError
 from engine.product import Product
 from engine.search import SearchEngine
 from engine.types import SearchResult
 
-_FIRST = 3  # hits that should fit
-_FACT = re.compile(r"(?P<name>[a-z][a-z_ ]*?) (?P<value>-?\d+(?:\.\d+)?)(?: [A-Za-z/ ]+)?")
-_NOT_FACTS = ("is of the type", "is popular", "is the nearest", "has the model")
+FOLDER = Path(__file__).resolve().parent / "needs"
+SETS = ("sample", "icecat", "off_domain", "ja", "es", "mission")
+_BASELINES = ("bm25", "dense")
+_IN_DOMAIN = ("sample", "mission", "ja", "es")
+_DEEP = 3
+_STAGE = "needs"
 
-_Split = Annotated[str, typer.Option(help="dev, or final: half of the queries, to be looked at once.")]
-_Which = Annotated[
-    str, typer.Option(help="sample; mission: those that Aisle was begun for; ja, es: other languages, all of them.")
-]
+Figures = dict[str, list[float]]
+_Set = Annotated[str, typer.Option("--set", help=f"One of {', '.join(SETS)}.")]
+_Half = Annotated[str | None, typer.Option("--split", help="dev or final.", show_default="both")]
 
 
-def measure(engine: SearchEngine, judge: Judge, queries: Sequence[VagueQuery], seed: int) -> dict[str, Any]:
-    """``first``, whether the first hit fits, and ``precision@3``, each with a 95 % bootstrap interval and by kind."""
-    first, precise = defaultdict(list), defaultdict(list)
-    wrong: dict[str, str] = {}
-    for query in queries:
-        fitting = judge.fitting(query.fits)
-        hits = [hit.product for hit in engine.search(query.query, _FIRST).hits]
-        fits = [product.product_id in fitting for product in hits] + [False] * (_FIRST - len(hits))
-        for kind in ("all", query.kind):
-            first[kind].append(float(fits[0]))
-            precise[kind].append(float(np.mean(fits)))
-        if not all(fits):
-            wrong[query.query] = "".join("+" if fit else "-" for fit in fits)
-    return {
-        "first": _summed(first, seed),
-        f"precision@{_FIRST}": _summed(precise, seed),
-        "n_queries": len(queries),
-        "wrong": wrong,
+def judged_of(set_name: str, split: str | None = None) -> list[Judged]:
+    """The judged queries of a set, of one half where ``split`` names it. Raises DataError."""
+    if set_name not in SETS or split not in (None, "dev", "final"):
+        raise DataError(f"there is no set {set_name!r} with split {split!r}; sets: {', '.join(SETS)}; splits: dev, final")
+    return [row for row in read_judged(FOLDER / f"synthetic_{set_name}.jsonl") if split in (None, row.split)]
+
+
+def off_domain_queries() -> list[str]:
+    lines = (FOLDER / "synthetic_off_domain.tsv").read_text(encoding="utf-8").splitlines()
+    return [line.split("\t")[1] for line in lines]
+
+
+def measure(
+    rank: Callable[[str], Sequence[str]], rows: Iterable[Judged], judge: Judge, seed: int
+) -> dict[str, Any]:  # fmt: skip
+    """Per kind and over all: shares, 95 % bootstrap intervals, the queries whose first hit does not fit.
+
+    ``rank`` gives the ids of a query's hits, best first.
+    """
+    figures: dict[str, Figures] = defaultdict(lambda: defaultdict(list))
+    wrong = {}
+    for row in rows:
+        fitting, found = judge.fitting(row.fits), rank(row.query)
+        first = float(bool(found) and found[0] in fitting)
+        deep = min(_DEEP, len(fitting))
+        precision = sum(product_id in fitting for product_id in found[:_DEEP]) / deep if deep else 0.0
+        if not first:
+            wrong[row.query_id] = row.query
+        for kind in ("all", row.kind):
+            figures[kind]["first_fits"].append(first)
+            figures[kind]["precision_at_3"].append(precision)
+    kinds = {
+        kind: {"n": len(found["first_fits"])} | {name: _interval(values, seed) for name, values in found.items()}
+        for kind, found in figures.items()
     }
+    return {"kinds": kinds, "wrong": wrong}
 
 
-def _summed(values: Mapping[str, Sequence[float]], seed: int) -> dict[str, Any]:
-    return {
-        kind: {
-            "n": len(of_kind),
-            "mean": float(np.mean(of_kind)),
-            "interval": bootstrap_interval(np.array(of_kind), seed),
-        }
-        for kind, of_kind in values.items()
+def type_first(answers: Mapping[str, SearchResult], rows: Iterable[Judged], judge: Judge, seed: int) -> dict[str, Any]:
+    """Whether the first type and the type of the first hit are as the row says, over the rows that say."""
+    paths = {p.product_id: " > ".join(p.category) for p in judge.products}
+    routed, hit = [], []
+    for row in (row for row in rows if row.types):
+        answer = answers[row.query]
+        first = answer.route.product_types[0].type_id if answer.route and answer.route.product_types else ""
+        routed.append(float(any(below(first, path) for path in row.types)))
+        top = paths[answer.hits[0].product.product_id] if answer.hits else ""
+        hit.append(float(any(below(top, path) for path in row.types)))
+    return {"n": len(hit), "routed": _interval(routed, seed), "hit": _interval(hit, seed)} if hit else {}
+
+
+def reasons(answers: Iterable[SearchResult], products: Mapping[str, Product]) -> dict[str, Any]:
+    """How many told facts are true, false and of no form that can be read; which are not true.
+
+    ``acted`` counts the answers whose stage for needs did something; ``told``, those of them whose first product is told
+    a fact beyond its type.
+    """
+    verdicts: Counter[str] = Counter()
+    odd: dict[str, str] = {}
+    acted = told = 0
+    for answer in answers:
+        skus = answer.route.skus if answer.route else ()
+        facts = [read_back(sku, products[sku.product_id]) for sku in skus]
+        for fact, verdict in (pair for found in facts for pair in found):
+            verdicts[verdict] += 1
+            if verdict in ("false", "unknown"):
+                odd[fact] = verdict
+        if any(stage.stage == _STAGE and stage.status == "ran" and stage.note for stage in answer.stages):
+            acted += 1
+            first = facts[0] if facts else []
+            told += any(verdict == "true" and not fact.startswith("is of the type") for fact, verdict in first)
+    return {"facts": dict(verdicts), "not_true": odd, "acted": acted, "told": told}
+
+
+def refused(answer: SearchResult) -> bool:
+    """Acts on no type and marks the hits as merely the nearest."""
+    return answer.route is None or (answer.route.action == "none" and bool(answer.route.nearest))
+
+
+def stage_ms(answers: Iterable[SearchResult]) -> dict[str, float]:
+    """p50 of the whole search and of each stage, in ms."""
+    times: dict[str, list[float]] = defaultdict(list)
+    for answer in answers:
+        for report in answer.stages:
+            times[report.stage].append(report.elapsed_ms)
+        times["search"].append(answer.elapsed_ms)
+    return {stage: float(np.percentile(ms, 50)) for stage, ms in times.items()}
+
+
+def _interval(values: Sequence[float], seed: int) -> dict[str, Any]:
+    held = np.array(values)
+    return {"mean": float(held.mean()), "interval": bootstrap_interval(held, seed)}
+
+
+def _answers(engine: SearchEngine, queries: Iterable[str]) -> dict[str, SearchResult]:
+    return {query: engine.search(query, 10) for query in queries}
+
+
+def _abstention(engine: SearchEngine, split: str | None, seed: int) -> dict[str, Any]:
+    """Off-domain queries that are refused, and in-domain ones that are, by set."""
+    asked = {"off_domain": off_domain_queries()}
+    asked |= {name: [row.query for row in judged_of(name, split)] for name in _IN_DOMAIN}
+    asked["shipped"] = list(load_set(SAMPLE, "synthetic", None).queries.values())
+    answers = {name: _answers(engine, queries) for name, queries in asked.items()}
+    refusals = {name: [query for query, answer in found.items() if refused(answer)] for name, found in answers.items()}
+    shares = {
+        name: {"n": len(found)} | _interval([float(refused(answer)) for answer in found.values()], seed)
+        for name, found in answers.items()
     }
+    taken = {query: str(answer.route.reason) for query, answer in answers["off_domain"].items()
+             if answer.route and not refused(answer)}  # fmt: skip
+    return {"refused": shares, "not_refused": taken,
+            "wrongly": {name: found for name, found in refusals.items() if name != "off_domain"}}  # fmt: skip
 
 
-def facts(engine: SearchEngine, queries: Sequence[VagueQuery]) -> dict[str, Any]:
-    """How many facts with a number were told of products, and which of them the products do not bear out."""
-    told, false = 0, []
-    for query in queries:
-        result = engine.search(query.query, 5)
-        by_id = {hit.product.product_id: hit.product for hit in result.hits}
-        for sku in result.route.skus if result.route else ():
-            for part in re.split(r"[;,] ", sku.reason):
-                match = _FACT.fullmatch(part)
-                if match and not part.startswith(_NOT_FACTS) and "≤" not in part and sku.product_id in by_id:
-                    told += 1
-                    if not _true(by_id[sku.product_id], match["name"], float(match["value"])):
-                        false.append(f"{sku.product_id}: {part}")
-    return {"told": told, "false": false}
-
-
-def _true(product: Product, name: str, value: float) -> bool:
-    wanted = set(re.split(r"[ _]", name))
-    fields: dict[str, object] = {**product.attributes, "price": product.price, "rating": product.rating}
-    fields["popularity"] = product.popularity
-    return any(
-        isinstance(found, int | float) and abs(found - value) < 1e-6 and wanted <= set(re.split(r"[ _]", field))
-        for field, found in fields.items()
-    )
-
-
-def abstaining(engine: SearchEngine, inside: Sequence[str], outside: Sequence[str]) -> dict[str, Any]:
-    """What share of queries about other things get no type, and of judged ones; which ones were wrongly refused."""
-    refused = [text for text in inside if _abstains(engine.search(text, 1))]
+def _needs(bench: Workbench, engine: SearchEngine, rows: Sequence[Judged], plain: Sequence[str], seed: int) -> dict[str, Any]:
+    products = list(bench.products())
+    judge = Judge(products)
+    _answers(engine, [row.query for row in rows[:20]])  # what is set up lazily
+    answers = _answers(engine, [row.query for row in rows])
+    systems = {"default": lambda query: [hit.product.product_id for hit in answers[query].hits]}
+    for name in _BASELINES:
+        system = factory(name)(bench)
+        systems[name] = lambda query, system=system: [found for found, _ in system.rank(query, 10)]
     return {
-        "off_domain": float(np.mean([_abstains(engine.search(text, 1)) for text in outside])),
-        "in_domain": len(refused) / len(inside),
-        "wrongly": refused,
-    }
-
-
-def _abstains(result: SearchResult) -> bool:
-    route = result.route
-    return bool(route and route.action == "none" and "cosine" in route.reason)
+        "systems": {name: measure(rank, rows, judge, seed) for name, rank in systems.items()},
+        "type_first": type_first(answers, rows, judge, seed),
+        "reasons": reasons(answers.values(), {p.product_id: p for p in products}),
+        "stage_ms_p50": {"needs": stage_ms(answers.values()), "plain": stage_ms(_answers(engine, plain).values())},
+    }  # fmt: skip
 
 
 def main(
-    which: _Which = "sample", split: _Split = "dev", config: options.Config = None, index: options.Index = None,
-    out: Annotated[Path, typer.Option(help="The result (JSON).")] = Path("results/needs.json"),
-    seed: options.Seed = 1, as_json: options.Json = False,
-) -> None:  # fmt: skip
-    """Measure vague queries: does the first hit fit, do the first three, are told facts true, what is refused.
+    set_name: _Set = SAMPLE,
+    split: _Half = None,
+    data: options.Data = None,
+    config: options.Config = None,
+    index: options.Index = None,
+    out: Annotated[Path, typer.Option("--out", "--json", help="The result (JSON).")] = Path("results/needs.json"),
+    seed: options.Seed = 1,
+) -> None:
+    """Measure vague queries: does the first hit fit, do the first three, is what is told of them true.
 
-    Example: python benchmarks/needs.py --split dev --out results/needs.json
+    BM25 alone and the cosine alone stand beside. With --set off_domain: how many are refused, and of queries that this
+    shop can answer how many are.
+
+    Example: python benchmarks/needs.py --set sample --split dev --out results/needs.json
     """
-    errors = Console(stderr=True)
+    errors, console = Console(stderr=True), Console()
     try:
-        sample = load_set(SAMPLE, "synthetic", None)
+        rows = [] if set_name == "off_domain" else judged_of(set_name, split)
+        base = load_set("icecat", "dev", data) if set_name == "icecat" else load_set(SAMPLE, "synthetic", data)
         settings = EngineConfig.read(config) if config else EngineConfig()
-        every = read_queries(HERE / f"{which}.synthetic.jsonl")
-        queries = [query for query in every if query.split == split] if which == "sample" else every
-        outside = (HERE / "off_domain.synthetic.tsv").read_text(encoding="utf-8").splitlines()[1:]
         with Bars(errors) as bars:
-            bench = Workbench(sample.corpus, settings, index or default_root(), bars.report, bars.say)
+            bench = Workbench(base.corpus, settings, index or default_root(), bars.report, bars.say)
             engine, _ = bench.engine(settings)
-            judge = Judge(list(bench.products()))
-        plain = engine.configured(msgspec.structs.replace(engine.config, needs=""))
-        systems = {
-            "default": measure(engine, judge, queries, seed),
-            "without needs": measure(plain, judge, queries, seed),
-        }
-        result = {
-            "queries": which, "split": split if which == "sample" else "all", "systems": systems,
-            "facts": facts(engine, queries),
-            "abstains": abstaining(engine, list(sample.queries.values()), [line.split("\t")[1] for line in outside]),
-        }  # fmt: skip
+            plain = list(base.queries.values())[:200]
+            result = _needs(bench, engine, rows, plain, seed) if rows else _abstention(engine, split, seed)
     except AisleError as error:
         errors.print(f"error: {error}", style="red", markup=False, highlight=False)
         raise typer.Exit(1) from error
-    result |= {"command": shlex.join(["python", *sys.argv]), "machine": machine()}
+    result = {
+        "set": set_name, "split": split or "both", **result, "config": msgspec.to_builtins(settings),
+        "command": shlex.join(["python", *sys.argv]), "machine": machine(),
+    }  # fmt: skip
     write_result(out, result)
-    if as_json:
-        print(out.read_text(encoding="utf-8"))
-        return
-    _print(result, out)
-
-
-def _print(result: Mapping[str, Any], out: Path) -> None:
-    console = Console()
-    for name, system in result["systems"].items():
-        cells = [["queries", "n", "first fits", "95 %", f"precision@{_FIRST}", "95 %"]]
-        for kind, first in system["first"].items():
-            precise = system[f"precision@{_FIRST}"][kind]
-            cells.append([kind, str(first["n"]), *_shown(first), *_shown(precise)])
-        console.print(table(f"{result['queries']}, {result['split']}: {name}", cells))
-    told, abstains = result["facts"], result["abstains"]
-    console.print(f"facts told {told['told']}, not borne out {len(told['false'])}", highlight=False)
-    console.print(
-        f"about other things: no type {abstains['off_domain']:.2f}; judged queries refused {abstains['in_domain']:.3f}",
-        highlight=False,
-    )
+    _show(result, console)
     console.print(f"written: {out}", highlight=False, soft_wrap=True)
 
 
-def _shown(value: Mapping[str, Any]) -> tuple[str, str]:
-    low, high = value["interval"]
-    return f"{value['mean']:.3f}", f"{low:.3f} … {high:.3f}"
+def _show(result: Mapping[str, Any], console: Console) -> None:
+    heading = f"{result['set']} {result['split']}"
+    if "refused" in result:
+        found = result["refused"]
+        console.print(table(heading, [["queries", "n", "refused"], *([k, str(v["n"]), _cell(v)] for k, v in found.items())]))
+        return
+    cells = [["system", "kind", "n", "first fits", "precision@3"]]
+    for name, system in result["systems"].items():
+        for kind, found in system["kinds"].items():
+            if kind == "all" or name == "default":
+                cells.append([name, kind, str(found["n"]), _cell(found["first_fits"]), _cell(found["precision_at_3"])])
+    console.print(table(heading, cells))
+    if typed := result["type_first"]:
+        console.print(f"right type: routed {_cell(typed['routed'])}, first hit {_cell(typed['hit'])}", highlight=False)
+    told, times = result["reasons"], result["stage_ms_p50"]
+    console.print(f"facts told: {told['facts']}; acted on {told['acted']}, told {told['told']}", highlight=False)
+    spent = [f"{name} {ms['search']:.1f} ms ({ms.get(_STAGE, 0.0):.2f} for needs)" for name, ms in times.items()]
+    console.print(f"p50: {', '.join(spent)}", highlight=False)
+
+
+def _cell(figure: Mapping[str, Any]) -> str:
+    low, high = figure["interval"]
+    return f"{figure['mean']:.3f} ({low:.3f} … {high:.3f})"
 
 
 if __name__ == "__main__":
