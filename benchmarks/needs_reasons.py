@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, TypeGuard
 
 from benchmarks.needs_judgments import field_of
 from engine.product import Product
@@ -95,7 +95,7 @@ def _number(text: str) -> float:
     return float(text.replace(",", ""))
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
