@@ -189,11 +189,12 @@ def _needs(
     for name in _BASELINES:
         system = factory(name)(bench)
         systems[name] = partial(_ids, system)
+    times = {"needs": stage_ms(answers.values()), "plain": stage_ms(_answers(engine, plain[_WARM:]).values())}
     return {
         "systems": {name: measure(rank, rows, judge, seed) for name, rank in systems.items()},
         "type_first": type_first(answers, rows, judge, seed),
         "reasons": reasons(answers.values(), {p.product_id: p for p in products}),
-        "stage_ms_p50": {"needs": stage_ms(answers.values()), "plain": stage_ms(_answers(engine, plain[_WARM:]).values())},
+        "stage_ms_p50": times,
     }  # fmt: skip
 
 
