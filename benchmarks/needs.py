@@ -12,6 +12,7 @@ import shlex
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,7 +34,7 @@ from benchmarks.progress import Bars
 from benchmarks.report import table
 from benchmarks.results import write_result
 from benchmarks.significance import bootstrap_interval
-from benchmarks.systems import factory
+from benchmarks.systems import System, factory
 from engine.config import EngineConfig
 from engine.errors import AisleError
 from engine.product import Product
@@ -46,6 +47,8 @@ _BASELINES = ("bm25", "dense")
 _IN_DOMAIN = ("sample", "mission", "ja", "es")
 _DEEP = 3
 _STAGE = "needs"
+_WARM = 20
+_PLAIN = 200
 
 Figures = dict[str, list[float]]
 _Set = Annotated[str, typer.Option("--set", help=f"One of {', '.join(SETS)}.")]
@@ -55,7 +58,9 @@ _Half = Annotated[str | None, typer.Option("--split", help="dev or final.", show
 def judged_of(set_name: str, split: str | None = None) -> list[Judged]:
     """The judged queries of a set, of one half where ``split`` names it. Raises DataError."""
     if set_name not in SETS or split not in (None, "dev", "final"):
-        raise DataError(f"there is no set {set_name!r} with split {split!r}; sets: {', '.join(SETS)}; splits: dev, final")
+        raise DataError(
+            f"there is no set {set_name!r} with split {split!r}; sets: {', '.join(SETS)}; splits: dev, final"
+        )
     return [row for row in read_judged(FOLDER / f"synthetic_{set_name}.jsonl") if split in (None, row.split)]
 
 
@@ -106,8 +111,8 @@ def type_first(answers: Mapping[str, SearchResult], rows: Iterable[Judged], judg
 def reasons(answers: Iterable[SearchResult], products: Mapping[str, Product]) -> dict[str, Any]:
     """How many told facts are true, false and of no form that can be read; which are not true.
 
-    ``acted`` counts the answers whose stage for needs did something; ``told``, those of them whose first product is told
-    a fact beyond its type.
+    ``acted`` counts the answers whose stage for needs did something; ``told``, those of them whose first product is
+    told a fact beyond its type.
     """
     verdicts: Counter[str] = Counter()
     odd: dict[str, str] = {}
@@ -146,6 +151,10 @@ def _interval(values: Sequence[float], seed: int) -> dict[str, Any]:
     return {"mean": float(held.mean()), "interval": bootstrap_interval(held, seed)}
 
 
+def _ids(system: System, query: str) -> list[str]:
+    return [product_id for product_id, _ in system.rank(query, 10)]
+
+
 def _answers(engine: SearchEngine, queries: Iterable[str]) -> dict[str, SearchResult]:
     return {query: engine.search(query, 10) for query in queries}
 
@@ -167,20 +176,25 @@ def _abstention(engine: SearchEngine, split: str | None, seed: int) -> dict[str,
             "wrongly": {name: found for name, found in refusals.items() if name != "off_domain"}}  # fmt: skip
 
 
-def _needs(bench: Workbench, engine: SearchEngine, rows: Sequence[Judged], plain: Sequence[str], seed: int) -> dict[str, Any]:
+def _needs(
+    bench: Workbench, engine: SearchEngine, rows: Sequence[Judged], plain: Sequence[str], seed: int
+) -> dict[str, Any]:
     products = list(bench.products())
     judge = Judge(products)
-    _answers(engine, [row.query for row in rows[:20]])  # what is set up lazily
+    _answers(engine, plain[:_WARM])  # what is set up lazily; none of these is timed
     answers = _answers(engine, [row.query for row in rows])
-    systems = {"default": lambda query: [hit.product.product_id for hit in answers[query].hits]}
+    systems: dict[str, Callable[[str], Sequence[str]]] = {
+        "default": lambda query: [hit.product.product_id for hit in answers[query].hits]
+    }
     for name in _BASELINES:
         system = factory(name)(bench)
-        systems[name] = lambda query, system=system: [found for found, _ in system.rank(query, 10)]
+        systems[name] = partial(_ids, system)
+    times = {"needs": stage_ms(answers.values()), "plain": stage_ms(_answers(engine, plain[_WARM:]).values())}
     return {
         "systems": {name: measure(rank, rows, judge, seed) for name, rank in systems.items()},
         "type_first": type_first(answers, rows, judge, seed),
         "reasons": reasons(answers.values(), {p.product_id: p for p in products}),
-        "stage_ms_p50": {"needs": stage_ms(answers.values()), "plain": stage_ms(_answers(engine, plain).values())},
+        "stage_ms_p50": times,
     }  # fmt: skip
 
 
@@ -208,7 +222,7 @@ def main(
         with Bars(errors) as bars:
             bench = Workbench(base.corpus, settings, index or default_root(), bars.report, bars.say)
             engine, _ = bench.engine(settings)
-            plain = list(base.queries.values())[:200]
+            plain = list(base.queries.values())[:_PLAIN]
             result = _needs(bench, engine, rows, plain, seed) if rows else _abstention(engine, split, seed)
     except AisleError as error:
         errors.print(f"error: {error}", style="red", markup=False, highlight=False)
@@ -226,7 +240,9 @@ def _show(result: Mapping[str, Any], console: Console) -> None:
     heading = f"{result['set']} {result['split']}"
     if "refused" in result:
         found = result["refused"]
-        console.print(table(heading, [["queries", "n", "refused"], *([k, str(v["n"]), _cell(v)] for k, v in found.items())]))
+        console.print(
+            table(heading, [["queries", "n", "refused"], *([k, str(v["n"]), _cell(v)] for k, v in found.items())])
+        )
         return
     cells = [["system", "kind", "n", "first fits", "precision@3"]]
     for name, system in result["systems"].items():

@@ -9,7 +9,8 @@ A predicate is JSON, one of::
     {"all": [...]}, {"any": [...]}, {"not": ...}
 
 ``within`` is a category or a list of them; ``where``, a predicate, narrows it further, or stands in its place where a
-catalog has no categories. A product that does not say a field meets no comparison of it.
+catalog has no categories. A product that does not say a field, or says it as text where a number is compared, meets no
+comparison of it.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ Split = Literal["dev", "final"]
 Kind = Literal["gradable", "superlative", "use", "recipient", "family", "negation", "budget", "relation", "type"]
 KINDS: tuple[str, ...] = get_args(Kind)
 _WITHIN = " > "  # how paths are written in predicates
+_DATE = re.compile(r"\d{4}-\d\d-\d\d$")
+_ORDERS = ("<", "<=", ">", ">=")
 
 
 class Judged(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -84,7 +87,7 @@ class Judge:
                 return {row for row, path in enumerate(self._paths) if below(path, prefix)}
             case {"field": str(name), "op": str(op), "value": value} if op in _OPS:
                 held = ((row, field_of(product, name)) for row, product in enumerate(self.products))
-                return {row for row, found in held if found is not None and _OPS[op](found, value)}
+                return {row for row, found in held if _comparable(found, value, op) and _OPS[op](found, value)}
             case {"percentile": str(name)}:
                 return self._percentile(name, predicate)
             case {"rank": str(name), "order": "lowest" | "highest", "best": int()}:
@@ -110,7 +113,7 @@ class Judge:
         wheres = [predicate["where"]] if "where" in predicate else []
         rows = self._rows({"all": [*(groups if within else []), *wheres]})
         held = {row: field_of(self.products[row], name) for row in sorted(rows)}
-        return {row: value for row, value in held.items() if value is not None}
+        return {row: value for row, value in held.items() if value not in (None, "") and _ordered(value)}
 
 
 def field_of(product: Product, name: str) -> Any:
@@ -123,6 +126,16 @@ def field_of(product: Product, name: str) -> Any:
 
 def below(path: str, prefix: str) -> bool:
     return path == prefix or path.startswith(prefix + _WITHIN)
+
+
+def _ordered(value: Any) -> bool:
+    return isinstance(value, (int, float)) or (isinstance(value, str) and _DATE.match(value) is not None)
+
+
+def _comparable(found: Any, value: Any, op: str) -> bool:
+    if found is None:
+        return False
+    return op not in _ORDERS or (_ordered(found) and isinstance(found, str) == isinstance(value, str))
 
 
 def _has(found: Any, value: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, TypeGuard
 
 from benchmarks.needs_judgments import field_of
 from engine.product import Product
@@ -17,7 +17,7 @@ _RANGE = re.compile(rf"^(\w[\w ]*?) (?P<low>{_NUMBER})–(?P<high>{_NUMBER})(?: 
 _LIMIT = re.compile(rf"^(\w[\w ]*?) (?P<op>[≤≥<>]) (?P<value>{_NUMBER})(?: .*)?$")
 _AMOUNT = re.compile(rf"^(?P<value>{_NUMBER}) ?(?P<unit>[A-Za-z]+)\b")
 _VALUE = re.compile(r"^(?P<name>\w+)(?: (?P<value>.+))?$")
-_SPARE = ("is the nearest", "is popular")  # of a comparison, not of the product
+_SPARE = ("is the nearest", "is popular", "has the model code")  # of a comparison, not of one field
 _FIELDS = ("price", "rating", "rating_count", "popularity", "released", "brand", "model", "availability")
 _FLAGS = {"yes": True, "true": True, "no": False, "false": False}
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
@@ -31,7 +31,7 @@ def read_back(candidate: SkuCandidate, product: Product) -> list[tuple[str, Verd
     wrong: list[tuple[str, Verdict]] = [
         (f"{name} {value}", "false")
         for name, value in candidate.features.items()
-        if field_of(product, f"attributes.{name}") != value
+        if not _shown(field_of(product, f"attributes.{name}"), value)
     ]
     return told + wrong
 
@@ -74,6 +74,11 @@ def _amount(value: float, unit: str, product: Product) -> Verdict:
     return _word(value in held) if held else "unknown"
 
 
+def _shown(held: object, told: object) -> bool:
+    """Whether ``told`` is the value held, or the beginning of a long text."""
+    return held == told or (isinstance(held, str) and isinstance(told, str) and told != "" and held.startswith(told))
+
+
 def _held(name: str, product: Product) -> object:
     key = name.strip().replace(" ", "_")
     return field_of(product, key if key in _FIELDS else f"attributes.{key}")
@@ -95,7 +100,7 @@ def _number(text: str) -> float:
     return float(text.replace(",", ""))
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
