@@ -8,6 +8,7 @@ from engine.analysis.analyzer import Analyzer
 from engine.guidance import Guidance
 from engine.product import Product
 from engine.types import Candidates, Route, Routed, Scores, SkuCandidate
+from engine.understanding.constraints import Constraint
 from engine.understanding.understand import Understood
 
 SKUS = 5  # products that a route names
@@ -35,7 +36,7 @@ def describe_route(
             yield "has the model code asked for"
         if name := routed.name_of(row):
             yield f"is of the type {name}"
-        yield from (constraint.reason for constraint, fits in limits if fits[row])
+        yield from (_met(constraint, product) for constraint, fits in limits if fits[row])
         yield from dict.fromkeys(filter(None, (preference.fact(row) for preference in preferences)))
         if popular is not None and popular[row] >= _POPULAR:
             yield "is popular"
@@ -55,6 +56,14 @@ def describe_route(
         understood.corrected, notes, routed.product_types, routed.action,
         routed.chosen, routed.reason, skus, "; ".join(lacking),
     )  # fmt: skip
+
+
+def _met(constraint: Constraint, product: Product) -> str:
+    """Why a product is within a limit: for a household its own value, since what fits four may say "3-4" or "4-5"."""
+    name = constraint.field.removeprefix("attributes.")
+    if constraint.kind != "household" or name not in product.attributes:
+        return constraint.reason
+    return f"{constraint.reason.split(':')[0]}: {name} {product.attributes[name]}"
 
 
 def _features(product: Product, first: Sequence[str]) -> dict[str, object]:

@@ -39,12 +39,14 @@ class Categories:
     def named(self, asked: Sequence[str]) -> tuple[tuple[str, ...], Mask] | None:
         """The categories that a query names, and their rows; None where it names none.
 
-        What a thing is called is the last such word before the first that says what it is for, or with. Of categories
-        in several places those with the most products are meant: a "phone" is none of "Wired Earphones".
+        What a thing is called stands before the first word that says what it is for, or with; of several such words the
+        one that the fewest products are is meant: a "foldable phone" is a foldable, and a "phone case" a case. Of
+        categories in several places those with the most products are meant: a "phone" is none of "Wired Earphones".
         """
         words = list(takewhile(lambda word: word not in _LINKS, asked))
-        for word in reversed(words):
-            found = self._called(word) if word else ()
+        best: tuple[tuple[str, ...], Mask] | None = None
+        for word in filter(None, words):
+            found = self._called(word)
             if not found:
                 continue
             parents = Counter[tuple[str, ...]]()
@@ -53,7 +55,16 @@ class Categories:
             [(parent, _)] = parents.most_common(1)
             meant = [(path[-1], rows) for path, rows in found if path[:-1] == parent]
             telling = [of for of in meant if set(_words(of[0])[:-1]) & {singular(other) for other in words}]
-            return tuple(name for name, _ in telling or meant), self._mask([rows for _, rows in telling or meant])
+            mask = self._mask([rows for _, rows in telling or meant])
+            if best is None or mask.sum() < best[1].sum():
+                best = tuple(name for name, _ in telling or meant), mask
+        return best
+
+    def above(self, name: str) -> Mask | None:
+        """The rows of the category above the first of this name; None where it has none."""
+        for path, _ in self._paths:
+            if path[-1] == name and len(path) > 1:
+                return next((self._mask([rows]) for other, rows in self._paths if other == path[:-1]), None)
         return None
 
     def _paths_called(self, word: str) -> tuple[tuple[tuple[str, ...], Rows], ...]:

@@ -64,6 +64,10 @@ class Measures:
         found = [name for name, words in self._names.items() if wanted <= set(words)]
         return sorted(found, key=lambda name: (len(self._names[name]), name))
 
+    def names_attribute(self, word: str) -> bool:
+        """Whether an attribute's name has the word: "screen" is what something has, and no type."""
+        return singular(word) in self._named_by
+
     def named(self, words: Sequence[str], rows: Mask) -> tuple[str, int]:
         """The numeric field whose name the first of ``words`` are, and how many they are; empty and 0 for none.
 

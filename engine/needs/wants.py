@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -19,11 +19,14 @@ from engine.needs.uses import Uses, told
 from engine.preferences import NO_WANTS, Preference, Scope, Wants, WantsOf, scope_of
 from engine.product import Product
 from engine.types import Candidates, Mask, Routed, Rows, Scores
+from engine.understanding.everyday import is_everyday
 from engine.understanding.understand import Understood
-from engine.understanding.words import tokens
+from engine.understanding.words import GRAMMAR, tokens
 
 _TYPES = 3  # that a query without a type is answered with
 _BESIDE = 3  # words after a direction that may name what it is of
+_LEAST_HAVING = 2  # products that have a word which tells them apart, and less than this share of a type's:
+_MOST_HAVING = 0.8
 _TOLD = 3  # wants of a use that are named
 _FIRST = 10  # products whose titles tell whether a word is a name there
 
@@ -62,6 +65,7 @@ class Needs:
         self.measures = Measures(columns, lexicon.scale, numbers)
         self._categories = Categories(columns)
         self._matcher = Matcher(lexicon)
+        self._rows_of = lru_cache(maxsize=256)(self._mask_of)
         self.uses = Uses(lexicon, columns, self.measures, found, numbers)
 
     def wants_of(
@@ -91,12 +95,38 @@ class Needs:
         return wants
 
     def _scope(self, routed: Routed | None, asked: Sequence[str]) -> Scope:
-        """The categories that the query names, or else the types that the router found.
+        """The categories that the query names, or else the types that the router found; of these the products that have
+        the query's other words, where some have and others have not ("cheapest 5g phone").
 
         Who wants a "phone" for something wants any, though it may be "Feature Phones" that the word is nearest to.
         """
         named = self._categories.named(asked)
-        return Scope(named[1], named[0]) if named else scope_of(routed)
+        scope = Scope(named[1], named[0]) if named else scope_of(routed)
+        if scope.rows is None:
+            return scope
+        above = self._categories.above(scope.names[0]) if scope.names else None
+        rows, before = scope.rows, ""
+        for word in filter(None, asked):
+            if word not in GRAMMAR and word not in _EMPTY and not is_everyday(word, before):
+                rows = self._having(word, rows, above)
+            before = word
+        return Scope(rows, scope.names)
+
+    def _having(self, word: str, rows: Mask, above: Mask | None) -> Mask:
+        """Those of ``rows``, or else of the category above, that have the word; ``rows`` where it tells nothing."""
+        having = self._rows_of(word)
+        inside = rows & having
+        n = np.count_nonzero(inside)
+        if n == 0 and above is not None:
+            inside = above & having
+            n = np.count_nonzero(inside)
+        telling = _LEAST_HAVING <= n < _MOST_HAVING * np.count_nonzero(rows)
+        return inside if telling else rows
+
+    def _mask_of(self, word: str) -> Mask:
+        mask = np.zeros(len(self._columns), np.bool_)
+        mask[self._found(word, len(self._columns))] = True
+        return mask
 
     def _asks(self, reading: Reading) -> bool:
         """Whether a use asks anything: that something is a gift says nothing more where the query names it."""
@@ -114,7 +144,8 @@ class Needs:
         found = self._matcher.find(words)
         needed = {place for word in found for place in range(word.start, word.end)}
         rest = tuple("" if place in needed else word for place, word in enumerate(words))
-        typeless = set(rest) <= (STOP_WORDS | _EMPTY)
+        typeless = all(w in STOP_WORDS or w in _EMPTY or self.measures.names_attribute(w) for w in rest)
+        typeless = typeless and self._categories.named(rest) is None
         readings = []
         for word in found:
             beside = tuple(filter(None, words[word.end : word.end + _BESIDE]))

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from functools import cached_property
 
 import numpy as np
+import Stemmer
 
 from engine.columns import PATH_SEPARATOR, Columns
 from engine.types import Mask, Rows
@@ -24,6 +25,8 @@ _CATEGORY = "category"
 _NAMES = ("brand", _CATEGORY)
 _LACKS = re.compile(r"without|w/o|with\s+out|sans|minus", re.IGNORECASE)
 
+
+_stem = Stemmer.Stemmer("english").stemWord
 
 #: A field, the words of a value of it and of the field's name, and the rows that have the value.
 _Value = tuple[str, frozenset[str], frozenset[str], Rows]
@@ -48,7 +51,7 @@ class Exclusions:
 
     def _rows(self, words: tuple[str, ...], *, kinds: bool) -> Mask | None:
         """``kinds`` says whether categories may be meant: what is "without accessories" may be an accessory itself."""
-        wanted = [_singular(word) for word in words]
+        wanted = [_stem(word) for word in words]
         mask = np.zeros(len(self._columns), np.bool_)
         for field, said, named, rows in self._by_word.get(wanted[-1], ()) or self._beginning(wanted[-1]):
             if field == _CATEGORY and not kinds:
@@ -92,8 +95,4 @@ def _among(word: str, words: frozenset[str]) -> bool:
 
 
 def _words(text: str) -> frozenset[str]:
-    return frozenset(_singular(word) for word in re.split(r"[^a-z0-9]+", text.lower()) if word)
-
-
-def _singular(word: str) -> str:
-    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
+    return frozenset(_stem(word) for word in re.split(r"[^a-z0-9]+", text.lower()) if word)

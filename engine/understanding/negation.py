@@ -105,7 +105,7 @@ def _phrases(query: str, words: list[Token], match: re.Match[str]) -> list[list[
     end = match.end()
     for place, token in enumerate(after):
         gap = query[end : token.start]
-        skip = token.text in ("a", "an", "any", "the") and not phrases[-1]
+        skip = token.text in ("a", "an", "any", "the", "for") and not phrases[-1]
         if re.search(r"[^\s\-'’(]", gap) or _TRIGGER.match(query, token.start):
             break
         end = token.end
