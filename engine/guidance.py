@@ -14,7 +14,7 @@ import numpy as np
 from engine.columns import Columns
 from engine.config import SearchConfig
 from engine.errors import ConfigError
-from engine.filters import Exists
+from engine.filters import Exists, Range
 from engine.fitted import Fitted
 from engine.preferences import NO_WANTS, Wants, WantsOf, scope_of
 from engine.product import AttributeValue, Product
@@ -130,9 +130,11 @@ class Guidance:
 def guide(
     understood: Understood, routed: Routed | None, columns: Columns, config: SearchConfig,
     products: Callable[[Rows], Sequence[Product]], wants_of: WantsOf | None = None,
-    exclusions: Exclusions | None = None, numbers: GuidanceNumbers = NUMBERS,
+    exclusions: Exclusions | None = None, category: Mask | None = None, numbers: GuidanceNumbers = NUMBERS,
 ) -> Guidance:  # fmt: skip
-    """The guidance for one query; ``products`` gives the products of some rows, to be read."""
+    """The guidance for one query; ``products`` gives the products of some rows, to be read, and ``category`` has the
+    rows of the category that the query names, None where it names none.
+    """
     wants = wants_of(routed, Candidates.empty()) if wants_of else NO_WANTS
 
     def excludes(rows: Rows) -> Mask:
@@ -149,10 +151,15 @@ def guide(
     limits = tuple(_limits(understood.constraints, columns))
     behind = _OUT if wants_of else _BEHIND  # a wish lifts by more than a good match, and breaks no limit
     constraints, allowed = _constraints(limits, columns, config.constraint_weight, numbers.named_limit_share, behind)
-    out = _told(exclusions.rows(understood.excluded), routed) if exclusions and understood.excluded else {}
+    out = _told(exclusions.rows(understood.excluded), routed, category) if exclusions and understood.excluded else {}
+    scopes = _scopes(routed, category)
+    if constraints is None and out:
+        constraints = np.zeros(len(columns), np.float32)
     for having in out.values():
-        constraints = np.zeros(len(columns), np.float32) if constraints is None else constraints
-        constraints[having] -= np.float32(_OUT)
+        constraints[having] -= np.float32(_OUT)  # type: ignore[index]
+    if constraints is not None and scopes and (out or allowed is not None):
+        # What falls behind must not make room for other things: "tv below 30000" asks for no remote.
+        constraints[~np.logical_or.reduce(scopes)] -= np.float32(_BEHIND)
     likely = wants.rows if wants else likely  # what is wanted of a type is nearer to the point than the type alone
     wanted = likely if allowed is None else allowed if likely is None else likely & allowed
     if wanted is not None and not wanted.any():
@@ -163,16 +170,23 @@ def guide(
     )  # fmt: skip
 
 
-def _told(rows: dict[Excluded, Mask], routed: Routed | None) -> dict[Excluded, Mask]:
+def _told(rows: dict[Excluded, Mask], routed: Routed | None, category: Mask | None) -> dict[Excluded, Mask]:
     """The exclusions that divide the type that the rest of the query asks for.
 
     "Fridge not double door" does; "bite not collar" names a collar, and no picnic basket is an accessory anyway.
     """
-    scope = scope_of(routed).rows
-    if routed is None or scope is None or not any(found.probability >= _LIKELY for found in routed.chosen):
-        return {}
     low, high = _DIVIDES
-    return {phrase: having for phrase, having in rows.items() if low <= having[scope].mean() <= high}
+    return {
+        p: having
+        for p, having in rows.items()
+        if any(low <= having[scope].mean() <= high for scope in _scopes(routed, category))
+    }
+
+
+def _scopes(routed: Routed | None, category: Mask | None) -> list[Mask]:
+    """What the query is surely about: the category that it names, and the type that the router finds likely."""
+    likely = routed is not None and any(found.probability >= _LIKELY for found in routed.chosen)
+    return [rows for rows in (category, scope_of(routed).rows if likely else None) if rows is not None]
 
 
 def require_rows(routed: Routed, n_products: int) -> Routed:
@@ -200,12 +214,19 @@ def _constraints(
     for constraint, fits in limits:
         added = np.zeros(len(columns), np.float32) if added is None else added
         added[fits] += weight * (named_share if constraint.kind in ("color", "brand") else 1.0)
-        if constraint.sure and constraint.kind in _STRICT:
+        if constraint.sure and (constraint.kind in _STRICT or _one_sided(constraint)):
             says = columns.mask([Exists(constraint.field)])
             assert says is not None
             added[says & ~fits] -= behind
             allowed = fits if allowed is None else allowed & fits
     return added, allowed if allowed is not None and allowed.any() else None
+
+
+def _one_sided(constraint: Constraint) -> bool:
+    """Whether a measure is "more than" or "at most" something, which is meant to the letter, as a size alone is not."""
+    limit = constraint.filter
+    one = isinstance(limit, Range) and (limit.at_least is None) != (limit.at_most is None)
+    return constraint.kind == "measure" and one
 
 
 def _text(product: Product) -> str:

@@ -67,12 +67,13 @@ class QueryReader:
         if manifest.config.language == "english":
             said = partial(_said, spelling)
             translator = Translator(lexicon(config.translations), said)
-        self._understanding = QueryUnderstanding(facts, spelling, synonyms, config.understand, translator)
         # A store of their own, for they keep what they read in cycles, and a temporary index goes with its last engine.
         stored = ProductStore(version)
         self.needs = None
         if config.needs:
             self.needs = Needs(Lexicon.named(config.needs), columns, partial(_by_words, ranker), stored.get)
+        known = self.needs.words if self.needs else frozenset[str]()
+        self._understanding = QueryUnderstanding(facts, spelling, synonyms, config.understand, translator, known)
         self._relations = None
         if families and self.needs:
             self._relations = FamilySource(families, columns, self.needs, shipped_words(), stored.get)
@@ -110,7 +111,9 @@ class QueryReader:
         relation = self._relations.read(understood) if self._relations else None
         request.guidance = guide(
             relation.asked(understood) if relation else understood, routed, self._columns, self._config, self._products,
-            self._wants_of(understood, relation), self._exclusions, self._numbers,
+            self._wants_of(understood, relation), self._exclusions,
+            self.needs.named(understood) if self.needs and (understood.excluded or understood.constraints) else None,
+            self._numbers,
         )  # fmt: skip
         guides = [name for name in _GUIDES if getattr(request.guidance, name) is not None]
         if guides:

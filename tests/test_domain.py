@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 import engine
-from benchmarks.needs_judging import HERE
+from benchmarks.needs import FOLDER
 from engine.domain import Domain
 from engine.errors import IndexCorruptError
 from engine.filters import Equal
 
 
 def test_queries_about_other_things_get_no_type_and_hits_are_marked(sample: engine.SearchEngine):
-    texts = [line.split("\t")[1] for line in (HERE / "off_domain.synthetic.tsv").read_text().splitlines()[1:]]
+    texts = [line.split("\t")[1] for line in (FOLDER / "synthetic_off_domain.tsv").read_text().splitlines()[1:]]
     routes = [sample.search(text, 3).route for text in texts]
     refused = [route is not None and route.action == "none" and bool(route.nearest) for route in routes]
     assert sum(refused) >= 0.9 * len(texts)

@@ -25,6 +25,7 @@ class Categories:
         self._n = len(columns)
         listed = columns.postings("category") if "category" in columns.fields else ()
         self._paths = sorted(((tuple(path.split(PATH_SEPARATOR)), rows) for path, rows in listed), key=_depth)
+        self.words = frozenset(word for path, _ in self._paths for name in path for word in _words(name))
         self._called = lru_cache(maxsize=4096)(self._paths_called)
 
     def called(self, words: Iterable[str]) -> list[tuple[str, Mask]]:

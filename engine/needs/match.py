@@ -35,6 +35,7 @@ class Matcher:
             self._add("gradable", name, gradable.words, most=False)
         for name, gradable in lexicon.gradable.items():
             self._add("gradable", name, gradable.superlatives, most=True)
+        self.words = frozenset(word for words in self._entries for word in words)
         self._longest = max(map(len, self._entries), default=0)
 
     def _add(self, kind: Kind, name: str, texts: Sequence[str], *, most: bool) -> None:
@@ -58,11 +59,13 @@ class Matcher:
         return found
 
 
-def free_words(understood: Understood, read: Sequence[tuple[int, int]] = ()) -> list[str]:
-    """The query's words, empty where they say something else already: a limit, an exclusion, a model's name, or what
-    was ``read`` from one place to another.
+def free_words(
+    understood: Understood, read: Sequence[tuple[int, int]] = (), known: frozenset[str] = frozenset()
+) -> list[str]:
+    """The query's words, empty where they say something else already: a limit, an exclusion, a model's name that is not
+    among the words ``known``, or what was ``read`` from one place to another.
     """
-    taken = [*read, *((name.start, name.end) for name in understood.names)]
+    taken = [*read, *((name.start, name.end) for name in understood.names if name.text.lower() not in known)]
     taken += [(excluded.start, excluded.end) for excluded in understood.excluded]
     taken += [(limit.start, limit.end) for limit in understood.constraints if limit.kind != "color"]
     return [

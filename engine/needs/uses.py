@@ -62,7 +62,7 @@ class Uses:
         met = [(want.weight, want, field) for want, field, fit in parts if fit[row] >= _MET]
         met.sort(key=lambda found: -found[0])
         facts = [self._measures.fact(field, row, text=bool(want.has)) for _, want, field in met]
-        return ", ".join(list(dict.fromkeys(filter(None, facts)))[:_FACTS])
+        return "; ".join(list(dict.fromkeys(filter(None, facts)))[:_FACTS])
 
     def _fitted(self, name: str, types: tuple[str, ...], packed: bytes) -> Met | None:
         rows = np.frombuffer(packed, np.bool_)

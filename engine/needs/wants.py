@@ -10,7 +10,7 @@ import numpy as np
 
 from engine.analysis.analyzer import STOP_WORDS
 from engine.columns import Columns
-from engine.needs.categories import Categories
+from engine.needs.categories import Categories, singular
 from engine.needs.lexicon import Gradable, Lexicon
 from engine.needs.match import Matcher, NeedWord, free_words
 from engine.needs.measures import Measures
@@ -26,7 +26,7 @@ from engine.understanding.words import GRAMMAR, tokens
 _TYPES = 3  # that a query without a type is answered with
 _BESIDE = 3  # words after a direction that may name what it is of
 _LEAST_HAVING = 2  # products that have a word which tells them apart, and less than this share of a type's:
-_MOST_HAVING = 0.8
+_MOST_HAVING = 0.97
 _TOLD = 3  # wants of a use that are named
 _FIRST = 10  # products whose titles tell whether a word is a name there
 
@@ -35,14 +35,15 @@ _FIRST = 10  # products whose titles tell whether a word is a name there
 class Reading:
     """A need word in a query, ``text``, and the words ``beside``, after it, which may name an attribute ("big screen").
 
-    ``rest`` are the words of the whole query that no need takes, empty where one does; ``typeless`` says that none of
-    them could name a type.
+    ``rest`` are the words of the whole query that no need takes, empty where one does; ``telling`` those of them that
+    no synonym explains; ``typeless`` says that none of them could name a type.
     """
 
     word: NeedWord
     text: str
     beside: tuple[str, ...]
     rest: tuple[str, ...]
+    telling: tuple[str, ...]
     typeless: bool
 
     @property
@@ -68,6 +69,11 @@ class Needs:
         self._rows_of = lru_cache(maxsize=256)(self._mask_of)
         self.uses = Uses(lexicon, columns, self.measures, found, numbers)
 
+    @property
+    def words(self) -> frozenset[str]:
+        """The lexicon's own, which a speller must not take for slips."""
+        return self._matcher.words
+
     def wants_of(
         self, understood: Understood, taken: Sequence[tuple[int, int]] = (), within: Scope | None = None
     ) -> WantsOf | None:
@@ -82,7 +88,7 @@ class Needs:
 
         def wants(routed: Routed | None, found: Candidates) -> Wants:
             groups = self.scopes(readings) if within is None else ()
-            scope = within or (_together(groups) if groups else self._scope(routed, readings[0].rest))
+            scope = within or (_together(groups) if groups else self._scope(routed, readings[0]))
             best = found.rows[:_FIRST] if scope.rows is None else found.rows[:_FIRST][scope.rows[found.rows[:_FIRST]]]
             first = [product.title.lower() for product in self._products(best)]
             kept = [reading for reading in readings if self._asks(reading) and not self._is_named(reading, first)]
@@ -94,20 +100,33 @@ class Needs:
 
         return wants
 
-    def _scope(self, routed: Routed | None, asked: Sequence[str]) -> Scope:
+    def named(self, understood: Understood) -> Mask | None:
+        """The rows of the categories that a query names; None where it names none."""
+        found = self._categories.named(free_words(understood))
+        return found[1] if found else None
+
+    def _scope(self, routed: Routed | None, reading: Reading) -> Scope:
         """The categories that the query names, or else the types that the router found; of these the products that have
         the query's other words, where some have and others have not ("cheapest 5g phone").
 
         Who wants a "phone" for something wants any, though it may be "Feature Phones" that the word is nearest to.
         """
-        named = self._categories.named(asked)
+        named = self._categories.named(reading.rest)
         scope = Scope(named[1], named[0]) if named else scope_of(routed)
         if scope.rows is None:
             return scope
         above = self._categories.above(scope.names[0]) if scope.names else None
         rows, before = scope.rows, ""
-        for word in filter(None, asked):
-            if word not in GRAMMAR and word not in _EMPTY and not is_everyday(word, before):
+        for word in filter(None, reading.telling):
+            # What names a type has been read already, whatever products are called.
+            of_type = singular(word) in self._categories.words
+            if (
+                not of_type
+                and not word.isdigit()
+                and word not in GRAMMAR
+                and word not in _EMPTY
+                and not is_everyday(word, before)
+            ):
                 rows = self._having(word, rows, above)
             before = word
         return Scope(rows, scope.names)
@@ -139,18 +158,20 @@ class Needs:
 
     def read(self, understood: Understood, taken: Sequence[tuple[int, int]] = ()) -> tuple[Reading, ...]:
         """The need words of a query, in its order; none where others have ``taken`` its places from one to another."""
-        words = free_words(understood, taken)
+        words = free_words(understood, taken, self.words)
         places = tokens(understood.corrected)
         found = self._matcher.find(words)
         needed = {place for word in found for place in range(word.start, word.end)}
         rest = tuple("" if place in needed else word for place, word in enumerate(words))
         typeless = all(w in STOP_WORDS or w in _EMPTY or self.measures.names_attribute(w) for w in rest)
         typeless = typeless and self._categories.named(rest) is None
+        explained = {place for synonym in understood.synonyms for place in range(synonym.start, synonym.end)}
+        telling = tuple("" if place in explained else word for place, word in enumerate(rest))
         readings = []
         for word in found:
             beside = tuple(filter(None, words[word.end : word.end + _BESIDE]))
             text = understood.corrected[places[word.start].start : places[word.end - 1].end].lower()
-            readings.append(Reading(word, text, beside, rest, typeless))
+            readings.append(Reading(word, text, beside, rest, telling, typeless))
         return tuple(readings)
 
     def scopes(self, readings: Sequence[Reading]) -> tuple[Scope, ...]:

@@ -63,8 +63,9 @@ class QueryUnderstanding:
     def __init__(
         self, facts: CatalogFacts | None = None, spelling: SpellingModel | None = None,
         synonyms: Synonyms | None = None, steps: Iterable[str] = STEPS, translator: Translator | None = None,
+        known: frozenset[str] = frozenset(),
     ) -> None:  # fmt: skip
-        """Raises ConfigError on a step that there is not."""
+        """``known`` are words that are no slips, whatever the catalog has. Raises ConfigError on an unknown step."""
         steps = tuple(steps)
         unknown = [step for step in steps if step not in STEPS]
         if unknown:
@@ -74,7 +75,7 @@ class QueryUnderstanding:
         self._spelling = spelling if "spelling" in self.steps else None
         self._synonyms = synonyms if "synonyms" in self.steps else None
         self._translator = translator if "languages" in self.steps else None
-        self._keep = synonyms.words if synonyms else frozenset()
+        self._keep = known | (synonyms.words if synonyms else frozenset())
 
     def understand(self, query: str, locale: str = "") -> Understood:
         """What ``query`` says, to a shopper of ``locale``, such as ``es-MX``. Never raises, whatever the text."""
