@@ -20,6 +20,7 @@ from engine.seams import Encoder
 
 DOMAIN = "domain.json"  # in an index version that has vectors
 _QUERIES = Path(__file__).with_name("off_domain.txt")
+_LACKING = 0.08  # what more cosine is asked for where no product has one of the query's words
 _QUANTILE = 0.9  # of the made queries' cosines, under which a query is taken for one of them
 
 
@@ -47,9 +48,12 @@ class Domain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def save(self, path: Path) -> None:
         path.write_bytes(msgspec.json.encode(self))
 
-    def is_foreign(self, near: float) -> bool:
-        """Whether a query whose nearest product has this cosine is about something else."""
-        return near < self.threshold
+    def is_foreign(self, near: float, *, lacking: bool = False) -> bool:
+        """Whether a query whose nearest product has this cosine is about something else.
+
+        ``lacking`` is whether no product has one of its words.
+        """
+        return near < self.threshold + (_LACKING if lacking else 0.0)
 
     def reason(self, near: float) -> str:
-        return f"no product is near what it asks: the nearest has a cosine of {near:.2f}, under {self.threshold:.2f}"
+        return f"no product is near what it asks: the nearest has a cosine of {near:.2f}; {self.threshold:.2f} is far"

@@ -179,7 +179,8 @@ class QueryReader:
             return False
         words = [word.text for word in tokens(request.meant) if word.text not in GRAMMAR]
         asking = [word for word, before in zip(words, ["", *words], strict=False) if not is_everyday(word, before)]
-        return len(asking) > _FEW or bool(self.missing(request, understood))
+        request.lacking = bool(self.missing(request, understood))
+        return request.lacking or len(asking) > _FEW
 
 
 def _expansions(understood: Understood) -> tuple[QueryExpansion, ...]:

@@ -69,6 +69,7 @@ class Request:
     evidence: Evidence | None = None
     domain: Domain | None = None
     foreign: bool = False
+    lacking: bool = False
     near: float = 1.0
     has_code: bool = False
     reports: list[StageReport] = field(default_factory=list)
@@ -343,8 +344,8 @@ class Ranker:
 
     def _abstain(self, request: Request) -> None:
         """Takes the route and the wants back where the query asks for nothing that is near this catalog."""
-        asks = request.has_code or request.guidance.wants.groups or request.guidance.constrains
-        if request.domain is None or asks or not request.domain.is_foreign(request.near):
+        asks = request.has_code or request.guidance.wants.groups
+        if request.domain is None or asks or not request.domain.is_foreign(request.near, lacking=request.lacking):
             return
         request.foreign = True
         routed = request.guidance.routed
