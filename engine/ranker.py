@@ -52,7 +52,8 @@ class Request:
     ``adapted`` has the encoder and the reranker of the adapter that was chosen.
     ``guided`` is whether the first tier, whose word holds for all, has been looked at for what ``guidance`` says.
     ``domain`` tells what is too far from the catalog, None where nothing does, and ``foreign`` is whether this query
-    is: then no type and no want is acted on. ``near`` is the cosine of the nearest product, and ``has_code`` whether a
+    is: then no type and no want is acted on. ``lacking`` is whether no product has one of its words,
+    ``near`` the cosine of the nearest product, and ``has_code`` whether a
     product has a model code of the query.
     ``evidence`` is what the latest fusion saw, None where there was nothing to fuse.
     """
@@ -344,7 +345,10 @@ class Ranker:
 
     def _abstain(self, request: Request) -> None:
         """Takes the route and the wants back where the query asks for nothing that is near this catalog."""
-        asks = request.has_code or request.guidance.wants.groups
+        guidance = request.guidance
+        # A colour is said of anything.
+        limited = any(limit.kind != "color" for limit, _ in guidance.limits)
+        asks = request.has_code or guidance.wants.groups or limited or guidance.excludes or guidance.named
         if request.domain is None or asks or not request.domain.is_foreign(request.near, lacking=request.lacking):
             return
         request.foreign = True
