@@ -136,8 +136,11 @@ class Measures:
                 best, out, most = field, found, known
         return best, out
 
-    def fact(self, field: str, row: int, *, text: bool = False) -> str:
-        """What a product says of the field: name, value and unit, as in "ram 12 GB". Empty where it says nothing."""
+    def fact(self, field: str, row: int, *, text: bool = False, values: Sequence[str] = ()) -> str:
+        """What a product says of the field: name, value and unit, as in "ram 12 GB". Empty where it says nothing.
+
+        Of texts, with ``text``, those that have one of ``values``, where there are any.
+        """
         name = _shown_name(field)
         if field == QUALITY:
             rating = self._columns.numbers("rating")
@@ -147,7 +150,8 @@ class Measures:
             known = days is not None and not np.isnan(days[row])
             return f"{name} {date.fromordinal(int(days[row]))}" if known and days is not None else ""
         if text or self._columns.numbers(field) is None:
-            texts = self._texts(field).get(row, ())
+            texts = self._texts(field).get(row, [])
+            texts = [found for found in texts if any(value in found.casefold() for value in values)] or texts
             shown = ", ".join(value for value in texts if value not in ("true", "false"))
             return f"{name} {shown}" if shown else name if "true" in texts else ""
         numbers = self._columns.numbers(field)

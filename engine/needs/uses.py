@@ -61,7 +61,7 @@ class Uses:
         """The facts that count most, of the wants that a product meets."""
         met = [(want.weight, want, field) for want, field, fit in parts if fit[row] >= _MET]
         met.sort(key=lambda found: -found[0])
-        facts = [self._measures.fact(field, row, text=bool(want.has)) for _, want, field in met]
+        facts = [self._measures.fact(field, row, text=bool(want.has), values=want.values) for _, want, field in met]
         return "; ".join(list(dict.fromkeys(filter(None, facts)))[:_FACTS])
 
     def _fitted(self, name: str, types: tuple[str, ...], packed: bytes) -> Met | None:
