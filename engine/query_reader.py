@@ -119,7 +119,9 @@ class QueryReader:
         if guides:
             n_products = len(self._columns)
             request.report("guide", started, n_products, len(request.guidance.limits), ", ".join(guides))
-        request.domain = self._domain if allowed is None and self._may_be_foreign(request, understood) else None
+        # Who names another shop's model asks for what is like it here.
+        may_be = allowed is None and relation is None and self._may_be_foreign(request, understood)
+        request.domain = self._domain if may_be else None
 
     def missing(self, request: Request, understood: Understood) -> list[str]:
         """Words that no product has, of those that ask for something: neither for a limit nor for what shall not be."""
