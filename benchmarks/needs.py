@@ -42,9 +42,9 @@ from engine.search import SearchEngine
 from engine.types import SearchResult
 
 FOLDER = Path(__file__).resolve().parent / "needs"
-SETS = ("sample", "icecat", "off_domain", "ja", "es", "mission")
+SETS = ("sample", "second", "icecat", "off_domain", "ja", "es", "mission")
 _BASELINES = ("bm25", "dense")
-_IN_DOMAIN = ("sample", "mission", "ja", "es")
+_IN_DOMAIN = ("sample", "second", "mission", "ja", "es")
 _DEEP = 3
 _STAGE = "needs"
 _WARM = 20

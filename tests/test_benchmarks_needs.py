@@ -16,7 +16,7 @@ from engine.product import Product
 from engine.types import SkuCandidate
 from tests.conftest import SAMPLE
 
-ON_SAMPLE = ("sample", "mission", "ja", "es")
+ON_SAMPLE = ("sample", "second", "mission", "ja", "es")
 FRIDGES = "Home > Fridges"
 
 
