@@ -69,7 +69,7 @@ class Guidance:
     it has none. ``wanted`` are rows to look for on their own, so that what is asked for is among the candidates.
     ``limits`` are the constraints that some products do not meet, each with the rows that do. ``wants`` are what is
     wanted beyond words, relative to the type asked for; ``wants_of`` gives them anew for another route and what was
-    found, None where the query wants nothing more. ``excluded`` are the phrases that a field of the catalog tells of.
+    found, None where the query wants nothing more.
     """
 
     routed: Routed | None = None
@@ -81,7 +81,6 @@ class Guidance:
     limits: tuple[tuple[Constraint, Mask], ...] = ()
     wants: Wants = NO_WANTS
     wants_of: WantsOf | None = None
-    excluded: tuple[Excluded, ...] = ()
     numbers: GuidanceNumbers = NUMBERS
 
     @property
@@ -151,11 +150,11 @@ def guide(
     limits = tuple(_limits(understood.constraints, columns))
     behind = _OUT if wants_of else _BEHIND  # a wish lifts by more than a good match, and breaks no limit
     constraints, allowed = _constraints(limits, columns, config.constraint_weight, numbers.named_limit_share, behind)
-    out = _told(exclusions.rows(understood.excluded), routed, category) if exclusions and understood.excluded else {}
     scopes = _scopes(routed, category)
+    out = _dividing(exclusions.rows(understood.excluded), scopes) if exclusions and understood.excluded else []
     if constraints is None and out:
         constraints = np.zeros(len(columns), np.float32)
-    for having in out.values():
+    for having in out:
         constraints[having] -= np.float32(_OUT)  # type: ignore[index]
     if constraints is not None and scopes and (out or allowed is not None):
         # What falls behind must not make room for other things: "tv below 30000" asks for no remote.
@@ -166,21 +165,17 @@ def guide(
         wanted = allowed
     return Guidance(
         routed, config.route_weight, constraints, excludes if understood.excluded else None,
-        named if understood.names else None, wanted, limits, wants, wants_of, tuple(out), numbers,
+        named if understood.names else None, wanted, limits, wants, wants_of, numbers,
     )  # fmt: skip
 
 
-def _told(rows: dict[Excluded, Mask], routed: Routed | None, category: Mask | None) -> dict[Excluded, Mask]:
-    """The exclusions that divide the type that the rest of the query asks for.
+def _dividing(rows: dict[Excluded, Mask], scopes: Sequence[Mask]) -> list[Mask]:
+    """What exclusions name, of those that divide a type that the rest of the query asks for.
 
     "Fridge not double door" does; "bite not collar" names a collar, and no picnic basket is an accessory anyway.
     """
     low, high = _DIVIDES
-    return {
-        p: having
-        for p, having in rows.items()
-        if any(low <= having[scope].mean() <= high for scope in _scopes(routed, category))
-    }
+    return [having for having in rows.values() if any(low <= having[scope].mean() <= high for scope in scopes)]
 
 
 def _scopes(routed: Routed | None, category: Mask | None) -> list[Mask]:

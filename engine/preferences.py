@@ -1,8 +1,8 @@
 """What a query wants more of, beyond words and limits: the contract of everything that reads such wants.
 
 "big fridge", "best phone for gaming", "latest foldable", "cheaper than S24": each is a ``Preference``, numbers by row
-and a fact in words for every product that meets it. A ``PreferenceSource`` finds them once the route is known, for what
-is big depends on what it is.
+and a fact in words for every product that meets it. They are found once the route is known, for what is big depends
+on what it is: ``WantsOf``.
 """
 
 from __future__ import annotations
@@ -10,12 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain, zip_longest
-from typing import Protocol
 
 import numpy as np
 
 from engine.types import Candidates, Mask, Routed, Rows, Scores
-from engine.understanding.understand import Understood
 
 _LIKELY = 0.5  # the probability of a type from which wants are relative to it, where the router chose none
 _OF_A_TYPE = 0.5  # what products of the types gain that a query without a type is answered with
@@ -45,7 +43,7 @@ class Preference:
 class Scope:
     """What wants are relative to: the types that the route chose, by name, and the rows that are of them.
 
-    ``rows``, bool (n_products,), is None where no type was chosen; then wants are relative to a product's own type.
+    ``rows``, bool (n_products,), is None where no type was chosen; then there is nothing to be relative to.
     """
 
     rows: Mask | None
@@ -56,14 +54,6 @@ class Scope:
         """``rows``, of a scope that has any."""
         assert self.rows is not None
         return self.rows
-
-
-class PreferenceSource(Protocol):
-    """Reads wants out of a query. Thread-safe; bound to one index."""
-
-    def preferences(self, understood: Understood, scope: Scope) -> tuple[Preference, ...]:
-        """In the order of the query's words; none where it has no such want. Never raises, whatever the text."""
-        ...
 
 
 def scope_of(routed: Routed | None) -> Scope:
@@ -109,7 +99,7 @@ class Wants:
         return np.asarray(known & (total >= np.quantile(total[known], _GOOD))) if known.any() else None
 
     def preferred(self, found: Candidates) -> Candidates:
-        """With what products gain that meet the wants, and lose that do not; what is not said counts half."""
+        """With what products gain that meet the wants, and lose that do not."""
         total, _ = self._sum(found.rows)
         if self.groups:
             total += np.float32(_OF_A_TYPE) * np.logical_or.reduce([group.members[found.rows] for group in self.groups])

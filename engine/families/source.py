@@ -64,7 +64,7 @@ class FamilyReading:
 
 
 class FamilySource:
-    """A ``PreferenceSource``: relations over one index. Thread-safe."""
+    """Relations over one index. Thread-safe."""
 
     def __init__(
         self, families: ProductFamilies, columns: Columns, needs: Needs, words: FamilyWords,
@@ -149,13 +149,6 @@ class FamilySource:
     def _scope(self, reading: FamilyReading, routed: Routed | None) -> Scope:
         named = self._categories.named([token.text for token in reading.relation.about])
         return Scope(named[1], named[0]) if named and not reading.series else scope_of(routed)
-
-    def preferences(self, understood: Understood, scope: Scope) -> tuple[Preference, ...]:
-        """As ``PreferenceSource``."""
-        reading = self.read(understood)
-        if reading is None:
-            return ()
-        return self.of(reading, reading.scope or scope, ())
 
     def of(self, reading: FamilyReading, scope: Scope, before: Sequence[Preference]) -> tuple[Preference, ...]:
         """What the reading asks for within a scope; nothing without one. ``before`` are others' preferences."""

@@ -68,8 +68,8 @@ class Measures:
         """Whether an attribute's name has the word: "screen" is what something has, and no type."""
         return singular(word) in self._named_by
 
-    def named(self, words: Sequence[str], rows: Mask) -> tuple[str, int]:
-        """The numeric field whose name the first of ``words`` are, and how many they are; empty and 0 for none.
+    def named(self, words: Sequence[str], rows: Mask) -> str:
+        """The numeric field whose name the first of ``words`` are, as many as can be; empty for none.
 
         "screen" and "screen size" name ``screen_size_in``.
         """
@@ -80,8 +80,8 @@ class Measures:
             for name in self._named_by.get(pattern[0], ()):
                 own = {singular(word) for word in self._names[name][: length + 1]}
                 if own.issuperset(pattern) and self.tells(name, rows, _LEAST_NAMED, 2):
-                    return name, length
-        return "", 0
+                    return name
+        return ""
 
     def tells(self, field: str, rows: Mask, least_coverage: float, least_values: int) -> bool:
         """Whether enough of ``rows`` have a number for the field, and differ in it."""

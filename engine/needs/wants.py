@@ -52,7 +52,7 @@ class Reading:
 
 
 class Needs:
-    """A ``PreferenceSource``: the lexicon over one index. Thread-safe; what it learns of the index is kept."""
+    """The lexicon over one index. Thread-safe; what it learns of the index is kept."""
 
     def __init__(
         self, lexicon: Lexicon, columns: Columns, found: Callable[[str, int], Rows],
@@ -182,10 +182,6 @@ class Needs:
         words = dict.fromkeys(word for use in specific for word in use.types)
         return tuple(Scope(rows, (name,)) for name, rows in self._categories.called(words)[:_TYPES])
 
-    def preferences(self, understood: Understood, scope: Scope) -> tuple[Preference, ...]:
-        """As ``PreferenceSource``."""
-        return self.of(self.read(understood), scope)
-
     def of(self, readings: Sequence[Reading], scope: Scope) -> tuple[Preference, ...]:
         """What the readings ask for within a scope; nothing without one, or where no attribute tells."""
         if scope.rows is None or not readings:
@@ -211,16 +207,14 @@ class Needs:
 
     def meant(self, entry: Gradable, beside: Sequence[str], rows: Mask) -> tuple[str, bool]:
         """The field that a direction means among ``rows``, and whether it is the most of it; empty where none tells."""
-        most = not (entry.least and not entry.most) or not (entry.least or entry.most)
-        named, _ = self.measures.named(beside, rows) if beside else ("", 0)
-        if named:
+        if named := self.measures.named(beside, rows):
             return named, bool(entry.most) or not _is_low(entry, self.lexicon)
         for patterns, direction in ((entry.most, True), (entry.least, False)):
             for pattern in patterns:
                 for field in self.measures.fields(pattern):
                     if self.measures.tells_enough(field, rows):
                         return field, direction
-        return "", most
+        return "", True
 
     def _fact_of(self, field: str, fit: Scores, row: int) -> str:
         return self.measures.fact(field, row) if fit[row] >= 0.5 else ""
