@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -39,6 +40,20 @@ class _Field(msgspec.Struct):
     numbers: tuple[int, int] = (0, 0)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Column:
+    """One field: where in ``rows`` those of each text lie, and ``number_rows`` with their ``numbers``, both ascending.
+
+    ``folded`` are the texts as they compare, with the same spans.
+    """
+
+    spans: Mapping[str, tuple[int, int]]
+    folded: Mapping[str, tuple[int, int]]
+    rows: Rows
+    number_rows: Rows
+    numbers: NDArray[np.float64]
+
+
 class Columns:
     """Evaluates filters to row masks and counts facets. Thread-safe; recent filters are cached."""
 
@@ -48,7 +63,7 @@ class Columns:
         self._n, self._fields = n, fields
         self._postings, self._number_rows, self._numbers = postings, number_rows, numbers
         self._folded = {
-            name: {_fold(name, value): span for value, span in field.values.items()} for name, field in fields.items()
+            name: {fold(name, value): span for value, span in field.values.items()} for name, field in fields.items()
         }
         self._mask = lru_cache(maxsize=256)(self._evaluate)
 
@@ -61,6 +76,27 @@ class Columns:
         """Every field that some product has, by name."""
         return sorted(self._fields)
 
+    @property
+    def rows(self) -> Rows:
+        """The rows that have a product, ascending: all of them, unless products were deleted since the build."""
+        return np.arange(self._n)
+
+    def column(self, name: str) -> Column | None:
+        """A field, by its full name; None where no product has it."""
+        field = self._fields.get(name)
+        if field is None:
+            return None
+        numbers = slice(*field.numbers)
+        return Column(
+            field.values, self._folded[name], self._postings, self._number_rows[numbers], self._numbers[numbers]
+        )
+
+    def row_of(self, product_id: str) -> int | None:
+        """The row of a product; None where there is none."""
+        column = self.column("product_id")
+        span = column.folded.get(product_id) if column else None
+        return int(column.rows[span[0]]) if column and span else None
+
     def mask(self, filters: Iterable[Filter]) -> Mask | None:
         """Rows that pass all filters, bool (n,); None when there are no filters.
 
@@ -71,35 +107,36 @@ class Columns:
 
     def facets(self, field: str, rows: Rows) -> tuple[FacetCount, ...]:
         """How many of ``rows`` have each value of a text field, most frequent first, then by name."""
-        _, spans = self._field(field)
-        if not spans.values:
+        _, column = self._field(field)
+        if not column.spans:
             raise InvalidFilterError(f"{field!r} holds numbers; facets count text, flags and categories")
         inside = np.zeros(self._n, np.int64)
         inside[rows] = 1
         counts = [
-            FacetCount(value, int(inside[self._postings[start:end]].sum()))
-            for value, (start, end) in spans.values.items()
+            FacetCount(value, int(inside[column.rows[start:end]].sum()))
+            for value, (start, end) in column.spans.items()
         ]
         return tuple(sorted((c for c in counts if c.count), key=lambda c: (-c.count, c.value)))
 
     def numbers(self, field: str) -> NDArray[np.float64] | None:
         """A number field's value per row, float64 (n,), NaN where a product has none; None where no product has any."""
-        start, end = self._fields[field].numbers if field in self._fields else (0, 0)
-        if start == end:
+        column = self.column(field)
+        if column is None or not len(column.numbers):
             return None
         values = np.full(self._n, np.nan)
-        values[self._number_rows[start:end]] = self._numbers[start:end]
+        values[column.number_rows] = column.numbers
         return values
 
     def values(self, field: str) -> tuple[FacetCount, ...]:
         """A field's texts and how many products have each, in the order first met; none where it holds numbers only."""
-        _, spans = self._field(field)
-        return tuple(FacetCount(value, end - start) for value, (start, end) in spans.values.items())
+        _, column = self._field(field)
+        return tuple(FacetCount(value, end - start) for value, (start, end) in column.spans.items())
 
     def postings(self, field: str) -> Iterator[tuple[str, Rows]]:
         """Each text of a field with the rows that have it, ascending; none where no product has any."""
-        spans = self._fields.get(field, _Field())
-        return ((value, self._postings[start:end]) for value, (start, end) in spans.values.items())
+        column = self.column(field)
+        if column is not None:
+            yield from ((value, column.rows[start:end]) for value, (start, end) in column.spans.items())
 
     @cached_property
     def percentiles(self) -> NDArray[np.float32] | None:
@@ -116,57 +153,56 @@ class Columns:
                 return places
         return None
 
-    def _field(self, name: str) -> tuple[str, _Field]:
+    def _field(self, name: str) -> tuple[str, Column]:
         for candidate in (name, f"attributes.{name}"):
-            if candidate in self._fields:
-                return candidate, self._fields[candidate]
-        known = [f.removeprefix("attributes.") for f in self._fields]
+            column = self.column(candidate)
+            if column is not None:
+                return candidate, column
+        known = [f.removeprefix("attributes.") for f in self.fields]
         close = difflib.get_close_matches(name, known, 3) or sorted(known)[:8]
         raise InvalidFilterError(f"no product has a field {name!r}. Did you mean: {', '.join(close)}?")
 
     def _evaluate(self, filter: Filter) -> Mask:
-        name, field = self._field(filter.field)
+        name, column = self._field(filter.field)
         mask = np.zeros(self._n, np.bool_)
         if isinstance(filter, Exists):
-            for start, end in field.values.values():
-                mask[self._postings[start:end]] = True
-            mask[self._number_rows[slice(*field.numbers)]] = True
+            for start, end in column.spans.values():
+                mask[column.rows[start:end]] = True
+            mask[column.number_rows] = True
         elif isinstance(filter, Range):
-            self._range(mask, name, field, filter)
+            self._range(mask, name, column, filter)
         else:
             for value in (filter.value,) if isinstance(filter, Equal) else filter.values:
-                self._equal(mask, name, field, value)
+                self._equal(mask, name, column, value)
         mask.flags.writeable = False
         return mask
 
-    def _range(self, mask: Mask, name: str, field: _Field, filter: Range) -> None:
-        start, end = field.numbers
-        if start == end:
+    def _range(self, mask: Mask, name: str, column: Column, filter: Range) -> None:
+        numbers = column.numbers
+        if not len(numbers):
             raise InvalidFilterError(f"{name!r} holds no numbers, so it has no range; use {name}=VALUE")
-        numbers = self._numbers[start:end]
-        passes = np.ones(end - start, np.bool_)
+        passes = np.ones(len(numbers), np.bool_)
         if filter.at_least is not None:
             passes &= numbers >= filter.at_least
         if filter.at_most is not None:
             passes &= numbers <= filter.at_most
-        mask[self._number_rows[start:end][passes]] = True
+        mask[column.number_rows[passes]] = True
 
-    def _equal(self, mask: Mask, name: str, field: _Field, value: Value) -> None:
-        text = _text(value)
+    def _equal(self, mask: Mask, name: str, column: Column, value: Value) -> None:
+        text = text_of(value)
         if name == "category":
             text = PATH_SEPARATOR.join(part.strip() for part in text.split(">"))
-        span = self._folded[name].get(_fold(name, text))
+        span = column.folded.get(fold(name, text))
         if span:
-            mask[self._postings[slice(*span)]] = True
-        start, end = field.numbers
-        if start < end and not isinstance(value, bool):
+            mask[column.rows[slice(*span)]] = True
+        if len(column.numbers) and not isinstance(value, bool):
             try:
                 number = float(value)
             except ValueError:
-                if not field.values:
+                if not column.spans:
                     raise InvalidFilterError(f"{name!r} holds numbers, not {value!r}") from None
             else:
-                mask[self._number_rows[start:end][self._numbers[start:end] == number]] = True
+                mask[column.number_rows[column.numbers == number]] = True
 
     @classmethod
     def build(cls, directory: Path, products: Iterable[Product]) -> Iterator[Product]:
@@ -175,12 +211,12 @@ class Columns:
         numbers: dict[str, tuple[array[int], array[float]]] = {}
         row = -1
         for row, product in enumerate(products):
-            for name, value in _values(product):
+            for name, value in field_values(product):
                 if isinstance(value, (bool, str)):
-                    text = _text(value)
+                    text = text_of(value)
                     by_value = texts.setdefault(name, {})
                     # Spellings that differ in case are one value, shown as first met.
-                    _, rows = by_value.setdefault(_fold(name, text), (text, array("i")))
+                    _, rows = by_value.setdefault(fold(name, text), (text, array("i")))
                     if not rows or rows[-1] != row:
                         rows.append(row)
                 else:
@@ -223,12 +259,13 @@ def _write(
         np.save(directory / f"{name}.npy", np.asarray(column))
 
 
-def _fold(field: str, value: str) -> str:
+def fold(field: str, value: str) -> str:
     """Values compare without case, but for ids, which shops do make differ by case alone."""
     return value if field == "product_id" else value.casefold()
 
 
-def _values(product: Product) -> Iterator[tuple[str, str | bool | float]]:
+def field_values(product: Product) -> Iterator[tuple[str, str | bool | float]]:
+    """Every field of a product with each of its values."""
     for name in _TEXT_FIELDS:
         if value := getattr(product, name):
             yield name, value
@@ -242,5 +279,6 @@ def _values(product: Product) -> Iterator[tuple[str, str | bool | float]]:
             yield f"attributes.{key}", value
 
 
-def _text(value: Value) -> str:
+def text_of(value: Value) -> str:
+    """A value as columns keep it."""
     return str(value).lower() if isinstance(value, bool) else str(value)

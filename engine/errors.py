@@ -54,3 +54,11 @@ class MissingExtraError(AisleError, ImportError):
 
 class AdapterError(AisleError):
     """An adapter's file cannot be used, does not fit the model it is for, or there is none of the name."""
+
+
+class UpdateError(AisleError):
+    """A change cannot be made to an index: what it says is wrong, or the index cannot take it. Nothing was changed."""
+
+
+class IndexLockedError(AisleError):
+    """Another process writes to the index."""

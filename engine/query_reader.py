@@ -58,7 +58,7 @@ class QueryReader:
     def __init__(
         self, version: Path, manifest: Manifest, config: SearchConfig, columns: Columns, ranker: Ranker,
         facts: CatalogFacts, spelling: SpellingModel | None, router: Router | None, families: ProductFamilies | None,
-        products: Callable[[Rows], Sequence[Product]], numbers: GuidanceNumbers,
+        products: Callable[[Rows], Sequence[Product]], numbers: GuidanceNumbers, stored: ProductStore | None = None,
     ) -> None:  # fmt: skip
         self._config, self._columns, self._ranker, self._router = config, columns, ranker, router
         self._spelling, self._products, self._numbers = spelling, products, numbers
@@ -68,7 +68,7 @@ class QueryReader:
             said = partial(_said, spelling)
             translator = Translator(lexicon(config.translations), said)
         # A store of their own, for they keep what they read in cycles, and a temporary index goes with its last engine.
-        stored = ProductStore(version)
+        stored = stored or ProductStore(version)
         self.needs = None
         if config.needs:
             self.needs = Needs(Lexicon.named(config.needs), columns, partial(_by_words, ranker), stored.get)

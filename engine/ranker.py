@@ -152,6 +152,13 @@ class Ranker:
         rewriter = rewriter or self._rewriter
         return Ranker(config, self._columns, lexical, dense, self.reranker, combiner, misfit, rewriter)
 
+    def over(self, columns: Columns, lexical: LexicalRetriever | None, dense: DenseRetriever | None) -> Ranker:
+        """The same settings and models over an index that has changed."""
+        reranking = self._reranking
+        return Ranker(
+            self._config, columns, lexical, dense, self.reranker, reranking.combiner, reranking.misfit, self._rewriter
+        )
+
     def rank(self, request: Request, needed: int, allowed: Mask | None) -> Ranking:
         """Ranks at least ``needed`` products, if that many match.
 
@@ -294,7 +301,7 @@ class Ranker:
         if dense and not failed and dense.encoder.understands(request.meant):
             found, note = dense.index.search(dense.vector(request.meant), depth, allowed), "by meaning"
         else:
-            rows = np.arange(len(self._columns)) if allowed is None else np.flatnonzero(allowed)
+            rows = self._columns.rows if allowed is None else np.flatnonzero(allowed)
             liked = self._columns.percentiles
             scores = np.zeros(len(rows), np.float32) if liked is None else liked[rows]
             found, note = Candidates.ranked(rows, scores, depth), "by popularity"

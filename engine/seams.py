@@ -148,6 +148,24 @@ class RouterModel(Protocol):
         ...
 
 
+@runtime_checkable
+class GrowingReranker(Protocol):
+    """A reranker may be this too: then products can be added to an index that has it."""
+
+    def append(self, products: Sequence[Product]) -> None:
+        """Takes more products, whose rows follow those it has. Searches under way go on."""
+        ...
+
+
+@runtime_checkable
+class GrowingRouter(Protocol):
+    """A router may be this too: then products can be added to an index that has it."""
+
+    def grown(self, alike: Sequence[Rows]) -> Router:
+        """One of more rows: for each new one, rows of products that are filed where it is. This one stays as it is."""
+        ...
+
+
 class Rewriter(Protocol):
     """Says a query in other words. Thread-safe; it knows no index, and what it says is checked before it is asked."""
 

@@ -13,7 +13,8 @@ import time
 import weakref
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -67,6 +68,9 @@ from engine.storage.manifest import (
 from engine.storage.products import ProductStore
 from engine.text import fingerprints
 from engine.types import Candidates, FacetCount, Hit, Mask, Route, SearchResult, TermMatch
+from engine.updates.engine import LiveUpdates, on_snapshot
+from engine.updates.live import LiveIndex
+from engine.updates.state import Parts, State
 from engine.understanding.facts import CatalogFacts
 from engine.understanding.spelling import SpellingModel
 from engine.understanding.understand import Understood
@@ -76,8 +80,8 @@ logger = logging.getLogger(__name__)
 _MAX_QUERY = 2_000  # characters; what is beyond is not read, and the understand stage says so
 
 
-class SearchEngine:
-    """Searches one index version. Thread-safe; every search uses one core, but for reranking, which all searches
+class SearchEngine(LiveUpdates):
+    """Searches one index, and changes it. Thread-safe; every search uses one core, but for reranking, which all searches
     together do on ``threads`` cores.
 
     Make one with ``build`` or ``load``.
@@ -87,13 +91,14 @@ class SearchEngine:
         self, version: Path, manifest: Manifest, config: SearchConfig, products: ProductStore, columns: Columns,
         ranker: Ranker, facts: CatalogFacts, spelling: SpellingModel | None, router: Router | None,
         adapters: AdapterRegistry, families: ProductFamilies | None = None, numbers: GuidanceNumbers = NUMBERS,
+        stored: ProductStore | None = None,
     ) -> None:  # fmt: skip
         self.version, self.manifest, self.config = version, manifest, config
         self._products, self._columns, self._ranker = products, columns, ranker
         self._facts, self._spelling, self._router, self._adapters = facts, spelling, router, adapters
         self._numbers, self._product_families = numbers, families
         self._reader = QueryReader(
-            version, manifest, config, columns, ranker, facts, spelling, router, families, products.get, numbers
+            version, manifest, config, columns, ranker, facts, spelling, router, families, products.get, numbers, stored
         )
         self._analyzer = Analyzer(manifest.config.language)
         # What the stages after ranking lately took, in ms a hit, route or facet; deadlines are planned with it.
@@ -175,14 +180,28 @@ class SearchEngine:
             guide = router.open(version / ROUTE)
         adapters = AdapterRegistry(dense.encoder if dense else None, opened)
         adapters.load(AdapterStore(Path(directory)))
+        products = ProductStore(version)
         engine = cls(
-            version, manifest, config, ProductStore(version), columns, ranker, facts, spelling, guide, adapters,
-            families,
+            version, manifest, config, products, columns, ranker, facts, spelling, guide, adapters, families
         )  # fmt: skip
+        stored = ProductStore(version)  # as the query reader's: snapshots are in a cycle with what makes them
+        parts = Parts(stored, stored, columns, lexical, dense, opened, guide, spelling, families)
+        dim = dense.encoder.dim if dense else 0
+        live = LiveIndex(
+            version, State(parts, config, version / LEXICAL, dim),
+            _Shown(cls, version, manifest, config, ranker, facts, adapters),
+            partial(_encoder_of, manifest, config, dense.encoder if dense else encoder),
+        )  # fmt: skip
+        engine._follow(live, partial(
+            cls.load, directory, config, encoder=encoder, reranker=reranker, router=router, rewriter=rewriter,
+            verify=verify,
+        ))  # fmt: skip
+        live.open()
         # The first search of a process pays for what libraries set up lazily; it should not be a shopper's.
-        engine.search(engine._products[0].title, 1)
+        engine.search(products[0].title, 1)
         return engine
 
+    @on_snapshot
     def save(self, directory: str | Path) -> None:
         """Publishes a copy of this index in ``directory``, with the adapters that its directory keeps."""
         with publishing(Path(directory), lambda: self.manifest) as target:
@@ -191,6 +210,7 @@ class SearchEngine:
                 shutil.copy2(self.version / name, target / name)
         AdapterStore(self.version.parent.parent).copy(AdapterStore(Path(directory)))
 
+    @on_snapshot
     def configured(
         self, config: SearchConfig, *, combiner: Combiner | None = None, rewriter: Rewriter | None = None
     ) -> SearchEngine:
@@ -207,10 +227,12 @@ class SearchEngine:
             self._router, self._adapters, self._product_families, self._numbers,
         )  # fmt: skip
 
+    @on_snapshot
     def __len__(self) -> int:
-        return len(self._products)
+        return len(self._columns.rows)
 
     @property
+    @on_snapshot
     def fields(self) -> list[str]:
         """The fields that filters and facets can name."""
         return self._columns.fields
@@ -238,6 +260,7 @@ class SearchEngine:
 
     # ---------------------------------------------------------------------------------------------------- searching
 
+    @on_snapshot
     def search(
         self, query: str, k: int = 10, *, filters: Sequence[Filter] = (), offset: int = 0,
         deadline_ms: float | None = None, facets: Sequence[str] = (), explain: bool = False,
@@ -284,6 +307,7 @@ class SearchEngine:
         with ThreadPoolExecutor(min(self.config.n_threads, len(queries))) as pool:
             return list(pool.map(one, queries))
 
+    @on_snapshot
     def explain(self, query: str, product_id: str, *, adapter: str | None = None) -> Hit:
         """Why a product is where it is for a query, found or not: rank 0 says that it is not among the candidates.
 
@@ -382,6 +406,7 @@ class SearchEngine:
             self._timed("facets", request.report("facets", started, len(ranking.final), len(counts)), len(counts))
         return counts
 
+    @on_snapshot
     def needs(self) -> list[tuple[ShownNeed, str]]:
         """What the lexicon of needs asks for in each category, with the title of the product that meets it best."""
         needs = self._reader.needs
@@ -397,6 +422,38 @@ class SearchEngine:
     def _timed(self, stage: str, elapsed_ms: float, n: int) -> None:
         if n:
             self._latencies[stage].add(elapsed_ms / n)
+
+
+@dataclass(slots=True)
+class _Shown:
+    """Makes an engine of an index's parts, as the one that was loaded is but for these."""
+
+    kind: type[SearchEngine]
+    version: Path
+    manifest: Manifest
+    config: SearchConfig
+    ranker: Ranker
+    facts: CatalogFacts
+    adapters: AdapterRegistry
+
+    def __call__(self, parts: Parts, changed: set[str] | None) -> SearchEngine:
+        if changed is None:
+            self.facts = CatalogFacts.from_columns(parts.columns)
+        elif changed & {"price", "rating"}:
+            self.facts = self.facts.with_numbers_of(parts.columns)
+        return self.kind(
+            self.version, self.manifest, self.config, parts.products, parts.columns,
+            self.ranker.over(parts.columns, parts.lexical, parts.dense), self.facts, parts.spelling, parts.router,
+            self.adapters, parts.families, stored=parts.stored,
+        )  # fmt: skip
+
+
+def _encoder_of(manifest: Manifest, config: SearchConfig, encoder: Encoder | None) -> Encoder | None:
+    """The index's encoder, for products that are added; None where it has no vectors."""
+    if not manifest.dense_kind:
+        return None
+    opened = encoder or open_encoder(EngineConfig(index=manifest.config, search=config))
+    return matching("encoder", manifest.encoder, opened)
 
 
 def _open_dense(version: Path, manifest: Manifest, config: SearchConfig, encoder: Encoder | None) -> DenseRetriever:

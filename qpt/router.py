@@ -23,7 +23,7 @@ from engine.errors import ConfigError, IndexCorruptError, ModelError
 from engine.fitted import Fitted
 from engine.product import Product
 from engine.seams import Embeddings, Encoder
-from engine.types import Candidates, RouteAction, Routed, TypeProbability
+from engine.types import Candidates, RouteAction, Routed, Rows, TypeProbability
 from qpt.examples import from_catalog
 from qpt.head_fit import TypedProducts, fit_head
 from qpt.hierarchy import Hierarchy
@@ -172,6 +172,15 @@ class TypeRouter:
         longest = max(map(len, chains))
         # A chain shorter than the longest repeats its root, whose share stands for the levels it lacks.
         self._chains = np.array([chain + [chain[-1]] * (longest - len(chain)) for chain in chains])
+
+    def grown(self, alike: Sequence[Rows]) -> TypeRouter:
+        """This router over more rows: each new one is of the type that most of the rows which are like it are of."""
+        if self._head is None:
+            return self
+        new = [np.bincount(of + 1).argmax() - 1 if len(of := self._of_rows[rows]) else -1 for rows in alike]
+        other = copy(self)
+        other._of_rows = np.concatenate([self._of_rows, np.array(new, np.int32)])
+        return other
 
     def _idle_nodes(self, head: Head, chains: Sequence[Sequence[int]]) -> NDArray[np.bool_]:
         """Bool (nodes,): which lie above nearly all typed products, so that to choose them would be to choose nothing.

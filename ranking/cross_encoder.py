@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from functools import lru_cache, partial
 from itertools import islice
@@ -95,15 +95,19 @@ class CrossEncoderModel:
 
         def tokenised() -> Iterator[list[int]]:
             nonlocal count, total
-            iterator = iter(products)
-            while batch := [encoded_text(p)[:MAX_CHARACTERS] for p in islice(iterator, _TOKENISED_AT_ONCE)]:
-                for encoding in self.tokenizer.encode_batch_fast(batch, add_special_tokens=False):
-                    ids = encoding.ids[: self.card.product_tokens]
-                    count, total = count + 1, total + len(ids)
-                    yield ids
+            for ids in self.tokenised(products):
+                count, total = count + 1, total + len(ids)
+                yield ids
 
         TokenStore.write(directory, tokenised(), self._vocabulary)
         return f"{self.card.name} ({total / max(count, 1):.0f} tokens a product, at most {self.card.product_tokens})"
+
+    def tokenised(self, products: Iterable[Product]) -> Iterator[list[int]]:
+        """What is kept of each product."""
+        iterator = iter(products)
+        while batch := [encoded_text(p)[:MAX_CHARACTERS] for p in islice(iterator, _TOKENISED_AT_ONCE)]:
+            for encoding in self.tokenizer.encode_batch_fast(batch, add_special_tokens=False):
+                yield encoding.ids[: self.card.product_tokens]
 
     def open(self, directory: Path, threads: int) -> CrossEncoder:
         """The reranker of the index that ``build`` wrote for, on ``threads`` threads."""
@@ -116,6 +120,7 @@ class CrossEncoder:
     def __init__(self, model: CrossEncoderModel, tokens: TokenStore, threads: int) -> None:
         self._card, self._adaptable, self._graph = model.card, model.adaptable, Graph(model.session, {})
         self._scale, self._offset = model.card.scale, model.card.offset
+        self._tokenised = model.tokenised
         self._encode = lru_cache(maxsize=_ENCODED)(partial(_encode, model.tokenizer))
         self._special, self._tokens, self._threads = model.special, tokens, threads
         self._pool = FairPool[Scores](threads)
@@ -141,6 +146,10 @@ class CrossEncoder:
         if not np.isfinite(probabilities).all():
             raise AdapterError(f"{self._card.name} with {adapter.card.name} gives no numbers: train the adapter again")
         return view
+
+    def append(self, products: Sequence[Product]) -> None:
+        """Makes rows of more products, for this reranker and all its adapted views."""
+        self._tokens.append(list(self._tokenised(products)))
 
     def understands(self, query: str) -> bool:
         """Whether the tokenizer knows the query's words, or most of its letters."""

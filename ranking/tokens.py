@@ -39,6 +39,7 @@ class TokenStore:
             raise IndexCorruptError(f"the tokens in {directory} cannot be read: {error}. Build it again.") from error
         if self._offsets.ndim != 1 or not len(self._offsets) or self._offsets[-1] != len(self._ids):
             raise IndexCorruptError(f"the tokens in {directory} are cut short. Build the index again.")
+        self._n_stored, self._more = len(self), list[TokenIds]()
 
     @staticmethod
     def write(directory: Path, products: Iterable[Sequence[int]], vocabulary: int) -> None:
@@ -50,10 +51,18 @@ class TokenStore:
                 offsets.append(offsets[-1] + len(ids))
         np.save(directory / _OFFSETS, np.array(offsets, np.int64))
 
+    def append(self, products: Sequence[Sequence[int]]) -> None:
+        """Gives more products the rows after the last one, in memory alone. One thread at a time, beside any readers."""
+        self._more += [np.array(ids, self._ids.dtype) for ids in products]
+        ends = self._offsets[-1] + np.cumsum([len(ids) for ids in products], dtype=np.int64)
+        self._offsets = np.concatenate([self._offsets, ends])
+
     def __len__(self) -> int:
         return len(self._offsets) - 1
 
     def __getitem__(self, row: int) -> TokenIds:
+        if row >= self._n_stored:
+            return self._more[row - self._n_stored]
         return self._ids[self._offsets[row] : self._offsets[row + 1]]
 
     def lengths(self, rows: Rows) -> NDArray[np.int64]:

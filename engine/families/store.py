@@ -10,7 +10,7 @@ import io
 import zipfile
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -50,6 +50,16 @@ def _series(word: str) -> str:
     return letters if letters.isalpha() and 0 < len(word) - len(letters) <= 2 and len(letters) > 2 else ""
 
 
+def _named(products: Iterable[tuple[int, Product]], words: NameWords) -> dict[str, array[int]]:
+    """Per word of products' own names the rows that have it, in the order of the products."""
+    named: dict[str, array[int]] = {}
+    for row, product in products:
+        said = set(name_words([*own_tokens(product.title, words.ends), *tokens(product.model)]))
+        for word in said.union(filter(None, map(_series, said))):
+            named.setdefault(word, array("i")).append(row)
+    return named
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ProductFamilies:
     """The series of a catalog, and which rows have a word in their own names."""
@@ -86,6 +96,21 @@ class ProductFamilies:
     def __contains__(self, word: str) -> bool:
         return word in self._places
 
+    def grown(self, products: Mapping[int, Product]) -> ProductFamilies:
+        """With the words of more products' own names; the series stay as they were built."""
+        named = _named(products.items(), shipped_words().names)
+        words = sorted({*self._words, *named})
+        rows = [np.concatenate([self._of(word), np.asarray(named.get(word, ()), np.int32)]) for word in words]
+        ends = np.cumsum([len(of) for of in rows], dtype=np.int64)
+        places = {word: place for place, word in enumerate(words)}
+        return ProductFamilies(self.lines, tuple(words), places, ends, np.concatenate([*rows, np.empty(0, np.int32)]))
+
+    def _of(self, word: str) -> NDArray[np.int32]:
+        place = self._places.get(word)
+        if place is None:
+            return np.empty(0, np.int32)
+        return self._rows[int(self._ends[place - 1]) if place else 0 : int(self._ends[place])]
+
     @classmethod
     def build(
         cls, directory: Path, products: Iterable[Product], words: NameWords | None = None, numbers: FamilyNumbers =
@@ -93,13 +118,13 @@ class ProductFamilies:
         """Reads the products once and writes both files; returns a note for people."""
         words = words or shipped_words().names
         builder = LineBuilder(words, numbers)
-        named: dict[str, array[int]] = {}
-        for row, product in enumerate(products):
-            builder.add(row, product)
-            own = [*own_tokens(product.title, words.ends), *tokens(product.model)]
-            said = set(name_words(own))
-            for word in said.union(filter(None, map(_series, said))):
-                named.setdefault(word, array("i")).append(row)
+
+        def passed() -> Iterator[tuple[int, Product]]:
+            for row, product in enumerate(products):
+                builder.add(row, product)
+                yield row, product
+
+        named = _named(passed(), words)
         lines = tuple(builder.lines())
         ordered = sorted(named)
         (directory / _LINES).write_bytes(msgspec.json.format(msgspec.json.encode(lines)))

@@ -41,12 +41,13 @@ def _int4_to_long(code: int) -> int:
     return mantissa if shift == -1 else (mantissa | 0x08) << shift
 
 
-_LENGTHS = _byte_lengths()
+#: The lengths that a byte can stand for, ascending.
+LENGTHS = _byte_lengths()
 
 
 def quantised_length(length: int) -> int:
     """The largest length a byte can stand for that is not above ``length``."""
-    return _LENGTHS[bisect_right(_LENGTHS, length) - 1]
+    return LENGTHS[bisect_right(LENGTHS, length) - 1]
 
 
 def idf(document_frequency: int, n_documents: int) -> float:

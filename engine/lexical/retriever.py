@@ -17,6 +17,7 @@ from engine.analysis.vocabulary import QueryTerm, Vocabulary
 from engine.config import LEXICAL_FIELDS, SearchConfig
 from engine.errors import IndexCorruptError
 from engine.lexical import bm25
+from engine.lexical.postings import POSTINGS, Fields, JoinedBackend, Postings, PostingsWriter
 from engine.product import Product
 from engine.seams import LexicalBackend
 from engine.text import lexical_fields
@@ -70,6 +71,7 @@ class LexicalRetriever:
         """Analyses and indexes products, in row order, below ``directory``. Streams: holds only the vocabulary."""
         frequencies: Counter[str] = Counter()
         totals: Counter[str] = Counter()
+        postings = PostingsWriter()
         count = 0
 
         def documents() -> Iterator[Mapping[str, Sequence[str]]]:
@@ -78,6 +80,7 @@ class LexicalRetriever:
                 fields = _analyse(analyzer, product)
                 frequencies.update({term for terms in fields.values() for term in terms if terms is not _EMPTY})
                 totals.update({field: len(terms) for field, terms in fields.items()})
+                postings.add(count, fields)
                 count += 1
                 yield fields
 
@@ -85,6 +88,7 @@ class LexicalRetriever:
         _backend_class(backend).build(directory / _INDEX, documents())
         (directory / _STATISTICS).write_bytes(msgspec.json.encode(_Statistics(count, dict(totals))))
         Vocabulary(frequencies).save(directory / _VOCABULARY)
+        postings.write(directory / POSTINGS, [*frequencies, *_EMPTY])
 
     @classmethod
     def open(cls, directory: Path, backend: str, analyzer: Analyzer, config: SearchConfig) -> LexicalRetriever:
@@ -100,6 +104,27 @@ class LexicalRetriever:
     def configured(self, config: SearchConfig) -> LexicalRetriever:
         """The same index with other weights."""
         return LexicalRetriever(self._backend, self._analyzer, self._vocabulary, self._statistics, config)
+
+    @property
+    def frequencies(self) -> Mapping[str, int]:
+        """How many products have each term."""
+        return self._vocabulary.frequencies
+
+    @staticmethod
+    def postings(directory: Path, frequencies: Iterable[str]) -> Postings | None:
+        """The postings that ``build`` wrote; None where an older version of aisle built the index."""
+        files = directory / POSTINGS
+        return Postings(files, [*frequencies, *_EMPTY]) if files.exists() else None
+
+    def joined(self, backend: JoinedBackend, frequencies: Mapping[str, int], config: SearchConfig) -> LexicalRetriever:
+        """The same analysis in front of other products; ``frequencies`` are how many have each term."""
+        totals = dict(zip(LEXICAL_FIELDS, backend.totals.tolist(), strict=True))
+        statistics = _Statistics(backend.n_documents, totals)
+        return LexicalRetriever(backend, self._analyzer, Vocabulary(frequencies), statistics, config)
+
+    def analysed(self, product: Product) -> Fields:
+        """A product's terms by field, as they are indexed."""
+        return _analyse(self._analyzer, product)
 
     def retrieve(
         self, query: str, k: int, *, allowed: Mask | None = None, expansions: tuple[QueryExpansion, ...] = ()
@@ -185,6 +210,11 @@ class LexicalRetriever:
             tally[term], len(fields[field]), self._statistics.total_terms[field] / n,
             self._backend.document_frequency(field, term), n,
         )  # fmt: skip
+
+
+def content_terms(fields: Fields) -> set[str]:
+    """The terms of a product that count in the vocabulary."""
+    return {term for terms in fields.values() for term in terms if term not in _EMPTY}
 
 
 def _analyse(analyzer: Analyzer, product: Product) -> dict[str, Sequence[str]]:

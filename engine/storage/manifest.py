@@ -6,7 +6,8 @@
     INDEX/versions/NAME/manifest.json written last; without it a version does not exist
     INDEX/versions/NAME/…             the version's files
 
-Readers of an old version keep their open files; publishing deletes all versions but the new one and the one before it.
+Readers of an old version keep their open files; publishing deletes all versions but the new one, the one before it, and
+those that a live process has open.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -24,12 +25,14 @@ import msgspec
 
 from engine.config import IndexConfig
 from engine.errors import IndexCorruptError, IndexMismatchError, IndexNotFoundError
+from engine.storage.change_log import ChangeLog
+from engine.storage.locks import is_read, sync_directory, writing
 
 FORMAT_VERSION = 3
 _READABLE = (1, 2, FORMAT_VERSION)  # older ones are without what 2 added, rerankers, and 3, spelling and routers
 _CURRENT = "CURRENT"
-_VERSIONS = "versions"
-_MANIFEST = "manifest.json"
+VERSIONS = "versions"
+MANIFEST = "manifest.json"
 _BUILDING = ".building-"
 
 
@@ -44,7 +47,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """What an index version is and what it was made with.
 
     ``analyzer``, ``fields``, ``encoder``, ``reranker`` and ``router`` are fingerprints; ``notes`` are for people:
-    choices made and why.
+    choices made and why. ``number`` orders versions, whatever the clock says.
     """
 
     format_version: int
@@ -59,6 +62,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     config: IndexConfig
     notes: dict[str, str]
     files: dict[str, FileEntry]
+    number: int = 0
 
 
 def checksum(path: Path) -> FileEntry:
@@ -67,14 +71,17 @@ def checksum(path: Path) -> FileEntry:
 
 
 def _files(version: Path) -> Iterator[Path]:
-    return (p for p in sorted(version.rglob("*")) if p.is_file() and p.name != _MANIFEST and p.suffix != ".lock")
+    return (p for p in sorted(version.rglob("*")) if p.is_file() and p.name != MANIFEST and p.suffix != ".lock")
 
 
 @contextmanager
-def publishing(index: Path, describe: Callable[[], Manifest]) -> Iterator[Path]:
+def publishing(
+    index: Path, describe: Callable[[], Manifest], settle: Callable[[str], None] = lambda name: None
+) -> Iterator[Path]:
     """Gives an empty directory to fill; on a clean exit publishes it, on any error leaves no trace.
 
-    ``describe`` is called when the files are there; its ``files`` are filled in here. The index that was published
+    ``describe`` is called when the files are there; its ``files`` and ``number`` are filled in here. ``settle`` is called
+    with the version's name before the switch, while nobody else writes. The index that was published
     before stays in place until the moment of the switch.
     """
     is_new = not index.exists()
@@ -87,23 +94,48 @@ def publishing(index: Path, describe: Callable[[], Manifest]) -> Iterator[Path]:
     try:
         yield building
         files = {str(p.relative_to(building)): checksum(p) for p in _files(building)}
-        manifest = msgspec.structs.replace(describe(), files=files)
-        _write_durably(building / _MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)))
+        manifest = msgspec.structs.replace(describe(), files=files, number=_next_number(index))
+        _write_durably(building / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)))
         name = f"{manifest.created.replace(':', '').replace('-', '')[:15]}-{uuid.uuid4().hex[:8]}"
-        (index / _VERSIONS).mkdir(exist_ok=True)
-        building.rename(index / _VERSIONS / name)
+        (index / VERSIONS).mkdir(exist_ok=True)
+        building.rename(index / VERSIONS / name)
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
         if is_new:
             shutil.rmtree(index, ignore_errors=True)
         raise
-    before = _current_name(index)
+    before = current_name(index)
+    with writing(index, "publishing a version"):
+        settle(name)
+        point_to(index, name)
+    for version in (index / VERSIONS).iterdir():
+        if version.name not in (name, before):
+            remove_version(version)
+
+
+def point_to(index: Path, name: str) -> None:
+    """Publishes a version that is there. The caller holds the writer lock."""
     pointer = index / f"{_CURRENT}.{uuid.uuid4().hex[:8]}"
     _write_durably(pointer, name.encode())
     pointer.replace(index / _CURRENT)
-    for version in (index / _VERSIONS).iterdir():
-        if version.name not in (name, before):
-            shutil.rmtree(version, ignore_errors=True)
+    sync_directory(index)
+
+
+def remove_version(version: Path) -> bool:
+    """Deletes a version and its changes, unless a live process has it open; whether it did."""
+    if is_read(version / MANIFEST):
+        return False
+    shutil.rmtree(version, ignore_errors=True)
+    ChangeLog(version.parent.parent, version.name).path.unlink(missing_ok=True)
+    return True
+
+
+def _next_number(index: Path) -> int:
+    numbers = [0]
+    for path in (index / VERSIONS).glob(f"*/{MANIFEST}"):
+        with suppress(IndexCorruptError, IndexMismatchError):
+            numbers.append(read_manifest(path.parent).number)
+    return max(numbers) + 1
 
 
 def _is_alive(building: Path) -> bool:
@@ -118,7 +150,8 @@ def _write_durably(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _current_name(index: Path) -> str | None:
+def current_name(index: Path) -> str | None:
+    """The name of the published version; None where there is none."""
     try:
         return (index / _CURRENT).read_text().strip()
     except (OSError, UnicodeDecodeError):
@@ -127,11 +160,11 @@ def _current_name(index: Path) -> str | None:
 
 def current_version(index: Path) -> Path:
     """The directory of the published version. Raises IndexNotFoundError when there is none."""
-    name = _current_name(index)
+    name = current_name(index)
     if not name:
         state = "holds no published index" if index.is_dir() else "does not exist"
         raise IndexNotFoundError(f"{index} {state}. Build one with: aisle build CATALOG --out {index}")
-    version = index / _VERSIONS / name
+    version = index / VERSIONS / name
     if Path(name).name != name or not version.is_dir():
         raise IndexCorruptError(
             f"{index / _CURRENT} names the version {name!r}, which is not there. Build the index again."
@@ -141,7 +174,7 @@ def current_version(index: Path) -> Path:
 
 def read_manifest(version: Path) -> Manifest:
     """Raises IndexCorruptError when it cannot be read, IndexMismatchError when another format wrote it."""
-    path = version / _MANIFEST
+    path = version / MANIFEST
     try:
         data = path.read_bytes()
         found = msgspec.json.decode(data, type=dict).get("format_version")

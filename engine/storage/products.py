@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -55,3 +55,19 @@ class ProductStore:
     def get(self, rows: Rows) -> list[Product]:
         """The products of ``rows``, in their order."""
         return [self[int(row)] for row in rows]
+
+
+class JoinedProducts(ProductStore):
+    """The products of a store, some of them changed, and more rows after its own."""
+
+    def __init__(self, base: ProductStore, added: Sequence[Product], changed: Mapping[int, Product]) -> None:
+        self._base, self._added, self._changed = base, added, changed
+
+    def __len__(self) -> int:
+        return len(self._base) + len(self._added)
+
+    def __getitem__(self, row: int) -> Product:
+        if row in self._changed:
+            return self._changed[row]
+        n = len(self._base)
+        return self._base[row] if row < n else self._added[row - n]

@@ -10,7 +10,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -140,6 +140,11 @@ class CatalogFacts:
         )
 
 
+    def with_numbers_of(self, columns: Columns) -> CatalogFacts:
+        """These, with the prices and ratings of columns of which nothing else has changed."""
+        return replace(self, price=_numbers(columns, "price", ""), rating=_numbers(columns, "rating", "star"))
+
+
 def _words(text: str) -> tuple[str, ...]:
     return tuple(token.text for token in tokens(text))
 
@@ -218,7 +223,7 @@ def _numbers(columns: Columns, name: str, unit: str) -> MeasureField | None:
     numbers = columns.numbers(name)
     if numbers is None:
         return None
-    values = array("d", np.sort(numbers[~np.isnan(numbers)]).tolist())
+    values = array("d", np.sort(numbers[~np.isnan(numbers)]).tobytes())
     return MeasureField(name.removeprefix("attributes."), unit, values, (), _own_words(name))
 
 

@@ -127,6 +127,19 @@ class LanguageModel:
                 pairs = Counter({pair: count for pair, count in pairs.items() if count > 1})
         return cls._pruned(words, pairs, brands)
 
+    def grown(self, products: Iterable[Product]) -> LanguageModel:
+        """With the words of more products counted. What stands beside what stays as it was counted."""
+        more = LanguageModel.count(products)
+        counts = dict(zip(self.words[: self._n_counted], self._counted, strict=True))
+        for word, count in zip(more.words[: more._n_counted], more._counted, strict=True):
+            counts[word] = counts.get(word, 0) + count
+        n, new = self._n_counted, len(counts) - self._n_counted
+        keys = array("q", (key // n * (n + new) + key % n for key in self._pair_keys))
+        pairs = keys, self._pair_counts
+        return LanguageModel(
+            list(counts), list(counts.values()), [*self._followers, *[0] * new], pairs, self.brands | more.brands
+        )
+
     @classmethod
     def _pruned(cls, words: Counter[str], pairs: Counter[tuple[str, str]], brands: set[str]) -> LanguageModel:
         ranked = sorted((w for w in words if len(w) <= _MAX_WORD), key=lambda w: (-words[w], w))

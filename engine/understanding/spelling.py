@@ -63,6 +63,10 @@ class SpellingModel:
         """Counts the catalog's words in one pass."""
         return cls(LanguageModel.count(products))
 
+    def grown(self, products: Iterable[Product]) -> SpellingModel:
+        """This one with the words of more products."""
+        return SpellingModel(self._language.grown(products), self._costs)
+
     def said(self, phrase: Sequence[str]) -> int:
         """How often the catalog has a phrase."""
         return self._language.phrase(phrase)

@@ -1,0 +1,1 @@
+"""Changes to an index that is being searched. docs/updates.md has the design."""

@@ -1,0 +1,154 @@
+"""A live index: one version, the log of its changes, and the snapshot that new searches see.
+
+A search holds one snapshot from its beginning to its end. A commit or a refresh makes the next one beside it, and then
+puts it in its place; nobody waits.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from engine.errors import UpdateError
+from engine.product import Product
+from engine.seams import Encoder
+from engine.storage.change_log import Batch, ChangeLog
+from engine.storage.locks import ReaderLock
+from engine.storage.manifest import MANIFEST, current_name
+from engine.updates.changes import Change, Commit, is_patch, resolved
+from engine.updates.state import Parts, State
+
+logger = logging.getLogger(__name__)
+
+S = TypeVar("S")
+
+#: Makes a snapshot of parts, of which these columns changed since the last one, None where any may have.
+Show = Callable[[Parts, set[str] | None], S]
+
+
+class Superseded(Exception):
+    """The index has another version, or went back to an earlier commit: it must be loaded again."""
+
+
+class LiveIndex(Generic[S]):
+    """What an engine knows of the changes to the version it has loaded. Thread-safe."""
+
+    def __init__(
+        self, version: Path, state: State, show: Show[S], encoder: Callable[[], Encoder | None],
+    ) -> None:  # fmt: skip
+        """``encoder`` is asked for when products are added."""
+        self.version, self.index = version, version.parent.parent
+        self._state, self._show, self._encoder = state, show, encoder
+        self._log, self._end = ChangeLog(self.index, version.name), 0
+        self._changing = threading.Lock()
+        self._lock: ReaderLock | None = None
+        with suppress(OSError):  # on a file system without locks no version is ever pruned from under a reader
+            self._lock = ReaderLock(version / MANIFEST)
+        self.current: S | None = None
+
+    def open(self) -> None:
+        """Applies what was committed before. Raises IndexCorruptError."""
+        batches, self._end = effective(self._log)
+        for batch in batches:
+            self._state.apply(batch)
+        if batches:
+            self._next()
+
+    @property
+    def n_commits(self) -> int:
+        return self._state.n_commits
+
+    @property
+    def log_bytes(self) -> int:
+        return self._end
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    def refresh(self) -> bool:
+        """Applies what other engines have committed; whether there was anything. Raises Superseded."""
+        with self._changing:
+            return self._catch_up()
+
+    def commit(self, changes: Sequence[Change]) -> Commit:
+        """Makes changes last, and then visible to new searches. The caller holds the writer lock.
+
+        Raises UpdateError, and then nothing was changed, OSError, Superseded.
+        """
+        with self._changing:
+            self._catch_up()
+            products, missing = resolved(changes, self._state.product)
+            batch = self._batch(products)
+            if batch is None:
+                return Commit(0, missing=missing)
+            self._end = self._log.append(batch, self._end)
+            self._state.apply(batch)
+            self._next()
+            return Commit(batch.number, len(batch.puts), len(batch.patches), len(batch.deletes), missing)
+
+    def _batch(self, products: dict[str, tuple[Product | None, Product | None]]) -> Batch | None:
+        puts, patches, deletes = [], [], []
+        for product_id, (before, after) in products.items():
+            if after is None:
+                if before is not None:
+                    deletes.append(product_id)
+            elif before is None or not is_patch(before, after):
+                puts.append(after)
+            elif before != after:
+                patches.append(after)
+        if not (puts or patches or deletes):
+            return None
+        if puts or deletes:
+            self._state.require_growth()
+            if self._state.n_alive + len(puts) <= len(deletes) + sum(
+                products[p.product_id][0] is not None for p in puts
+            ):
+                raise UpdateError("no product would be left; an index has one at least. Nothing was changed")
+        encoder = self._encoder() if puts else None
+        vectors = encoder.encode_products(puts).astype(np.float32).tobytes() if encoder else b""
+        return Batch(
+            number=self._state.n_commits + 1, puts=tuple(puts), vectors=vectors, patches=tuple(patches),
+            deletes=tuple(deletes),
+        )  # fmt: skip
+
+    def _catch_up(self) -> bool:
+        if current_name(self.index) != self.version.name:
+            raise Superseded
+        if self._log.size() == self._end:
+            return False
+        batches = list(self._log.read(self._end))
+        if any(batch.undo is not None for batch, _ in batches):
+            raise Superseded
+        for batch, end in batches:
+            self._state.apply(batch)
+            self._end = end
+        if batches:
+            self._next()
+        return bool(batches)
+
+    def _next(self) -> None:
+        self.current = self._show(*self._state.parts())
+
+
+def effective(log: ChangeLog) -> tuple[list[Batch], int]:
+    """The commits that hold, after going back where that was asked for, and where the log ends."""
+    kept: list[Batch] = []
+    end = last = 0
+    for batch, end in log.read():
+        last = batch.number
+        if batch.undo is not None:
+            kept = [other for other in kept if other.number <= batch.undo]
+        else:
+            kept.append(batch)
+    if kept and kept[-1].number != last:  # later commits count on
+        kept.append(Batch(number=last))
+    elif not kept and last:
+        kept = [Batch(number=last)]
+    return kept, end
