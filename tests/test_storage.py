@@ -72,7 +72,7 @@ class TestPublishing:
         with pytest.raises(CatalogError):
             build_index(breaks(), tmp_path, LEXICAL_ONLY)
         assert current_version(tmp_path) == before
-        assert sorted(p.name for p in tmp_path.iterdir()) == ["CURRENT", "versions"]
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["CURRENT", "versions", "writer.lock"]
 
     def test_a_killed_build_leaves_the_index_as_it_was(self, tmp_path):
         build(tmp_path, 8)

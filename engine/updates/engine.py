@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from copy import copy
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
@@ -61,6 +62,7 @@ class LiveUpdates:
     _reload: Callable[[], SearchEngine] | None = None
 
     def _follow(self, live: LiveIndex[Any], reload: Callable[[], SearchEngine]) -> None:
+        live.current = copy(self)  # a snapshot follows nothing
         self._live, self._reload = live, reload
         self._pending: list[Change] = []
         self._refreshing = threading.RLock()
@@ -70,7 +72,7 @@ class LiveUpdates:
     def snapshot(self) -> SearchEngine:
         """The index as it is now, which no later change reaches."""
         here: Any = self
-        return here if self._live is None or self._live.current is None else self._live.current
+        return here if self._live is None else self._live.current
 
     def add(self, products: Iterable[Product | Mapping[str, object]]) -> None:
         """Adds products at the next commit, in place of those of the same ids. Raises UpdateError on what is none."""
@@ -122,8 +124,6 @@ class LiveUpdates:
             fresh = self._reload()
             live = fresh._live
             assert live is not None
-            if live.current is None:
-                live.current = fresh
             self._live, self.version, self._loaded = live, fresh.version, time.monotonic()
             here: Any = self
             here.manifest = fresh.manifest
