@@ -65,12 +65,14 @@ def build_index(
     reranker: RerankerModel | None = None,
     router: RouterModel | None = None,
     progress: Progress = lambda *_: None,
+    scale: float | None = None,
+    settle: Callable[[str], None] = lambda name: None,
 ) -> Path:
     """Builds and publishes an index of ``products`` in ``directory``; returns the directory.
 
     Streams: products are written as they come; in memory stay the vocabulary and the columns. Ids must be unique
     (``engine.catalog`` and ``SearchEngine.build`` see to that). ``encoder``, ``reranker`` and ``router`` replace the
-    configured ones. On any error the directory is as it was before. Raises ConfigError on a router without an encoder.
+    configured ones. ``scale`` is for ``VectorIndex.build``, ``settle`` for ``publishing``. On any error the directory is as it was before. Raises ConfigError on a router without an encoder.
     """
     config = _settled(config or EngineConfig())
     directory = Path(directory)
@@ -83,7 +85,7 @@ def build_index(
     reranker = reranker or open_reranker(config.index.reranker)
     router = router or (open_router(config.index.router) if encoder else None)
     built: dict[str, Manifest] = {}
-    with publishing(directory, lambda: built["manifest"]) as version:
+    with publishing(directory, lambda: built["manifest"], settle) as version:
         index, products = in_language(config.index, products)
         stream = Columns.build(version, ProductStore.write(version, _counted(products, progress)))
         analyzer = Analyzer(index.language)
@@ -95,7 +97,7 @@ def build_index(
         with tempfile.NamedTemporaryFile(dir=version, suffix=".tmp") as file:
             # On disk: the vectors of a million products are 1.5 GB, of which an index needs a slice at a time.
             vectors = np.memmap(file, np.float32, "w+", shape=(len(store), encoder.dim if encoder else 1))
-            dense = _build_dense(version, store, encoder, vectors, config, progress)
+            dense = _build_dense(version, store, encoder, vectors, config, progress, scale)
             if encoder is not None:
                 kind = msgspec.convert(dense.kind, Kind)
                 Domain.learn(VectorIndex.open(version / DENSE, kind), encoder).save(version / DOMAIN)
@@ -240,7 +242,7 @@ def _counted(products: Iterable[Product], progress: Progress) -> Iterator[Produc
 
 def _build_dense(
     version: Path, store: ProductStore, encoder: Encoder | None, vectors: Embeddings, config: EngineConfig,
-    progress: Progress,
+    progress: Progress, scale: float | None = None,
 ) -> _Dense:  # fmt: skip
     if encoder is None:
         return _Dense("", "", {"dense": "off: the configuration names no encoder"})
@@ -253,7 +255,7 @@ def _build_dense(
         done += len(batch)
         progress(DENSE, done, len(store))
     (version / DENSE).mkdir()
-    VectorIndex.build(version / DENSE, vectors, kind, config.search.n_threads)
+    VectorIndex.build(version / DENSE, vectors, kind, config.search.n_threads, scale)
     notes = {"dense": f"{kind} ({reason})"}
     if isinstance(encoder, OnnxEncoder):
         share = encoder.n_truncated / max(encoder.n_texts, 1)

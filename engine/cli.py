@@ -12,7 +12,7 @@ import msgspec
 import typer
 from typer.core import TyperGroup
 
-from engine import adapter_commands, family_commands, model_commands, need_commands, route_commands
+from engine import adapter_commands, family_commands, model_commands, need_commands, route_commands, update_commands
 from engine import explain as explaining
 from engine.adapter_commands import AdapterName
 from engine.arguments import AsJson, Catalog, ConfigFile, Index, Query, print_json, search_config
@@ -24,6 +24,7 @@ from engine.demo import DEFAULT_INDEX, QUERIES, SAMPLE, sample_index
 from engine.errors import AisleError, IndexCorruptError
 from engine.filters import parse_filter
 from engine.search import SearchEngine
+from engine.storage.change_log import ChangeLog
 from engine.storage.manifest import Manifest, current_version, problems, read_manifest
 from engine.terminal import megabytes, print_result, program, progress_bars
 
@@ -63,6 +64,11 @@ app.command()(route_commands.types)
 app.command()(need_commands.needs)
 app.command()(family_commands.families)
 app.command()(family_commands.synonyms)
+app.command()(update_commands.update)
+app.command()(update_commands.merge)
+app.command()(update_commands.versions)
+app.command()(update_commands.rollback)
+app.command()(update_commands.prune)
 app.command()(model_commands.convert)
 app.command()(model_commands.export)
 app.command()(model_commands.curate)
@@ -276,13 +282,15 @@ def verify(index: Index, as_json: AsJson = False) -> None:
 
     Example: aisle verify shop-index
     """
-    n_files = 0
+    n_files, found = 0, list[str]()
     try:
         version = current_version(index)
         manifest = read_manifest(version)
         n_files, found = len(manifest.files), problems(version, manifest)
+        for _ in ChangeLog(index, version.name).read():
+            pass  # reading compares its checksums
     except IndexCorruptError as error:
-        found = [str(error)]
+        found = [*found, str(error)]
     if as_json:
         print_json({"directory": str(index), "ok": not found, "n_files": n_files, "problems": found})
     elif found:

@@ -113,8 +113,7 @@ class Columns:
         inside = np.zeros(self._n, np.int64)
         inside[rows] = 1
         counts = [
-            FacetCount(value, int(inside[column.rows[start:end]].sum()))
-            for value, (start, end) in column.spans.items()
+            FacetCount(value, int(inside[column.rows[start:end]].sum())) for value, (start, end) in column.spans.items()
         ]
         return tuple(sorted((c for c in counts if c.count), key=lambda c: (-c.count, c.value)))
 

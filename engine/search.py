@@ -58,9 +58,9 @@ from engine.seams import Combiner, Encoder, RerankerModel, Rewriter, Router, Rou
 from engine.storage.adapter_store import AdapterStore
 from engine.storage.manifest import (
     Manifest,
-    current_version,
     matching,
     mismatch,
+    open_version,
     publishing,
     read_manifest,
     require_intact,
@@ -68,12 +68,12 @@ from engine.storage.manifest import (
 from engine.storage.products import ProductStore
 from engine.text import fingerprints
 from engine.types import Candidates, FacetCount, Hit, Mask, Route, SearchResult, TermMatch
-from engine.updates.engine import LiveUpdates, on_snapshot
-from engine.updates.live import LiveIndex
-from engine.updates.state import Parts, State
 from engine.understanding.facts import CatalogFacts
 from engine.understanding.spelling import SpellingModel
 from engine.understanding.understand import Understood
+from engine.updates.engine import LiveUpdates, on_snapshot
+from engine.updates.live import LiveIndex
+from engine.updates.state import Parts, State
 
 logger = logging.getLogger(__name__)
 
@@ -145,7 +145,12 @@ class SearchEngine(LiveUpdates):
         IndexNotFoundError, IndexCorruptError, IndexMismatchError or ModelError.
         """
         config = config or SearchConfig()
-        version = current_version(Path(directory))
+        given = reranker, router
+        reload = partial(
+            cls.load, directory, config, encoder=encoder, reranker=reranker, router=router, rewriter=rewriter,
+            verify=verify,
+        )  # fmt: skip
+        version, lock = open_version(Path(directory))
         manifest = read_manifest(version)
         if verify:
             require_intact(version, manifest)
@@ -190,12 +195,9 @@ class SearchEngine(LiveUpdates):
         live = LiveIndex(
             version, State(parts, config, version / LEXICAL, dim),
             _Shown(cls, version, manifest, config, ranker, facts, adapters),
-            partial(_encoder_of, manifest, config, dense.encoder if dense else encoder),
+            partial(_encoder_of, manifest, config, dense.encoder if dense else encoder), lock,
         )  # fmt: skip
-        engine._follow(live, partial(
-            cls.load, directory, config, encoder=encoder, reranker=reranker, router=router, rewriter=rewriter,
-            verify=verify,
-        ))  # fmt: skip
+        engine._follow(live, reload, given)
         live.open()
         # The first search of a process pays for what libraries set up lazily; it should not be a shopper's.
         engine.search(products[0].title, 1)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from engine import Equal, Exists, Product, Range, SearchConfig, SearchEngine
 from engine.errors import InvalidFilterError, UpdateError
 from engine.updates.changes import read_changes
-from tests.conftest import HashedWordsEncoder, synthetic_products
+from tests.conftest import HashedWordsEncoder
 
 QUERIES = ("globex phone case", "acme televisions", "EF-A103", "red", "protects drops teapot", "tv 55 in")
 FILTERS = (Equal("brand", "acme"), Range("price", 200, 600), Exists("popularity"), Equal("color", "red"),
@@ -59,9 +59,7 @@ def assert_same(engine: SearchEngine, fresh: SearchEngine) -> None:
         assert mine._columns.values(field) == other._columns.values(field), field
     for query in QUERIES:
         for part in ("lexical", "dense"):
-            found = [
-                named(one, getattr(one._ranker, part).retrieve(query, 1000)) for one in (mine, other)
-            ]
+            found = [named(one, getattr(one._ranker, part).retrieve(query, 1000)) for one in (mine, other)]
             assert [product_id for product_id, _ in found[0]] == [product_id for product_id, _ in found[1]], part
             np.testing.assert_allclose([s for _, s in found[0]], [s for _, s in found[1]], rtol=1e-4, atol=1e-5)
         assert [t.text for t in mine._ranker.lexical.plan(query)] == [t.text for t in other._ranker.lexical.plan(query)]

@@ -16,7 +16,7 @@ class JoinedVectors(VectorIndex):
     def __init__(self, base: VectorIndex, added: NDArray[np.float32], alive: Mask) -> None:
         """``alive``, bool (n_all,), are the rows that may be found."""
         self._base, self._added, self._alive = base, added, alive
-        self.kind = base.kind
+        self.kind, self._scale = base.kind, base.scale
         self._alive_base = alive[: len(base)]
         self._all_base_alive = bool(self._alive_base.all())
 

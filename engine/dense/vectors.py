@@ -58,12 +58,20 @@ class VectorIndex:
         self._index, self.kind, self._scale = index, kind, scale
 
     @classmethod
-    def build(cls, directory: Path, vectors: NDArray[np.float32], kind: Kind, threads: int) -> VectorIndex:
-        """Indexes float32 (n, dim), which may be a memory map; reads it in slices."""
+    def build(
+        cls, directory: Path, vectors: NDArray[np.float32], kind: Kind, threads: int, scale: float | None = None
+    ) -> VectorIndex:
+        """Indexes float32 (n, dim), which may be a memory map; reads it in slices.
+
+        ``scale``, for sq8, is that of an index which the vectors come from: then its whole numbers stay what they are.
+        """
         n, dim = vectors.shape
         faiss.omp_set_num_threads(threads)
         index = _empty(kind, n, dim)
-        scale = _scale(_sample(vectors)) if kind == "sq8" else 1.0
+        if kind != "sq8":
+            scale = 1.0
+        elif scale is None:
+            scale = _scale(_sample(vectors))
         if not index.is_trained:
             index.train(_sample(vectors))
         for batch in _slices(vectors):
@@ -82,6 +90,11 @@ class VectorIndex:
         if kind == "ivf":
             index.make_direct_map()
         return cls(index, kind, scale)
+
+    @property
+    def scale(self) -> float:
+        """What components were multiplied by before rounding; 1 where they were not."""
+        return self._scale
 
     def __len__(self) -> int:
         return int(self._index.ntotal)

@@ -26,7 +26,7 @@ import msgspec
 from engine.config import IndexConfig
 from engine.errors import IndexCorruptError, IndexMismatchError, IndexNotFoundError
 from engine.storage.change_log import ChangeLog
-from engine.storage.locks import is_read, sync_directory, writing
+from engine.storage.locks import ReaderLock, is_read, sync_directory, writing
 
 FORMAT_VERSION = 3
 _READABLE = (1, 2, FORMAT_VERSION)  # older ones are without what 2 added, rerankers, and 3, spelling and routers
@@ -34,6 +34,7 @@ _CURRENT = "CURRENT"
 VERSIONS = "versions"
 MANIFEST = "manifest.json"
 _BUILDING = ".building-"
+_TRIES = 3  # at opening a version, which may be deleted at that moment where another is published
 
 
 class FileEntry(msgspec.Struct, frozen=True):
@@ -125,6 +126,8 @@ def remove_version(version: Path) -> bool:
     """Deletes a version and its changes, unless a live process has it open; whether it did."""
     if is_read(version / MANIFEST):
         return False
+    # The manifest goes first: what is left when this is cut off is no version.
+    (version / MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(version, ignore_errors=True)
     ChangeLog(version.parent.parent, version.name).path.unlink(missing_ok=True)
     return True
@@ -170,6 +173,22 @@ def current_version(index: Path) -> Path:
             f"{index / _CURRENT} names the version {name!r}, which is not there. Build the index again."
         )
     return version
+
+
+def open_version(index: Path) -> tuple[Path, ReaderLock | None]:
+    """The directory of the published version, and what keeps it from being deleted, as long as that lives.
+
+    No lock where the file system has none. Raises as ``current_version`` does.
+    """
+    for _ in range(_TRIES):
+        version = current_version(index)
+        try:
+            lock = ReaderLock(version / MANIFEST)
+        except OSError:
+            lock = None
+        if (version / MANIFEST).exists():
+            return version, lock
+    return current_version(index), None
 
 
 def read_manifest(version: Path) -> Manifest:

@@ -139,7 +139,6 @@ class CatalogFacts:
             _people(values),
         )
 
-
     def with_numbers_of(self, columns: Columns) -> CatalogFacts:
         """These, with the prices and ratings of columns of which nothing else has changed."""
         return replace(self, price=_numbers(columns, "price", ""), rating=_numbers(columns, "rating", "star"))

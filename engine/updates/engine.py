@@ -14,9 +14,11 @@ import msgspec
 
 from engine.errors import AisleError, UpdateError
 from engine.product import Product
+from engine.seams import RerankerModel, RouterModel
 from engine.storage.locks import writing
 from engine.updates.changes import Change, Commit, added, deleted, updated
 from engine.updates.live import LiveIndex, Superseded
+from engine.updates.merge import Progress, merge
 
 if TYPE_CHECKING:
     from engine.search import SearchEngine
@@ -61,7 +63,12 @@ class LiveUpdates:
     _live: LiveIndex[Any] | None = None
     _reload: Callable[[], SearchEngine] | None = None
 
-    def _follow(self, live: LiveIndex[Any], reload: Callable[[], SearchEngine]) -> None:
+    def _follow(
+        self, live: LiveIndex[Any], reload: Callable[[], SearchEngine],
+        models: tuple[RerankerModel | None, RouterModel | None],
+    ) -> None:  # fmt: skip
+        """``models`` are those that were given in place of the index's own."""
+        self._models = models
         live.current = copy(self)  # a snapshot follows nothing
         self._live, self._reload = live, reload
         self._pending: list[Change] = []
@@ -129,6 +136,18 @@ class LiveUpdates:
             here.manifest = fresh.manifest
             return True
 
+    def merge(self, progress: Progress = lambda *_: None) -> bool:
+        """Publishes a version of the products there are, with which the log of changes begins anew, and follows it.
+
+        Whether there was anything to merge. Searches and commits, here and elsewhere, go on meanwhile. Raises what a
+        build raises, and UpdateError where another version was published meanwhile.
+        """
+        self._changes()
+        with self._refreshing:
+            self._refresh()
+            now, n_commits = self.snapshot(), self.info().commits
+        return merge(now, n_commits, progress, *self._models) and self.refresh()
+
     def watch(self, interval_s: float = 1.0) -> Callable[[], None]:
         """Refreshes every ``interval_s`` seconds on a thread of its own, until what is returned is called.
 
@@ -160,5 +179,7 @@ class LiveUpdates:
 
     def _changes(self) -> list[Change]:
         if self._live is None:
-            raise UpdateError("this engine is a view of another at one moment; change and refresh the one it was made of")
+            raise UpdateError(
+                "this engine is a view of another at one moment; change and refresh the one it was made of"
+            )
         return self._pending

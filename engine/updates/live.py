@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -20,7 +19,7 @@ from engine.product import Product
 from engine.seams import Encoder
 from engine.storage.change_log import Batch, ChangeLog
 from engine.storage.locks import ReaderLock
-from engine.storage.manifest import MANIFEST, current_name
+from engine.storage.manifest import current_name
 from engine.updates.changes import Change, Commit, is_patch, resolved
 from engine.updates.state import Parts, State
 
@@ -40,16 +39,14 @@ class LiveIndex(Generic[S]):
     """What an engine knows of the changes to the version it has loaded. Thread-safe."""
 
     def __init__(
-        self, version: Path, state: State, show: Show[S], encoder: Callable[[], Encoder | None],
-    ) -> None:  # fmt: skip
-        """``encoder`` is asked for when products are added."""
+        self, version: Path, state: State, show: Show[S], encoder: Callable[[], Encoder | None], lock: ReaderLock | None
+    ) -> None:
+        """``encoder`` is asked for when products are added; ``lock`` keeps the version from being deleted."""
         self.version, self.index = version, version.parent.parent
         self._state, self._show, self._encoder = state, show, encoder
         self._log, self._end = ChangeLog(self.index, version.name), 0
         self._changing = threading.Lock()
-        self._lock: ReaderLock | None = None
-        with suppress(OSError):  # on a file system without locks no version is ever pruned from under a reader
-            self._lock = ReaderLock(version / MANIFEST)
+        self._lock = lock
         self.current: S | None = None
 
     def open(self) -> None:
