@@ -72,7 +72,8 @@ def build_index(
 
     Streams: products are written as they come; in memory stay the vocabulary and the columns. Ids must be unique
     (``engine.catalog`` and ``SearchEngine.build`` see to that). ``encoder``, ``reranker`` and ``router`` replace the
-    configured ones. ``scale`` is for ``VectorIndex.build``, ``settle`` for ``publishing``. On any error the directory is as it was before. Raises ConfigError on a router without an encoder.
+    configured ones. ``scale`` is for ``VectorIndex.build``, ``settle`` for ``publishing``. On any error the directory
+    is as it was before. Raises ConfigError on a router without an encoder.
     """
     config = _settled(config or EngineConfig())
     directory = Path(directory)

@@ -81,8 +81,8 @@ _MAX_QUERY = 2_000  # characters; what is beyond is not read, and the understand
 
 
 class SearchEngine(LiveUpdates):
-    """Searches one index, and changes it. Thread-safe; every search uses one core, but for reranking, which all searches
-    together do on ``threads`` cores.
+    """Searches one index, and changes it. Thread-safe; every search uses one core, but for reranking, which all
+    searches together do on ``threads`` cores.
 
     Make one with ``build`` or ``load``.
     """

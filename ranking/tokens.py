@@ -52,7 +52,7 @@ class TokenStore:
         np.save(directory / _OFFSETS, np.array(offsets, np.int64))
 
     def append(self, products: Sequence[Sequence[int]]) -> None:
-        """Gives more products the rows after the last one, in memory alone. One thread at a time, beside any readers."""
+        """Gives more products the rows after the last one, in memory. One thread at a time, beside any readers."""
         self._more += [np.array(ids, self._ids.dtype) for ids in products]
         ends = self._offsets[-1] + np.cumsum([len(ids) for ids in products], dtype=np.int64)
         self._offsets = np.concatenate([self._offsets, ends])

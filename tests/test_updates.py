@@ -207,9 +207,13 @@ class TestCommit:
         before = (engine.info().commits, len(engine))
         if says == "no product would be left":
             engine = load(index)
-        with pytest.raises(UpdateError, match=says):
+
+        def make() -> None:
             change(engine)
             engine.commit()
+
+        with pytest.raises(UpdateError, match=says):
+            make()
         assert (load(index).info().commits, len(load(index))) == before
 
     def test_a_view_is_of_its_moment(self, index):

@@ -90,6 +90,10 @@ class TestRollback:
         assert price(load(index)) == 9.0
         rollback(index, "@0")
         assert price(load(index)) == 130.0
+        rollback(index, "@3")  # a commit is what held when it was made, whatever was taken back since
+        assert price(load(index)) == 3.0
+        rollback(index, "@5")
+        assert price(load(index)) == 9.0
 
     def test_to_the_version_before_and_back(self, index):
         engine = load(index)
@@ -251,7 +255,7 @@ class TestCommands:
         assert price(load(index)) == 4.0
         assert json.loads(run("merge", index, "--json"))["n"] == 119
         assert "no changes" in run("merge", index)
-        assert [v["is_current"] for v in json.loads(run("versions", index, "--json"))["versions"]][0]
+        assert next(v["is_current"] for v in json.loads(run("versions", index, "--json"))["versions"])
         assert "current" in run("versions", index)
         run("rollback", index)
         assert price(load(index)) == 4.0

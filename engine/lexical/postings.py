@@ -3,9 +3,9 @@
 A backend's own statistics are those of the build. With products added and deleted they are others, for every term; so
 products are scored here, by the same formula (``engine.lexical.bm25``), on the statistics of the products there are.
 
-Files below ``lexical/postings``: ``starts.npy`` int64 (n_fields · n_terms + 1), where the postings of a field and a term
-begin; ``rows.npy`` int32, ascending within a term; ``counts.npy`` uint16; ``lengths.npy`` int32 (n_fields, n), the terms
-of each product's field. Terms are numbered as the vocabulary lists them.
+Files below ``lexical/postings``: ``starts.npy`` int64 (n_fields · n_terms + 1), where the postings of a field and a
+term begin; ``rows.npy`` int32, ascending within a term; ``counts.npy`` uint16; ``lengths.npy`` int32 (n_fields, n), the
+terms of each product's field. Terms are numbered as the vocabulary lists them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -160,7 +160,9 @@ class JoinedBackend:
     def document_frequency(self, field: str, term: str) -> int:
         return len(self._of(LEXICAL_FIELDS.index(field), term)[0])
 
-    def _of(self, field: int, term: str) -> tuple[Rows, Rows]:
+    def _of(self, field: int, term: str) -> tuple[NDArray[np.integer[Any]], NDArray[np.integer[Any]]]:
+        rows: NDArray[np.integer[Any]]
+        counts: NDArray[np.integer[Any]]
         rows, counts = self._base.of(field, term)
         new_rows, new_counts = self._added.of(field, term, self._n)
         if len(new_rows):

@@ -2,8 +2,8 @@
 
 ``INDEX/changes/NAME.log`` holds records, one per commit: 4 bytes ``AISL``, the payload's length (uint32), its CRC-32,
 and the CRC-32 of these twelve bytes, all little-endian; then the payload, a ``Batch`` as MessagePack. A commit is
-acknowledged once its record is whole on the disk. What is cut short at the end was never acknowledged, and is dropped by
-the next writer; what is whole and does not match its checksum is damage.
+acknowledged once its record is whole on the disk. What is cut short at the end was never acknowledged, and is dropped
+by the next writer; what is whole and does not match its checksum is damage.
 """
 
 from __future__ import annotations

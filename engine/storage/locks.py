@@ -1,4 +1,4 @@
-"""Who may write to an index, and who reads a version of it: locks of the operating system, which end with their process.
+"""Who may write to an index, and who reads a version of it: locks of the operating system, which end with a process.
 
 A dead process holds nothing: the kernel lets its locks go, however it died. What the lock file says is for people.
 """

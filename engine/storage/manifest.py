@@ -33,6 +33,7 @@ _READABLE = (1, 2, FORMAT_VERSION)  # older ones are without what 2 added, reran
 _CURRENT = "CURRENT"
 VERSIONS = "versions"
 MANIFEST = "manifest.json"
+_OWN = "manifest.sha256"
 _BUILDING = ".building-"
 _TRIES = 3  # at opening a version, which may be deleted at that moment where another is published
 
@@ -72,7 +73,9 @@ def checksum(path: Path) -> FileEntry:
 
 
 def _files(version: Path) -> Iterator[Path]:
-    return (p for p in sorted(version.rglob("*")) if p.is_file() and p.name != MANIFEST and p.suffix != ".lock")
+    return (
+        p for p in sorted(version.rglob("*")) if p.is_file() and p.name not in (MANIFEST, _OWN) and p.suffix != ".lock"
+    )
 
 
 @contextmanager
@@ -81,8 +84,8 @@ def publishing(
 ) -> Iterator[Path]:
     """Gives an empty directory to fill; on a clean exit publishes it, on any error leaves no trace.
 
-    ``describe`` is called when the files are there; its ``files`` and ``number`` are filled in here. ``settle`` is called
-    with the version's name before the switch, while nobody else writes. The index that was published
+    ``describe`` is called when the files are there; its ``files`` and ``number`` are filled in here. ``settle`` is
+    called with the version's name before the switch, while nobody else writes. The index that was published
     before stays in place until the moment of the switch.
     """
     is_new = not index.exists()
@@ -96,7 +99,9 @@ def publishing(
         yield building
         files = {str(p.relative_to(building)): checksum(p) for p in _files(building)}
         manifest = msgspec.structs.replace(describe(), files=files, number=_next_number(index))
-        _write_durably(building / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)))
+        data = msgspec.json.format(msgspec.json.encode(manifest))
+        _write_durably(building / _OWN, hashlib.sha256(data).hexdigest().encode())
+        _write_durably(building / MANIFEST, data)
         name = f"{manifest.created.replace(':', '').replace('-', '')[:15]}-{uuid.uuid4().hex[:8]}"
         (index / VERSIONS).mkdir(exist_ok=True)
         building.rename(index / VERSIONS / name)
@@ -116,6 +121,8 @@ def publishing(
 
 def point_to(index: Path, name: str) -> None:
     """Publishes a version that is there. The caller holds the writer lock."""
+    for stale in index.glob(f"{_CURRENT}.*"):
+        stale.unlink()
     pointer = index / f"{_CURRENT}.{uuid.uuid4().hex[:8]}"
     _write_durably(pointer, name.encode())
     pointer.replace(index / _CURRENT)
@@ -196,6 +203,9 @@ def read_manifest(version: Path) -> Manifest:
     path = version / MANIFEST
     try:
         data = path.read_bytes()
+        own = path.with_name(_OWN)  # versions built before there was one have none
+        if own.exists() and own.read_bytes() != hashlib.sha256(data).hexdigest().encode():
+            raise IndexCorruptError(f"{path} does not match the checksum in {_OWN}. Build the index again.")
         found = msgspec.json.decode(data, type=dict).get("format_version")
         if found not in _READABLE:
             readable = " and ".join(map(str, _READABLE))

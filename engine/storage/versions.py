@@ -62,7 +62,8 @@ def rollback(index: Path, target: str | None = None, *, wait_s: float = 10.0) ->
     """Publishes an older version, with the changes made to it, or sets the current one back to one of its commits.
 
     ``target`` is a version's name, ``@3`` for the third commit of the current version (``@0`` for none), or both,
-    ``NAME@3``; by default the version before the current one. Nothing is deleted: a later rollback may go forward again.
+    ``NAME@3``; by default the version before the current one. Nothing is deleted: a later rollback may go
+    forward again.
     Returns what is published now. Raises UpdateError, IndexLockedError.
     """
     with writing(index, "rolling back", wait_s):
@@ -91,9 +92,8 @@ def _before(known: dict[str, Version], current: str) -> str:
 
 def _undo(index: Path, name: str, commit: str) -> None:
     log = ChangeLog(index, name)
-    last, end = 0, 0
-    for batch, end in log.read():
-        last = batch.number
+    commits = list(log.read())
+    last, end = (commits[-1][0].number, commits[-1][1]) if commits else (0, 0)
     if not commit.isdigit() or int(commit) > last:
         raise UpdateError(f"{name} has no commit {commit!r}; it has those from 0, which is none, to {last}")
     if int(commit) < last:

@@ -18,7 +18,7 @@ _ID = "product_id"
 
 
 class Change(msgspec.Struct, frozen=True):
-    """One operation. ``product`` is what is added, ``fields`` are those that an update sets; ``place`` is for errors."""
+    """One operation. ``product`` is what is added, ``fields`` what an update sets; ``place`` is for errors."""
 
     operation: Operation
     product_id: str

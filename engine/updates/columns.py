@@ -25,7 +25,7 @@ class JoinedColumns(Columns):
     def __init__(
         self, base: Columns, alive: Mask, added: Mapping[int, Product], patched: Mapping[int, Product]
     ) -> None:  # fmt: skip
-        """``alive``, bool (n_all,), begins with the base's rows; ``added`` and ``patched`` are living products by row."""
+        """``alive``, bool (n_all,), begins with the base's rows; ``added`` and ``patched`` are living ones by row."""
         super().__init__(len(alive), {}, np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
         self._base, self._alive = base, alive
         self._kept = alive[: len(base)].copy()  # rows of which the free fields are as they were built

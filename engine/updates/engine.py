@@ -17,7 +17,7 @@ from engine.product import Product
 from engine.seams import RerankerModel, RouterModel
 from engine.storage.locks import writing
 from engine.updates.changes import Change, Commit, added, deleted, updated
-from engine.updates.live import LiveIndex, Superseded
+from engine.updates.live import LiveIndex, SupersededError
 from engine.updates.merge import Progress, merge
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ WAIT_S = 10.0  # for another writer
 class Health(msgspec.Struct, frozen=True):
     """How an engine is. ``commits``, ``log_bytes``, ``put``, ``patched`` and ``dead`` grow until a merge.
 
-    ``loaded_s`` is how long ago the version was loaded; ``refresh_error`` why following the index last failed, or empty.
+    ``loaded_s`` is how long ago the version was loaded; ``refresh_error`` why following the index last failed, or
+    empty.
     """
 
     directory: str
@@ -50,7 +51,7 @@ def on_snapshot(method: Callable[Concatenate[SearchEngine, P], R]) -> Callable[C
     """Runs a method on what the index is now, from its beginning to its end."""
 
     @wraps(method)
-    def call(self: SearchEngine, *args: P.args, **kwargs: P.kwargs) -> R:
+    def call(self: SearchEngine, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return method(self.snapshot(), *args, **kwargs)
 
     return call
@@ -79,7 +80,8 @@ class LiveUpdates:
     def snapshot(self) -> SearchEngine:
         """The index as it is now, which no later change reaches."""
         here: Any = self
-        return here if self._live is None else self._live.current
+        now: SearchEngine = here if self._live is None or self._live.current is None else self._live.current
+        return now
 
     def add(self, products: Iterable[Product | Mapping[str, object]]) -> None:
         """Adds products at the next commit, in place of those of the same ids. Raises UpdateError on what is none."""
@@ -100,8 +102,9 @@ class LiveUpdates:
         """Makes what was collected, and then ``changes``, last and visible, all of it or nothing.
 
         When this returns it is on the disk, and new searches of this engine see it; other engines see it when they
-        refresh. Waits ``wait_s`` for another writer. Raises UpdateError where a change cannot be made, IndexLockedError,
-        IndexCorruptError and OSError; whatever is raised, nothing has changed, and nothing stays collected.
+        refresh. Waits ``wait_s`` for another writer. Raises UpdateError where a change cannot be made,
+        IndexLockedError, IndexCorruptError and OSError; whatever is raised, nothing has changed, and nothing stays
+        collected.
         """
         collected = self._changes()
         self._pending = []
@@ -124,10 +127,11 @@ class LiveUpdates:
             return self._refresh()
 
     def _refresh(self) -> bool:
-        assert self._live is not None and self._reload is not None
+        assert self._live is not None
+        assert self._reload is not None
         try:
             return self._live.refresh()
-        except Superseded:
+        except SupersededError:
             fresh = self._reload()
             live = fresh._live
             assert live is not None

@@ -31,7 +31,7 @@ S = TypeVar("S")
 Show = Callable[[Parts, set[str] | None], S]
 
 
-class Superseded(Exception):
+class SupersededError(Exception):
     """The index has another version, or went back to an earlier commit: it must be loaded again."""
 
 
@@ -70,14 +70,14 @@ class LiveIndex(Generic[S]):
         return self._state
 
     def refresh(self) -> bool:
-        """Applies what other engines have committed; whether there was anything. Raises Superseded."""
+        """Applies what other engines have committed; whether there was anything. Raises SupersededError."""
         with self._changing:
             return self._catch_up()
 
     def commit(self, changes: Sequence[Change]) -> Commit:
         """Makes changes last, and then visible to new searches. The caller holds the writer lock.
 
-        Raises UpdateError, and then nothing was changed, OSError, Superseded.
+        Raises UpdateError, and then nothing was changed, OSError, SupersededError.
         """
         with self._changing:
             self._catch_up()
@@ -117,12 +117,12 @@ class LiveIndex(Generic[S]):
 
     def _catch_up(self) -> bool:
         if current_name(self.index) != self.version.name:
-            raise Superseded
+            raise SupersededError
         if self._log.size() == self._end:
             return False
         batches = list(self._log.read(self._end))
         if any(batch.undo is not None for batch, _ in batches):
-            raise Superseded
+            raise SupersededError
         for batch, end in batches:
             self._state.apply(batch)
             self._end = end
@@ -136,16 +136,20 @@ class LiveIndex(Generic[S]):
 
 def effective(log: ChangeLog) -> tuple[list[Batch], int]:
     """The commits that hold, after going back where that was asked for, and where the log ends."""
-    kept: list[Batch] = []
-    end = last = 0
+    batches: dict[int, Batch] = {}
+    before: dict[int, int] = {}
+    holds = {0: 0}  # per commit, the last that changed products of those that held then
+    last = at = 0
     for batch, end in log.read():
-        last = batch.number
         if batch.undo is not None:
-            kept = [other for other in kept if other.number <= batch.undo]
+            holds[batch.number] = holds[batch.undo]
         else:
-            kept.append(batch)
-    if kept and kept[-1].number != last:  # later commits count on
-        kept.append(Batch(number=last))
-    elif not kept and last:
-        kept = [Batch(number=last)]
-    return kept, end
+            batches[batch.number], before[batch.number] = batch, holds[last]
+            holds[batch.number] = batch.number
+        last, at = batch.number, end
+    kept = [Batch(number=last)] if last and holds[last] != last else []  # later commits count on
+    place = holds[last]
+    while place:
+        kept.append(batches[place])
+        place = before[place]
+    return kept[::-1], at
