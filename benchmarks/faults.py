@@ -1,8 +1,8 @@
 """Kills writers at random moments, flips bits, and checks that an index holds what was acknowledged.
 
 A child process updates, merges, rolls back and prunes an index, and says after each commit what was acknowledged, until
-it is killed with SIGKILL after a random time. Then the index is opened: it must hold the last acknowledged state, or that
-of the commit under way, which may have become durable before anybody could say so.
+it is killed with SIGKILL after a random time. Then the index is opened: it must hold the last acknowledged state, or
+that of the commit under way, which may have become durable before anybody could say so.
 
     python -m benchmarks.faults --kills 1000 --out faults.json
 """
@@ -78,8 +78,7 @@ def _torment(index: Path, kills: int, chance: random.Random) -> Report:
         os.kill(child.pid, signal.SIGKILL)
         child.join()
         doing, possible = "loading", [known]
-        msgs=_messages(reader)
-        for said, state in msgs:
+        for said, state in _messages(reader):
             doing = said
             if said == "done":
                 acknowledged, possible = acknowledged + 1, [state]
@@ -95,7 +94,6 @@ def _torment(index: Path, kills: int, chance: random.Random) -> Report:
         if held not in possible:
             lost += 1
             print(f"kill {number} in {doing}: the index holds something else")
-            print({k:(v, possible[0].get(k),possible[-1].get(k)) for k,v in held.items() if v!=possible[-1].get(k,0)}, {k for k in possible[-1] if k not in held}, [m[0] for m in msgs][-8:], __import__("subprocess").run(["ls","-l",str(index),str(index/"versions"),str(index/"changes")],capture_output=True,text=True).stdout)
         ahead += held != possible[0]
         known = held
     flips, unnoticed = _flip(index, chance)

@@ -74,7 +74,8 @@ class ReplayEngine(SearchEngine):
     def trying(self, settings: Settings) -> ReplayEngine:
         """This engine with these settings; what is kept is shared."""
         plain = self.configured(settings.search)
-        other = copy(self.snapshot())
+        other = copy(self)
+        other._live = None  # a view of this moment, which follows nothing
         other.config, other._ranker, other._numbers = plain.config, plain._ranker, settings.guidance
         if isinstance(self._router, _KeptRouter):
             other._router = self._router.with_numbers(settings.router)

@@ -75,8 +75,9 @@ class _RandomBase:
 
     def encode_products(self, products: Sequence[Product]) -> Embeddings:
         if self.building:
-            vectors = self._random.standard_normal((len(products), self.dim), np.float32)
-            return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+            vectors: Embeddings = self._random.standard_normal((len(products), self.dim), np.float32)
+            vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+            return vectors
         started = time.perf_counter()
         encoded = self.real.encode_products(products)
         self.encoding_s += time.perf_counter() - started

@@ -58,17 +58,17 @@ class QueryReader:
     def __init__(
         self, version: Path, manifest: Manifest, config: SearchConfig, columns: Columns, ranker: Ranker,
         facts: CatalogFacts, spelling: SpellingModel | None, router: Router | None, families: ProductFamilies | None,
-        products: Callable[[Rows], Sequence[Product]], numbers: GuidanceNumbers, stored: ProductStore | None = None,
+        products: Callable[[Rows], Sequence[Product]], numbers: GuidanceNumbers,
     ) -> None:  # fmt: skip
         self._config, self._columns, self._ranker, self._router = config, columns, ranker, router
         self._spelling, self._products, self._numbers = spelling, products, numbers
-        synonyms = open_synonyms(config, spelling, load(version / FAMILIES))
-        translator = None
+        synonyms = self._synonyms = open_synonyms(config, spelling, load(version / FAMILIES))
+        translator = self._translator = None
         if manifest.config.language == "english":
             said = partial(_said, spelling)
-            translator = Translator(lexicon(config.translations), said)
+            translator = self._translator = Translator(lexicon(config.translations), said)
         # A store of their own, for they keep what they read in cycles, and a temporary index goes with its last engine.
-        stored = stored or ProductStore(version)
+        stored = ProductStore(version)
         self.needs = None
         if config.needs:
             self.needs = Needs(Lexicon.named(config.needs), columns, partial(_by_words, ranker), stored.get)
@@ -80,6 +80,33 @@ class QueryReader:
         self._domain = Domain.open(version / DOMAIN) if (version / DOMAIN).exists() else None
         self._exclusions = Exclusions(columns) if "negation" in config.understand else None
         self._route_latency = LatencyEstimate()  # in milliseconds a query
+
+    def over(
+        self, columns: Columns, ranker: Ranker, facts: CatalogFacts, spelling: SpellingModel | None,
+        router: Router | None, families: ProductFamilies | None, products: ProductStore, *, regrown: bool,
+    ) -> QueryReader:  # fmt: skip
+        """This one over an index that has changed; ``regrown`` says whether products were added or deleted.
+
+        Synonyms stay those that the build made of its words.
+        """
+        other = copy(self)
+        other._columns, other._ranker, other._router = columns, ranker, router
+        other._spelling, other._products = spelling, products.get
+        if self.needs:
+            other.needs = self.needs.over(columns, partial(_by_words, ranker), products.get, refiled=regrown)
+        known = other.needs.words if other.needs else frozenset[str]()
+        other._understanding = QueryUnderstanding(
+            facts, spelling, self._synonyms, self._config.understand, self._translator, known
+        )
+        if self._relations and other.needs and families:
+            other._relations = (
+                FamilySource(families, columns, other.needs, shipped_words(), products.get)
+                if regrown
+                else self._relations.over(columns, other.needs, products.get)
+            )
+        if self._exclusions and regrown:
+            other._exclusions = Exclusions(columns)
+        return other
 
     def acting(self, router: Router | None, numbers: GuidanceNumbers) -> QueryReader:
         """This one with another router and other numbers."""

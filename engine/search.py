@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -67,7 +67,7 @@ from engine.storage.manifest import (
 )
 from engine.storage.products import ProductStore
 from engine.text import fingerprints
-from engine.types import Candidates, FacetCount, Hit, Mask, Route, SearchResult, TermMatch
+from engine.types import Candidates, FacetCount, Hit, Mask, Route, SearchResult, StageReport, TermMatch
 from engine.understanding.facts import CatalogFacts
 from engine.understanding.spelling import SpellingModel
 from engine.understanding.understand import Understood
@@ -84,21 +84,24 @@ class SearchEngine(LiveUpdates):
     """Searches one index, and changes it. Thread-safe; every search uses one core, but for reranking, which all
     searches together do on ``threads`` cores.
 
-    Make one with ``build`` or ``load``.
+    Make one with ``build`` or ``load``. ``on_search`` is called with the reports of every search's stages, for counters
+    and timings; it must be quick, and what it raises is logged.
     """
+
+    on_search: Callable[[tuple[StageReport, ...]], None] | None = None
 
     def __init__(
         self, version: Path, manifest: Manifest, config: SearchConfig, products: ProductStore, columns: Columns,
         ranker: Ranker, facts: CatalogFacts, spelling: SpellingModel | None, router: Router | None,
         adapters: AdapterRegistry, families: ProductFamilies | None = None, numbers: GuidanceNumbers = NUMBERS,
-        stored: ProductStore | None = None,
+        reader: QueryReader | None = None,
     ) -> None:  # fmt: skip
         self.version, self.manifest, self.config = version, manifest, config
         self._products, self._columns, self._ranker = products, columns, ranker
         self._facts, self._spelling, self._router, self._adapters = facts, spelling, router, adapters
         self._numbers, self._product_families = numbers, families
-        self._reader = QueryReader(
-            version, manifest, config, columns, ranker, facts, spelling, router, families, products.get, numbers, stored
+        self._reader = reader or QueryReader(
+            version, manifest, config, columns, ranker, facts, spelling, router, families, products.get, numbers
         )
         self._analyzer = Analyzer(manifest.config.language)
         # What the stages after ranking lately took, in ms a hit, route or facet; deadlines are planned with it.
@@ -189,12 +192,13 @@ class SearchEngine(LiveUpdates):
         engine = cls(
             version, manifest, config, products, columns, ranker, facts, spelling, guide, adapters, families
         )  # fmt: skip
-        stored = ProductStore(version)  # as the query reader's: snapshots are in a cycle with what makes them
-        parts = Parts(stored, stored, columns, lexical, dense, opened, guide, spelling, families)
+        # Products of its own, as the query reader's: both are in cycles, and a temporary index goes with its last
+        # engine.
+        parts = Parts(ProductStore(version), columns, lexical, dense, opened, guide, spelling, families)
         dim = dense.encoder.dim if dense else 0
         live = LiveIndex(
             version, State(parts, config, version / LEXICAL, dim),
-            _Shown(cls, version, manifest, config, ranker, facts, adapters),
+            _Shown(cls, version, manifest, config, ranker, facts, adapters, engine._reader),
             partial(_encoder_of, manifest, config, dense.encoder if dense else encoder), lock,
         )  # fmt: skip
         engine._follow(live, reload, given)
@@ -262,7 +266,6 @@ class SearchEngine(LiveUpdates):
 
     # ---------------------------------------------------------------------------------------------------- searching
 
-    @on_snapshot
     def search(
         self, query: str, k: int = 10, *, filters: Sequence[Filter] = (), offset: int = 0,
         deadline_ms: float | None = None, facets: Sequence[str] = (), explain: bool = False,
@@ -279,6 +282,18 @@ class SearchEngine(LiveUpdates):
         known is told in the report of ``understand``.
         Raises InvalidQueryError, InvalidFilterError and AdapterError.
         """
+        result = self.snapshot()._search(query, k, filters, offset, deadline_ms, facets, explain, adapter, locale)
+        if self.on_search is not None:
+            try:
+                self.on_search(result.stages)
+            except Exception:
+                logger.warning("on_search failed", exc_info=True)
+        return result
+
+    def _search(
+        self, query: str, k: int, filters: Sequence[Filter], offset: int, deadline_ms: float | None,
+        facets: Sequence[str], explain: bool, adapter: str | None, locale: str,
+    ) -> SearchResult:  # fmt: skip
         _check(query, k, offset, deadline_ms)
         started = time.perf_counter()
         deadline = None if deadline_ms is None else started + deadline_ms / 1e3
@@ -437,16 +452,21 @@ class _Shown:
     ranker: Ranker
     facts: CatalogFacts
     adapters: AdapterRegistry
+    reader: QueryReader
 
     def __call__(self, parts: Parts, changed: set[str] | None) -> SearchEngine:
         if changed is None:
             self.facts = CatalogFacts.from_columns(parts.columns)
         elif changed & {"price", "rating"}:
             self.facts = self.facts.with_numbers_of(parts.columns)
+        ranker = self.ranker.over(parts.columns, parts.lexical, parts.dense)
+        self.reader = self.reader.over(
+            parts.columns, ranker, self.facts, parts.spelling, parts.router, parts.families, parts.products,
+            regrown=changed is None,
+        )  # fmt: skip
         return self.kind(
-            self.version, self.manifest, self.config, parts.products, parts.columns,
-            self.ranker.over(parts.columns, parts.lexical, parts.dense), self.facts, parts.spelling, parts.router,
-            self.adapters, parts.families, stored=parts.stored,
+            self.version, self.manifest, self.config, parts.products, parts.columns, ranker, self.facts, parts.spelling,
+            parts.router, self.adapters, parts.families, reader=self.reader,
         )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from engine.errors import IndexLockedError, UpdateError
 from engine.storage.change_log import ChangeLog
 from engine.storage.locks import writing
 from engine.storage.versions import prune, rollback, versions
+from benchmarks.faults import run as run_faults
 from tests.conftest import HashedWordsEncoder
 from tests.test_updates import _PLAIN, _as_engine, _product, assert_same, living
 
@@ -273,3 +274,10 @@ def _one(directory: Path, text: str) -> Path:
     path = directory / "one.jsonl"
     path.write_text(text + "\n")
     return path
+
+
+class TestKills:
+    def test_nothing_acknowledged_is_lost(self):
+        report = run_faults(kills=24, seed=5)
+        assert report.acknowledged > 20
+        assert (report.lost, report.wrong, report.unnoticed) == (0, 0, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -78,6 +79,13 @@ class FamilySource:
         self._likeness = Likeness(needs.measures, products, numbers.price_share)
         brands = columns.values("brand") if "brand" in columns.fields else ()
         self._brands = {token.text for brand in brands for token in tokens(brand.value)}
+
+    def over(self, columns: Columns, needs: Needs, products: Callable[[Rows], Sequence[Product]]) -> FamilySource:
+        """The same over an index of which no product was added or deleted, but numbers have changed."""
+        other = copy(self)
+        other._columns, other._needs = columns, needs
+        other._likeness = Likeness(needs.measures, products, self._numbers.price_share)
+        return other
 
     def read(self, understood: Understood) -> FamilyReading | None:
         """The relation in a query, where this catalog can tell what it is to. Never raises."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
@@ -68,6 +69,20 @@ class Needs:
         self._matcher = Matcher(lexicon)
         self._rows_of = lru_cache(maxsize=256)(self._mask_of)
         self.uses = Uses(lexicon, columns, self.measures, found, numbers)
+
+    def over(
+        self, columns: Columns, found: Callable[[str, int], Rows], products: Callable[[Rows], Sequence[Product]],
+        *, refiled: bool,
+    ) -> Needs:  # fmt: skip
+        """The same lexicon over an index that has changed; ``refiled`` says whether categories may have."""
+        other = copy(self)
+        other._columns, other._found, other._products = columns, found, products
+        other.measures = Measures(columns, self.lexicon.scale, self.numbers)
+        if refiled:
+            other._categories = Categories(columns)
+        other._rows_of = lru_cache(maxsize=256)(other._mask_of)
+        other.uses = Uses(self.lexicon, columns, other.measures, found, self.numbers)
+        return other
 
     @property
     def words(self) -> frozenset[str]:

@@ -31,10 +31,9 @@ _GROWTH = 2  # of the room for vectors, when it is full
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Parts:
-    """What of an index depends on its products. ``stored`` are the same as ``products``, for those who keep them."""
+    """What of an index depends on its products."""
 
     products: ProductStore
-    stored: ProductStore
     columns: Columns
     lexical: LexicalRetriever | None
     dense: DenseRetriever | None
@@ -178,7 +177,6 @@ class State:
         new = replace(
             before,
             products=JoinedProducts(self._base.products, self._added, dict(self._changed)),
-            stored=JoinedProducts(self._base.stored, self._added, dict(self._changed)),
             columns=columns if fields is None else columns.since(before.columns, fields),
         )
         if fields is None:
