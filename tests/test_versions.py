@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from benchmarks.faults import run as run_faults
 from engine import IndexCorruptError, SearchEngine
 from engine.cli import app
 from engine.errors import IndexLockedError, UpdateError
 from engine.storage.change_log import ChangeLog
 from engine.storage.locks import writing
 from engine.storage.versions import prune, rollback, versions
-from benchmarks.faults import run as run_faults
 from tests.conftest import HashedWordsEncoder
 from tests.test_updates import _PLAIN, _as_engine, _product, assert_same, living
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from copy import copy
+from functools import lru_cache
 
 import numpy as np
 
@@ -13,6 +15,7 @@ from engine.types import Mask, Rows
 #: Fields that are neither analysed nor encoded, so that a change of them is a new number or a new text in a column.
 FREE = ("price", "rating", "rating_count", "popularity", "availability", "currency", "locale", "released", "image_url")
 _FREE_COLUMNS = FREE[:-1]  # images are in no column
+_Texts = dict[str, tuple[str, list[int]]]  # by how they compare: as first spelled, and the rows
 _POPULARITY = {"popularity", "rating_count"}
 
 
@@ -27,28 +30,40 @@ class JoinedColumns(Columns):
     ) -> None:  # fmt: skip
         """``alive``, bool (n_all,), begins with the base's rows; ``added`` and ``patched`` are living ones by row."""
         super().__init__(len(alive), {}, np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
-        self._base, self._alive = base, alive
-        self._kept = alive[: len(base)].copy()  # rows of which the free fields are as they were built
-        self._kept[[row for row in patched if row < len(base)]] = False
-        self._texts: dict[str, dict[str, tuple[str, list[int]]]] = {}
+        self._base, self._alive, self._added, self._patched = base, alive, added, patched
+        self._kept = self._unpatched()
+        self._is_base = len(alive) == len(base) and bool(alive.all())
+        self._texts: dict[str, _Texts] = {}
         self._floats: dict[str, dict[int, float]] = {}
-        current = {**added, **patched}
-        for row in sorted(current):
-            self._collect(row, current[row], is_added=row >= len(base))
+        for row in sorted(added):
+            for name, value in field_values(added[row]):
+                if name not in FREE:
+                    _collect(self._texts.setdefault(name, {}), self._floats.setdefault(name, {}), row, name, value)
         self._joined: dict[str, Column | None] = {}
+        if self._is_base and "percentiles" in base.__dict__:
+            self.__dict__["percentiles"] = base.percentiles  # until ``repatched`` says otherwise
 
-    def since(self, before: Columns, changed: Iterable[str]) -> JoinedColumns:
-        """This one, with what ``before`` has joined of fields other than ``changed``, all that differs between them."""
+    def repatched(self, patched: Mapping[int, Product], changed: Iterable[str]) -> JoinedColumns:
+        """These columns with other patches, from which they differ in the ``changed`` fields alone."""
         changed = set(changed)
-        if isinstance(before, JoinedColumns):
-            self._joined = {name: column for name, column in before._joined.items() if name not in changed}
-        if not changed & _POPULARITY and "percentiles" in before.__dict__:
-            self.__dict__["percentiles"] = before.percentiles
-        return self
+        other = copy(self)
+        other._patched = patched
+        other._kept = other._unpatched()
+        other._joined = {name: column for name, column in self._joined.items() if name not in changed}
+        other._mask = lru_cache(maxsize=256)(other._evaluate)
+        if changed & _POPULARITY:
+            other.__dict__.pop("percentiles", None)
+        return other
+
+    def _unpatched(self) -> Mask:
+        """Rows of the build whose free fields are as they were built."""
+        kept = self._alive[: len(self._base)].copy()
+        kept[[row for row in self._patched if row < len(kept)]] = False
+        return kept
 
     @property
     def fields(self) -> list[str]:
-        names = {*self._base.fields, *self._texts, *self._floats}
+        names = {*self._base.fields, *_FREE_COLUMNS, *self._texts}
         return sorted(name for name in names if self.column(name) is not None)
 
     @property
@@ -56,28 +71,33 @@ class JoinedColumns(Columns):
         return np.flatnonzero(self._alive)
 
     def column(self, name: str) -> Column | None:
+        if self._is_base and name not in FREE:
+            return self._base.column(name)
         if name not in self._joined:
             self._joined[name] = self._join(name)
         return self._joined[name]
 
-    def _collect(self, row: int, product: Product, *, is_added: bool) -> None:
-        for name, value in field_values(product) if is_added else _free_values(product):
-            if isinstance(value, (bool, str)):
-                text = text_of(value)
-                _, rows = self._texts.setdefault(name, {}).setdefault(fold(name, text), (text, []))
-                if not rows or rows[-1] != row:
-                    rows.append(row)
-            else:
-                self._floats.setdefault(name, {})[row] = value
+    def _changed(self, name: str) -> tuple[_Texts, dict[int, float]]:
+        """What products that are new or were patched have in a field."""
+        if name not in FREE:
+            return self._texts.get(name, {}), self._floats.get(name, {})
+        texts: _Texts = {}
+        floats: dict[int, float] = {}
+        current = {**self._added, **self._patched}
+        for row in sorted(current):
+            value = getattr(current[row], name)
+            if value not in (None, ""):
+                _collect(texts, floats, row, name, value)
+        return texts, floats
 
     def _join(self, name: str) -> Column | None:
-        base = self._base.column(name)
+        base, (texts, floats) = self._base.column(name), self._changed(name)
         kept = self._kept if name in FREE else self._alive[: len(self._base)]
         spans, rows = _living(base, kept)
         tail: list[Rows] = [rows]
         end = len(rows)
         spelled = {fold(name, value): value for value in spans}
-        for folded, (text, new) in self._texts.get(name, {}).items():
+        for folded, (text, new) in texts.items():
             value = spelled.get(folded, text)
             old = rows[slice(*spans[value])] if value in spans else rows[:0]
             both = np.sort(np.concatenate([old, np.array(new, rows.dtype)]))
@@ -91,9 +111,9 @@ class JoinedColumns(Columns):
         if base is not None:
             keep = kept[base.number_rows]
             number_rows, numbers = base.number_rows[keep].astype(np.int64), base.numbers[keep]
-        if new_numbers := self._floats.get(name):
-            number_rows = np.concatenate([number_rows, np.fromiter(new_numbers, np.int64)])
-            numbers = np.concatenate([numbers, np.fromiter(new_numbers.values(), np.float64)])
+        if floats:
+            number_rows = np.concatenate([number_rows, np.fromiter(floats, np.int64)])
+            numbers = np.concatenate([numbers, np.fromiter(floats.values(), np.float64)])
             order = np.argsort(number_rows, kind="stable")
             number_rows, numbers = number_rows[order], numbers[order]
         if not spans and not len(numbers):
@@ -101,8 +121,14 @@ class JoinedColumns(Columns):
         return Column(spans, {fold(name, value): span for value, span in spans.items()}, rows, number_rows, numbers)
 
 
-def _free_values(product: Product) -> Iterator[tuple[str, str | float]]:
-    return ((name, value) for name in _FREE_COLUMNS if (value := getattr(product, name)) not in (None, ""))
+def _collect(texts: _Texts, floats: dict[int, float], row: int, name: str, value: str | bool | float) -> None:
+    if isinstance(value, (bool, str)):
+        text = text_of(value)
+        _, rows = texts.setdefault(fold(name, text), (text, []))
+        if not rows or rows[-1] != row:
+            rows.append(row)
+    else:
+        floats[row] = value
 
 
 def _living(base: Column | None, kept: Mask) -> tuple[dict[str, tuple[int, int]], Rows]:

@@ -172,17 +172,23 @@ class State:
     def parts(self) -> tuple[Parts, set[str] | None]:
         """The index as it is now, and which columns differ from what was given last, None where any may."""
         before, fields = self._latest, self._fields
-        added = {self._n + i: p for i, p in enumerate(self._added) if self._alive[self._n + i]}
-        columns = JoinedColumns(self._base.columns, self._alive, added, self._changed)
+        patched = dict(self._changed)
+        columns: Columns
+        if fields is not None and isinstance(before.columns, JoinedColumns):
+            columns = before.columns.repatched(patched, fields)
+        else:
+            columns = self._columns(patched).repatched(patched, fields or FREE)
         new = replace(
-            before,
-            products=JoinedProducts(self._base.products, self._added, dict(self._changed)),
-            columns=columns if fields is None else columns.since(before.columns, fields),
-        )
+            before, products=JoinedProducts(self._base.products, self._added, patched), columns=columns
+        )  # fmt: skip
         if fields is None:
             new = self._regrown(new)
         self._latest, self._fields = new, set()
         return new, fields
+
+    def _columns(self, patched: Mapping[int, Product]) -> JoinedColumns:
+        added = {self._n + i: p for i, p in enumerate(self._added) if self._alive[self._n + i]}
+        return JoinedColumns(self._base.columns, self._alive, added, patched)
 
     def _regrown(self, parts: Parts) -> Parts:
         base, config = self._base, self._config
