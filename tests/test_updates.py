@@ -12,10 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine import Equal, Exists, Product, Range, SearchConfig, SearchEngine
+from engine import EngineConfig, Equal, Exists, IndexConfig, Product, Range, SearchConfig, SearchEngine
 from engine.errors import InvalidFilterError, UpdateError
 from engine.updates.changes import read_changes
-from tests.conftest import HashedWordsEncoder
+from ranking.cross_encoder import CrossEncoderModel
+from tests.conftest import HashedWordsEncoder, synthetic_products
 
 QUERIES = ("globex phone case", "acme televisions", "EF-A103", "red", "protects drops teapot", "tv 55 in")
 FILTERS = (Equal("brand", "acme"), Range("price", 200, 600), Exists("popularity"), Equal("color", "red"),
@@ -130,8 +131,6 @@ class TestAgainstAFreshBuild:
 
 
 def _as_engine(config: SearchConfig):
-    from engine import EngineConfig, IndexConfig
-
     return EngineConfig(index=IndexConfig(reranker=""), search=config)
 
 
@@ -273,3 +272,37 @@ class TestChangeFile:
         path.write_text(f'{{"op": "delete", "product_id": "C"}}\n{line}\n')
         with pytest.raises(UpdateError, match=says):
             list(read_changes(path))
+
+
+class TestModels:
+    def test_what_is_added_is_reranked_and_routed_as_what_was_built(self, tmp_path, reranker_directory):
+        """The last tenth of the catalog is added later; the others are the same rows in both indexes."""
+        products = synthetic_products()
+        reranker = CrossEncoderModel(reranker_directory)
+
+        def build(directory: Path, some: list[Product]) -> SearchEngine:
+            config = EngineConfig(index=IndexConfig(reranker=str(reranker_directory)), search=SearchConfig(threads=1))
+            return SearchEngine.build(some, directory, config, encoder=HashedWordsEncoder(), reranker=reranker)
+
+        whole, grown = build(tmp_path / "whole", products), build(tmp_path / "grown", products[:108])
+        grown.add(products[108:])
+        assert grown.commit().put == 12
+        now, then = grown.snapshot(), whole.snapshot()
+        rows = np.arange(120)
+        for query in ("acme phone", "globex tv films"):
+            ranked = [one._ranker.reranker.score(query, rows, None).scores for one in (now, then)]
+            np.testing.assert_allclose(*ranked, rtol=1e-5)
+            result = grown.search(query, 20)
+            assert all(stage.status != "degraded" for stage in result.stages)
+        np.testing.assert_array_equal(now._router._of_rows, then._router._of_rows)
+        # The log is applied to what is loaded anew as it was to what was open.
+        again = SearchEngine.load(tmp_path / "grown", encoder=HashedWordsEncoder(), reranker=reranker).snapshot()
+        np.testing.assert_allclose(again._ranker.reranker.score("acme phone", rows, None).scores,
+                                   then._ranker.reranker.score("acme phone", rows, None).scores, rtol=1e-5)  # fmt: skip
+
+    def test_words_of_what_is_added_are_no_slips(self, index):
+        engine = load(index)
+        assert engine.search("globey case").route.corrected == "globex case"
+        engine.add([_product(f"Y{i}", "globey case steel", "Red", 3.0) for i in range(30)])
+        engine.commit()
+        assert engine.search("globey case").route.corrected == "globey case"
