@@ -22,7 +22,7 @@ from pathlib import Path
 
 import msgspec
 
-from engine import EngineConfig, IndexConfig, IndexCorruptError, Product, SearchConfig, SearchEngine
+from engine import EngineConfig, IndexConfig, IndexCorruptError, IndexMismatchError, Product, SearchConfig, SearchEngine
 from engine.storage.versions import prune, rollback
 
 _SETTINGS = EngineConfig(
@@ -208,7 +208,7 @@ def _flip(index: Path, chance: random.Random) -> tuple[int, int]:
             flips += 1
             try:
                 SearchEngine.load(index, _SETTINGS.search)
-            except (IndexCorruptError, OSError):
+            except (IndexCorruptError, IndexMismatchError, OSError):
                 continue
             except Exception as error:
                 print(f"{path.name}, byte {at}: {type(error).__name__}: {error}")

@@ -203,9 +203,6 @@ def read_manifest(version: Path) -> Manifest:
     path = version / MANIFEST
     try:
         data = path.read_bytes()
-        own = path.with_name(_OWN)  # versions built before there was one have none
-        if own.exists() and own.read_bytes() != hashlib.sha256(data).hexdigest().encode():
-            raise IndexCorruptError(f"{path} does not match the checksum in {_OWN}. Build the index again.")
         found = msgspec.json.decode(data, type=dict).get("format_version")
         if found not in _READABLE:
             readable = " and ".join(map(str, _READABLE))
@@ -213,6 +210,9 @@ def read_manifest(version: Path) -> Manifest:
                 f"{version} has index format {found}; this version of aisle reads formats {readable}. "
                 "Build the index again with: aisle build CATALOG --out INDEX"
             )
+        own = path.with_name(_OWN)  # versions built before there was one have none
+        if own.exists() and own.read_bytes() != hashlib.sha256(data).hexdigest().encode():
+            raise IndexCorruptError(f"{path} does not match the checksum in {_OWN}. Build the index again.")
         return msgspec.json.decode(data, type=Manifest)
     except OSError as error:
         raise IndexCorruptError(f"{path} cannot be read ({error.strerror}). Build the index again.") from error
