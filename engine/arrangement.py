@@ -93,23 +93,21 @@ class Arrangement:
         """All candidates so far, of which one a group is shown, ascending."""
         return np.unique(np.concatenate(self._seen)) if self._seen else np.empty(0, np.int64)
 
-    def group(self, row: int) -> tuple[str, Rows] | None:
-        """The field by which a row that is shown is grouped, and its group's other rows, those that were found in the
-        order that they had; None where nothing is grouped.
+    def group(self, row: int, k: int) -> tuple[str, int, Rows] | None:
+        """The field by which a row that is shown is grouped, how many rows its group has, and the first ``k`` of the
+        others: those that the first tier, which every page has, found, in its order, and then by row. None where
+        nothing is grouped.
         """
         if self._groups is None:
             return None
         members = self._groups.members(row)
-        members = members[members != row]
         if self.allowed is not None:
             members = members[self.allowed[members]]
-        places = [self._places.get(member, len(self._places)) for member in members.tolist()]
-        return self._groups.field, members[np.argsort(places, kind="stable")]
-
-    @cached_property
-    def _places(self) -> dict[int, int]:
-        """Where the first tier, which every page has, has each of its rows."""
-        return {row: place for place, row in enumerate(self._seen[0].tolist())} if self._seen else {}
+        tier = self._seen[0]
+        found = tier[(self._groups.of[tier] == self._groups.of[row]) & (tier != row)][:k]
+        rest = members[: 2 * k + 1]  # of which at most k + 1 have been found
+        rest = rest[(rest != row) & ~np.isin(rest, found)][: k - len(found)]
+        return self._groups.field, len(members), np.concatenate([found, rest])
 
     def _moved(self, found: Candidates) -> Candidates:
         if not len(found) or (self._lift is None and self._behind is None):

@@ -182,7 +182,13 @@ def search(
     locale: Annotated[str, typer.Option(help="The shopper's, such as es-MX, where the words leave it open.")] = "",
     rules: RulesFile = None,
     context: Context = None,
-    group: Annotated[str, typer.Option(metavar="FIELD", help="Show one product for each value of a field.")] = "",
+    group: Annotated[
+        str,
+        typer.Option(
+            metavar="FIELD",
+            help="Show one product for each value of a field; family is one for all colours and storages.",
+        ),
+    ] = "",
     explain: Annotated[bool, typer.Option("--explain", help="Show for every hit how it got there.")] = False,
     as_json: AsJson = False,
     config: ConfigFile = None,

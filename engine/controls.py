@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +18,8 @@ from engine.analysis.analyzer import Analyzer
 from engine.arrangement import Arrangement
 from engine.columns import Columns
 from engine.config import SearchConfig
-from engine.errors import InvalidQueryError
+from engine.errors import IndexMismatchError, InvalidQueryError
+from engine.families.variants import VARIANTS, open_variants
 from engine.grouping import Groups
 from engine.rules.live import LiveRules
 from engine.rules.matching import WordReader
@@ -28,6 +30,7 @@ from engine.understanding.understand import Understood
 if TYPE_CHECKING:
     from engine.ranker import Request
 
+FAMILY = "family"  # what groups variants of one product, as against a field of the catalog
 RULES = "rules"  # the stage, as reports name it
 
 
@@ -35,14 +38,19 @@ class Controls:
     """A shop's controls of one index. Thread-safe."""
 
     def __init__(
-        self, config: SearchConfig, columns: Columns, analyzer: Analyzer, clock: Callable[[], float] = time.time
-    ) -> None:
-        """``clock`` is that by which rules hold. Raises RulesError where the configured ones cannot be used."""
+        self, config: SearchConfig, columns: Columns, analyzer: Analyzer, families: Path,
+        clock: Callable[[], float] = time.time,
+    ) -> None:  # fmt: skip
+        """``families`` is the folder of the index's families, ``clock`` that by which rules hold.
+
+        Raises RulesError where the configured rules cannot be used.
+        """
         self._clock = clock
         self._columns = columns
         self._rules = LiveRules(config.rules, WordReader(analyzer)) if config.rules else None
         self._gone = _gone(config, columns)
         self._hides = config.out_of_stock == "hidden"
+        self._families = families
         self._groups = lru_cache(maxsize=8)(self._grouped)
 
     def read(self, request: Request, understand: Callable[[Request], Understood | None]) -> Understood | None:
@@ -91,7 +99,15 @@ class Controls:
         return allowed
 
     def _grouped(self, field: str) -> Groups:
-        return Groups.by_field(field, self._columns)
+        """Raises InvalidFilterError on no field, IndexMismatchError where an older build derived no families."""
+        if field != FAMILY:
+            return Groups.by_field(field, self._columns)
+        if not (self._families / VARIANTS).exists():
+            raise IndexMismatchError(
+                "the index was built by an aisle that derived no variants. Build it again with: "
+                "aisle build CATALOG --out INDEX, or group by a field that the catalog has"
+            )
+        return Groups(FAMILY, open_variants(self._families, len(self._columns)).astype(np.int64))
 
 
 def _gone(config: SearchConfig, columns: Columns) -> Mask | None:

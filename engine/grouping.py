@@ -19,6 +19,7 @@ class Groups:
         self.field, self.of = field, of
         self._by_group = np.argsort(of, kind="stable")
         self._sorted = of[self._by_group]
+        self._n = len(np.unique(of))
 
     @classmethod
     def by_field(cls, field: str, columns: Columns) -> Groups:
@@ -40,4 +41,4 @@ class Groups:
 
     def count(self, allowed: Mask | None) -> int:
         """How many groups there are among the rows that are allowed."""
-        return len(np.unique(self.of if allowed is None else self.of[allowed]))
+        return self._n if allowed is None else len(np.unique(self.of[allowed]))

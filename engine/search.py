@@ -100,7 +100,7 @@ class SearchEngine:
             version, manifest, config, columns, ranker, facts, spelling, router, families, products.get, numbers
         )
         self._analyzer = Analyzer(manifest.config.language)
-        self._controls = Controls(config, columns, self._analyzer, clock)
+        self._controls = Controls(config, columns, self._analyzer, version / FAMILIES, clock)
         # What the stages after ranking lately took, in ms a hit, route or facet; deadlines are planned with it.
         self._latencies = {stage: LatencyEstimate() for stage in ("hydrate", "describe", "explain", "facets")}
 
@@ -258,8 +258,8 @@ class SearchEngine:
         names what the encoder, the reranker or both answer with, as the reports of their stages say. ``locale``, such
         as ``es-MX``, says what the query's words are to be read as, where its script leaves that open; one that is not
         known is told in the report of ``understand``. ``context`` is what the shop's rules may ask of a search, such as
-        ``{"channel": "app"}``. With ``group``, a field, of the products that have one value there only the best is a
-        hit, which tells of the others.
+        ``{"channel": "app"}``. With ``group``, a field, or ``family`` for variants of one product, of the products that
+        have one value there only the best is a hit, which tells of the others.
         Raises InvalidQueryError, InvalidFilterError and AdapterError.
         """
         _check(query, k, offset, deadline_ms)
@@ -394,12 +394,11 @@ class SearchEngine:
         return hits
 
     def _group(self, request: Request, row: int) -> Group | None:
-        found = request.arrangement.group(row)
+        found = request.arrangement.group(row, _OTHERS)
         if found is None:
             return None
-        field, others = found
-        first = self._products.get(others[:_OTHERS])
-        return Group(field, len(others) + 1, tuple(product.product_id for product in first))
+        field, count, others = found
+        return Group(field, count, tuple(product.product_id for product in self._products.get(others)))
 
     def _explain(self, request: Request, hits: tuple[Hit, ...]) -> tuple[Hit, ...]:
         started = time.perf_counter()
