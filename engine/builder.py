@@ -33,6 +33,7 @@ from engine.product import Product
 from engine.seams import Combiner, Embeddings, Encoder, RerankerModel, Rewriter, RouterModel
 from engine.storage.manifest import FORMAT_VERSION, Manifest, publishing
 from engine.storage.products import ProductStore
+from engine.suggestions.store import SUGGESTIONS, build_suggestions
 from engine.text import fingerprints
 from engine.understanding.spelling import SpellingModel
 
@@ -91,6 +92,7 @@ def build_index(
         LexicalRetriever.build(version / LEXICAL, stream, config.index.lexical_backend, analyzer)
         store = ProductStore(version)
         SpellingModel.build(store).save(version / SPELLING)
+        suggestions_note = build_suggestions(version / SUGGESTIONS, store, index.queries)
         (version / FAMILIES).mkdir()
         families_note = ProductFamilies.build(version / FAMILIES, store)
         variants_note = build_variants(version / FAMILIES, store)
@@ -124,6 +126,7 @@ def build_index(
                 ROUTE: route_note,
                 FAMILIES: families_note,
                 "variants": variants_note,
+                "suggest": suggestions_note,
             },
             files={},
         )

@@ -12,7 +12,15 @@ import msgspec
 import typer
 from typer.core import TyperGroup
 
-from engine import adapter_commands, family_commands, model_commands, need_commands, route_commands, rule_commands
+from engine import (
+    adapter_commands,
+    family_commands,
+    model_commands,
+    need_commands,
+    route_commands,
+    rule_commands,
+    suggest_commands,
+)
 from engine import explain as explaining
 from engine.adapter_commands import AdapterName
 from engine.arguments import AsJson, Catalog, ConfigFile, Index, Query, print_json, search_config
@@ -64,6 +72,7 @@ app.command()(route_commands.types)
 app.command()(need_commands.needs)
 app.command()(family_commands.families)
 app.command()(family_commands.synonyms)
+app.command()(suggest_commands.suggest)
 app.command()(model_commands.convert)
 app.command()(model_commands.export)
 app.command()(model_commands.curate)
@@ -109,6 +118,9 @@ def build(
     router: Annotated[
         str | None, typer.Option(metavar="catalog|TYPES.tsv|DIR|none", help="What finds types asked for.")
     ] = None,
+    queries: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A log of queries, to suggest them: QUERY<TAB>COUNT lines.")
+    ] = None,
     lexical_backend: Annotated[
         Literal["tantivy", "lucene", "rank-bm25"] | None, typer.Option(help="What holds the words.")
     ] = None,
@@ -121,6 +133,7 @@ def build(
     """
     settings = EngineConfig.read(config) if config else EngineConfig()
     changes = {"lexical_backend": lexical_backend, "encoder": encoder, "reranker": reranker, "router": router}
+    changes["queries"] = str(queries) if queries else None
     changes = {name: "" if value == "none" else value for name, value in changes.items() if value is not None}
     index = msgspec.structs.replace(settings.index, **changes)
     search = settings.search if threads is None else msgspec.structs.replace(settings.search, threads=threads)

@@ -45,7 +45,8 @@ class IndexConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     ``dense_index`` is auto, exact, sq8, hnsw or ivf.
     ``max_tokens`` is what of a product's text is encoded. ``memory_mb`` bounds what the vectors may take in memory
     when ``auto`` chooses; 0 means half of this machine's memory. ``language`` is the stemmer's, or ``auto`` for
-    that of the products' locales, or where they have none of their words.
+    that of the products' locales, or where they have none of their words. ``queries`` is a log of queries to suggest
+    to others, or empty for none.
     """
 
     lexical_backend: Literal["tantivy", "lucene", "rank-bm25"] = "tantivy"
@@ -56,6 +57,7 @@ class IndexConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_tokens: int = 96
     memory_mb: int = 0
     language: str = "auto"
+    queries: str = ""
 
 
 class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -66,6 +67,8 @@ from engine.storage.manifest import (
     require_intact,
 )
 from engine.storage.products import ProductStore
+from engine.suggestions.completer import Completer, Suggestion
+from engine.suggestions.store import SUGGESTIONS, open_suggestions
 from engine.text import fingerprints
 from engine.types import Candidates, FacetCount, Group, Hit, Mask, Route, Rows, RuleEffect, SearchResult, TermMatch
 from engine.understanding.facts import CatalogFacts
@@ -75,6 +78,7 @@ from engine.understanding.understand import Understood
 logger = logging.getLogger(__name__)
 
 _NO_CONTEXT: Mapping[str, str] = {}
+_MAX_TYPED = 200  # characters that suggestions look at
 _OTHERS = 20  # products of a group that a hit names beside itself
 _MAX_QUERY = 2_000  # characters; what is beyond is not read, and the understand stage says so
 
@@ -415,6 +419,20 @@ class SearchEngine:
         if names:
             self._timed("facets", request.report("facets", started, len(ranking.final), len(counts)), len(counts))
         return counts
+
+    def suggest(self, typed: str, k: int = 8) -> list[Suggestion]:
+        """The ``k`` likeliest things that a shopper who has typed this much may mean, the likeliest first.
+
+        None where there is no letter or digit in it. The first call of an engine reads what later ones need.
+        Raises InvalidQueryError, IndexMismatchError where the index was built without suggestions, and
+        IndexCorruptError.
+        """
+        _check(typed, k, 0, None)
+        return self._completer.suggest(_readable(typed[:_MAX_TYPED]), int(k))
+
+    @cached_property
+    def _completer(self) -> Completer:
+        return open_suggestions(self.version / SUGGESTIONS)
 
     def needs(self) -> list[tuple[ShownNeed, str]]:
         """What the lexicon of needs asks for in each category, with the title of the product that meets it best."""
