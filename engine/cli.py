@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from engine import (
     adapter_commands,
     family_commands,
+    log_commands,
     model_commands,
     need_commands,
     route_commands,
@@ -79,6 +80,7 @@ app.command()(model_commands.curate)
 app.add_typer(model_commands.train, name="train")
 app.add_typer(adapter_commands.adapter, name="adapter")
 app.add_typer(rule_commands.rules, name="rules")
+app.add_typer(log_commands.log, name="log")
 
 
 @app.callback()

@@ -32,7 +32,7 @@ _SHARES = (
     "field_tie", "lexical_weight", "code_weight", "popularity_weight", "feedback_weight", "rerank_weight",
     "route_weight", "constraint_weight", "rewrite_below", "rewrite_weight",
 )  # fmt: skip
-_LEAST = {"depth": 1, "rrf_k": 0, "feedback_products": 0, "rerank_depth": 0, "threads": 0}
+_LEAST = {"depth": 1, "rrf_k": 0, "feedback_products": 0, "rerank_depth": 0, "log_days": 0, "threads": 0}
 
 
 class IndexConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -93,6 +93,8 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     - ``rules``: a file of the shop's rules, read again when it changes, or empty for none.
     - ``out_of_stock``: whether what cannot be bought comes ``behind`` what can, or is ``hidden``; empty leaves it where
       it is. ``unavailable`` has the values of ``availability`` that mean so, whatever their case and signs.
+    - ``log``: the directory in which ``engine.log`` writes what was shown and clicked, or empty for none; ``log_days``:
+      after how many days without a change its files are deleted, 0 keeps them.
     - ``nearest``: whether a query that finds nothing gets the nearest products there are, marked as such.
     - ``threads``: cores used in batches, builds and by all reranking together; 0 means all that this process may use.
     """
@@ -127,6 +129,8 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     rules: str = ""
     out_of_stock: Literal["", "behind", "hidden"] = ""
     unavailable: tuple[str, ...] = ("out of stock", "sold out", "discontinued", "unavailable", "not available")
+    log: str = ""
+    log_days: int = 0
     nearest: bool = True
     threads: int = 0
 

@@ -46,6 +46,7 @@ from engine.dense.retriever import DenseRetriever
 from engine.dense.vectors import VectorIndex
 from engine.errors import ConfigError, InvalidFilterError, InvalidQueryError
 from engine.families.store import FAMILIES, ProductFamilies
+from engine.feedback_log import FeedbackLog
 from engine.filters import Equal, Exists, Filter, In, Range
 from engine.guidance import NUMBERS, GuidanceNumbers
 from engine.latency import LatencyEstimate
@@ -429,6 +430,15 @@ class SearchEngine:
         """
         _check(typed, k, 0, None)
         return self._completer.suggest(_readable(typed[:_MAX_TYPED]), int(k))
+
+    @cached_property
+    def log(self) -> FeedbackLog:
+        """Writes what was shown and clicked where the settings say. Raises ConfigError where they do not."""
+        if not self.config.log:
+            raise ConfigError(
+                "there is no log; name its directory with the setting log, as SearchConfig(log='shop-log')"
+            )
+        return FeedbackLog(self.config.log, version=self.version.name, keep_days=self.config.log_days)
 
     @cached_property
     def _completer(self) -> Completer:
