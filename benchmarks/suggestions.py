@@ -33,8 +33,9 @@ from benchmarks.results import write_result
 from benchmarks.significance import bootstrap_interval
 from engine.catalog import read_catalog
 from engine.errors import AisleError
-from engine.suggestions.completer import Arranged, Completer
+from engine.suggestions.completer import Completer
 from engine.suggestions.phrases import Phrase, PhraseBuilder, key
+from engine.suggestions.store import Arranged
 
 Suggest = Callable[[str, int], Sequence[str]]
 _K = 10

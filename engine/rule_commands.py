@@ -18,6 +18,7 @@ from engine.explain import printable
 from engine.rules.preview import Change, Preview, preview
 from engine.rules.schema import read_rules
 from engine.search import SearchEngine
+from engine.terminal import training_progress
 
 RulesFile = Annotated[Path | None, typer.Option("--rules", metavar="FILE", help="The shop's rules, see aisle rules.")]
 Context = Annotated[
@@ -67,7 +68,11 @@ def check(
     now = _moment(at) if at else time.time()
     engine = SearchEngine.load(index, search_config(config))
     asked = _queries(queries) if queries else []
-    result = preview(engine, found, str(file), asked, now, k=k, locale=locale, context=parsed_context(context))
+    with training_progress() as bar:
+        result = preview(
+            engine, found, str(file), asked, now, k=k, locale=locale, context=parsed_context(context),
+            progress=lambda done, total: bar("queries", done, total, ""),
+        )  # fmt: skip
     if as_json:
         print_json(
             {

@@ -68,10 +68,10 @@ from engine.storage.manifest import (
     require_intact,
 )
 from engine.storage.products import ProductStore
-from engine.suggestions.completer import Completer, Suggestion
-from engine.suggestions.store import SUGGESTIONS, open_suggestions
+from engine.suggestions.completer import Completer, Suggestion, open_suggestions
+from engine.suggestions.store import SUGGESTIONS
 from engine.text import fingerprints
-from engine.types import Candidates, FacetCount, Group, Hit, Mask, Route, Rows, RuleEffect, SearchResult, TermMatch
+from engine.types import Candidates, FacetCount, Hit, Mask, Route, SearchResult, TermMatch
 from engine.understanding.facts import CatalogFacts
 from engine.understanding.spelling import SpellingModel
 from engine.understanding.understand import Understood
@@ -80,7 +80,6 @@ logger = logging.getLogger(__name__)
 
 _NO_CONTEXT: Mapping[str, str] = {}
 _MAX_TYPED = 200  # characters that suggestions look at
-_OTHERS = 20  # products of a group that a hit names beside itself
 _MAX_QUERY = 2_000  # characters; what is beyond is not read, and the understand stage says so
 
 
@@ -327,7 +326,7 @@ class SearchEngine:
         product = self._products[int(rows[0])]
         return Hit(
             product, rank, score, next(ranking.traces(rows[:1], explain=True)), self._matches(request, product),
-            _ruled(request, rows[:1])[0],
+            *next(self._controls.told(request, rows[:1], self._products.get)),
         )  # fmt: skip
 
     # ------------------------------------------------------------------------------------------------------- stages
@@ -388,22 +387,15 @@ class SearchEngine:
         started = time.perf_counter()
         rows, scores = ranking.final.rows[offset : offset + k], ranking.final.scores[offset : offset + k]
         found = zip(
-            rows.tolist(), self._products.get(rows), scores.tolist(), ranking.traces(rows, explain),
-            _ruled(request, rows), strict=True,
+            self._products.get(rows), scores.tolist(), ranking.traces(rows, explain),
+            self._controls.told(request, rows, self._products.get), strict=True,
         )  # fmt: skip
         hits = tuple(
-            Hit(product, rank, score, trace, (), ruled, self._group(request, row))
-            for rank, (row, product, score, trace, ruled) in enumerate(found, offset + 1)
+            Hit(product, rank, score, trace, (), ruled, group)
+            for rank, (product, score, trace, (ruled, group)) in enumerate(found, offset + 1)
         )
         self._timed("hydrate", request.report("hydrate", started, len(ranking.final), len(hits)), len(hits))
         return hits
-
-    def _group(self, request: Request, row: int) -> Group | None:
-        found = request.arrangement.group(row, _OTHERS)
-        if found is None:
-            return None
-        field, count, others = found
-        return Group(field, count, tuple(product.product_id for product in self._products.get(others)))
 
     def _explain(self, request: Request, hits: tuple[Hit, ...]) -> tuple[Hit, ...]:
         started = time.perf_counter()
@@ -470,11 +462,6 @@ def _open_dense(version: Path, manifest: Manifest, config: SearchConfig, encoder
 def _fitting(combiner: Combiner | None, manifest: Manifest) -> tuple[Combiner | None, str]:
     """The combiner, and why it cannot be used on the index; empty where it can."""
     return combiner, combiner.misfit(manifest.encoder, manifest.reranker) if combiner else ""
-
-
-def _ruled(request: Request, rows: Rows) -> list[tuple[RuleEffect, ...]]:
-    """What rules did to each row."""
-    return request.ruling.effects(rows) if request.ruling else [()] * len(rows)
 
 
 def _readable(query: str) -> str:

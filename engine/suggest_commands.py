@@ -9,7 +9,8 @@ import typer
 from engine.arguments import AsJson, Index, print_json
 from engine.explain import printable
 from engine.storage.manifest import current_version
-from engine.suggestions.store import SUGGESTIONS, open_suggestions
+from engine.suggestions.completer import open_suggestions
+from engine.suggestions.store import SUGGESTIONS
 
 
 def suggest(

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -380,6 +381,25 @@ class TestReloading:
         first = live.current()
         monkeypatch.setattr("engine.rules.live.read_file", lambda path: pytest.fail("was read"))
         assert live.current() is first
+
+    def test_threads_see_one_file_or_the_other_while_it_changes(self, load, tmp_path):
+        path, texts = tmp_path / "rules.toml", [rule(f"then = {{ pin = {{ P000{n} = 1 }} }}") for n in (1, 2)]
+        path.write_text(texts[0])
+        engine_ = load().configured(SearchConfig(rules=str(path)))
+
+        def change(_: int) -> None:
+            for turn in range(40):
+                (tmp_path / "new.toml").write_text(texts[turn % 2])
+                (tmp_path / "new.toml").replace(path)
+                engine_.search("thing", 1)
+
+        with ThreadPoolExecutor(4) as pool:
+            changing = pool.submit(change, 0)
+            found = list(pool.map(lambda _: engine_.search("thing", 2), range(120)))
+            changing.result()
+        assert {ids(one)[0] for one in found} <= {"P0001", "P0002"}
+        assert not any(one.degraded for one in found)
+        assert ids(engine_.search("thing", 1)) == ["P0002"]
 
     def test_a_bad_file_at_the_start_is_an_error(self, load, tmp_path):
         with pytest.raises(RulesError, match="cannot be read"):

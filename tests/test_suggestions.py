@@ -17,10 +17,10 @@ import engine
 from benchmarks.suggestions import PlainPrefix, measure, run, slipped, to_come, typed
 from engine import CatalogError, ConfigError, IndexCorruptError, IndexMismatchError, InvalidQueryError, SearchEngine
 from engine.cli import app
-from engine.suggestions.completer import Arranged, Completer
+from engine.suggestions.completer import Completer, open_suggestions
 from engine.suggestions.nearby import NearbyWords
 from engine.suggestions.phrases import NUMBERS, Phrase, PhraseBuilder, key, read_queries
-from engine.suggestions.store import SUGGESTIONS, open_suggestions, save_suggestions
+from engine.suggestions.store import SUGGESTIONS, Arranged, save_suggestions
 from tests.conftest import synthetic_products
 
 TEXTS = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -52,7 +52,7 @@ class Preview:
 
 def preview(
     engine: SearchEngine, rules: Sequence[Rule], path: str, queries: Sequence[str], now: float, *, k: int = 10,
-    locale: str = "", context: Mapping[str, str] | None = None,
+    locale: str = "", context: Mapping[str, str] | None = None, progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Preview:  # fmt: skip
     """Searches ``queries`` without and with the rules of the file ``path``, which are ``rules``.
 
@@ -62,11 +62,12 @@ def preview(
     before = engine.configured(msgspec.structs.replace(engine.config, rules=""))
     after = engine.configured(msgspec.structs.replace(engine.config, rules=path), clock=lambda: now)
     changes, fired = [], Counter[str]()
-    for query in queries:
+    for done, query in enumerate(queries, 1):
         plain = before.search(query, k, locale=locale)
         changed = after.search(query, k, locale=locale, context=context or {})
         fired.update(changed.rules)
         changes.append(_change(query, plain, changed))
+        progress(done, len(queries))
     warnings = [
         *(Warned(rule=rule.id, reason=reason) for rule in rules for reason in _idle(rule, columns, now)),
         *_shadowed(rules),

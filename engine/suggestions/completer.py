@@ -7,19 +7,18 @@ Words that no phrase has are read as those they are near.
 
 from __future__ import annotations
 
-from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import product as combinations
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engine.fusion import among
 from engine.suggestions.nearby import NearbyWords
-from engine.suggestions.phrases import NUMBERS, Kind, Phrase, SuggestionNumbers, key
+from engine.suggestions.phrases import NUMBERS, Kind, SuggestionNumbers, key
+from engine.suggestions.store import Arranged, read_suggestions
 
 _EXAMINED = 2_000  # phrases with one typed word that are looked at for the others
 _LONGEST = 12  # words; a longer text is no query
@@ -35,38 +34,6 @@ class Suggestion(NamedTuple):
     text: str
     kind: Kind
     score: float
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Arranged:
-    """Phrases, and how they are found.
-
-    ``starts`` are the places where completion may begin, in the order of the text from there on: int64 (n, 2), a phrase
-    and which of its words. ``words`` ascend; ``ends`` int64 (n_words,) is where each one's phrases end in ``having``,
-    int64, ascending.
-    """
-
-    phrases: tuple[Phrase, ...]
-    starts: NDArray[np.int64]
-    words: tuple[str, ...]
-    ends: NDArray[np.int64]
-    having: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, phrases: Sequence[Phrase]) -> Arranged:
-        """``phrases`` come the likeliest first."""
-        starts: list[tuple[str, int, int]] = []
-        having: dict[str, array[int]] = {}
-        for number, phrase in enumerate(phrases):
-            own = phrase.text.split(" ")
-            starts += [(" ".join(own[place:]), number, place) for place in range(len(own))]
-            for word in dict.fromkeys(own):
-                having.setdefault(word, array("q")).append(number)
-        places = np.array([(number, place) for _, number, place in sorted(starts)], np.int64).reshape(-1, 2)
-        words = tuple(sorted(having))
-        ends = np.cumsum([len(having[word]) for word in words], dtype=np.int64)
-        joined = np.concatenate([np.frombuffer(having[word], np.int64) for word in words] or [np.empty(0, np.int64)])
-        return cls(tuple(phrases), places, words, ends, joined)
 
 
 class Completer:
@@ -182,3 +149,8 @@ def _different(found: Sequence[Suggestion]) -> list[Suggestion]:
     """Without what differs from a likelier one in a plural's s alone."""
     kept = {" ".join(word.rstrip("s") for word in one.text.split(" ")): one for one in reversed(found)}
     return [one for one in found if one in kept.values()]
+
+
+def open_suggestions(path: Path) -> Completer:
+    """The suggestions of an index, by their file. Raises IndexMismatchError and IndexCorruptError."""
+    return Completer(read_suggestions(path))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import zipfile
+from array import array
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +14,42 @@ from numpy.typing import NDArray
 
 from engine.errors import IndexCorruptError, IndexMismatchError
 from engine.product import Product
-from engine.suggestions.completer import Arranged, Completer
 from engine.suggestions.phrases import KINDS, Phrase, PhraseBuilder, read_queries
 
 SUGGESTIONS = "suggestions.npz"
 _FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Arranged:
+    """Phrases, and how they are found.
+
+    ``starts`` are the places where completion may begin, in the order of the text from there on: int64 (n, 2), a phrase
+    and which of its words. ``words`` ascend; ``ends`` int64 (n_words,) is where each one's phrases end in ``having``,
+    int64, ascending.
+    """
+
+    phrases: tuple[Phrase, ...]
+    starts: NDArray[np.int64]
+    words: tuple[str, ...]
+    ends: NDArray[np.int64]
+    having: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, phrases: Sequence[Phrase]) -> Arranged:
+        """``phrases`` come the likeliest first."""
+        starts: list[tuple[str, int, int]] = []
+        having: dict[str, array[int]] = {}
+        for number, phrase in enumerate(phrases):
+            own = phrase.text.split(" ")
+            starts += [(" ".join(own[place:]), number, place) for place in range(len(own))]
+            for word in dict.fromkeys(own):
+                having.setdefault(word, array("q")).append(number)
+        places = np.array([(number, place) for _, number, place in sorted(starts)], np.int64).reshape(-1, 2)
+        words = tuple(sorted(having))
+        ends = np.cumsum([len(having[word]) for word in words], dtype=np.int64)
+        joined = np.concatenate([np.frombuffer(having[word], np.int64) for word in words] or [np.empty(0, np.int64)])
+        return cls(tuple(phrases), places, words, ends, joined)
 
 
 def build_suggestions(path: Path, products: Iterable[Product], queries: str = "") -> str:
@@ -45,7 +78,7 @@ def save_suggestions(path: Path, arranged: Arranged) -> None:
     )  # fmt: skip
 
 
-def open_suggestions(path: Path) -> Completer:
+def read_suggestions(path: Path) -> Arranged:
     """Reads what was written. Raises IndexMismatchError where nothing was, and IndexCorruptError on anything else."""
     if not path.exists():
         raise IndexMismatchError(
@@ -65,7 +98,7 @@ def open_suggestions(path: Path) -> Completer:
             starts, having = (arrays[name].astype(np.int64) for name in ("starts", "having"))
             arranged = Arranged(phrases, starts, words, arrays["ends"], having)
         _check(arranged)
-        return Completer(arranged)
+        return arranged
     except (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile) as error:
         raise IndexCorruptError(f"the suggestions in {path} cannot be read: {error}") from error
 
@@ -82,6 +115,9 @@ def _check(arranged: Arranged) -> None:
     )
     if not fits or any(len(rows) and not (rows.min() >= 0 and rows.max() < n) for rows in (starts[:, 0], having)):
         raise ValueError("its arrays do not fit one another")
+    n_words = np.array([phrase.text.count(" ") + 1 for phrase in arranged.phrases], np.int64)
+    if len(starts) and not (starts[:, 1] >= 0).all() & (starts[:, 1] < n_words[starts[:, 0]]).all():
+        raise ValueError("it speaks of words that phrases do not have")
 
 
 def _joined(texts: Sequence[str]) -> NDArray[np.uint8]:
