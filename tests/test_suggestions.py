@@ -146,6 +146,9 @@ class TestCompletion:
     def test_slips(self, typed_, first):
         assert texts(completer().suggest(typed_))[0] == first
 
+    def test_half_width_kana_are_full(self):
+        assert texts(completer(["ドラム式 テレビ", "テレビ"]).suggest("ﾃﾚ"))[0] == "テレビ"
+
     def test_a_number_is_no_slip_of_another(self):
         assert texts(completer(["galaxy s24"]).suggest("s25")) == []
 
