@@ -79,7 +79,7 @@ FAMILIES = (
 #: Numeric settings that no family has. What more depth costs (time) and a lower floor costs (wrong answers where
 #: nothing is right), the figures that are chosen by do not see. ``threads`` belongs to the machine.
 NOT_TUNED = frozenset({
-    "field_weights.title", "depth", "min_similarity", "rewrite_below", "rewrite_weight", "threads",
+    "field_weights.title", "depth", "log_days", "min_similarity", "rewrite_below", "rewrite_weight", "threads",
 })  # fmt: skip
 
 
