@@ -151,13 +151,14 @@ def guide(
     limits = tuple(_limits(understood.constraints, columns))
     behind = _OUT if wants_of else _BEHIND  # a wish lifts by more than a good match, and breaks no limit
     constraints, allowed = _constraints(limits, columns, config.constraint_weight, numbers.named_limit_share, behind)
-    out = _told(exclusions.rows(understood.excluded), routed, category) if exclusions and understood.excluded else {}
     scopes = _scopes(routed, category)
-    if constraints is None and out:
+    out = _told(exclusions.rows(understood.excluded), scopes) if exclusions and understood.excluded else {}
+    apart = _apart(exclusions, understood.excluded, scopes) if exclusions and understood.excluded else {}
+    if constraints is None and (out or apart):
         constraints = np.zeros(len(columns), np.float32)
-    for having in out.values():
+    for having in (out | apart).values():
         constraints[having] -= np.float32(_OUT)  # type: ignore[index]
-    if constraints is not None and scopes and (out or allowed is not None):
+    if constraints is not None and scopes and (out or apart or allowed is not None):
         # What falls behind must not make room for other things: "tv below 30000" asks for no remote.
         constraints[~np.logical_or.reduce(scopes)] -= np.float32(_BEHIND)
     likely = wants.rows if wants else likely  # what is wanted of a type is nearer to the point than the type alone
@@ -166,21 +167,26 @@ def guide(
         wanted = allowed
     return Guidance(
         routed, config.route_weight, constraints, excludes if understood.excluded else None,
-        named if understood.names else None, wanted, limits, wants, wants_of, tuple(out), numbers,
+        named if understood.names else None, wanted, limits, wants, wants_of, tuple(out | apart), numbers,
     )  # fmt: skip
 
 
-def _told(rows: dict[Excluded, Mask], routed: Routed | None, category: Mask | None) -> dict[Excluded, Mask]:
+def _told(rows: dict[Excluded, Mask], scopes: Sequence[Mask]) -> dict[Excluded, Mask]:
     """The exclusions that divide the type that the rest of the query asks for.
 
     "Fridge not double door" does; "bite not collar" names a collar, and no picnic basket is an accessory anyway.
     """
     low, high = _DIVIDES
-    return {
-        p: having
-        for p, having in rows.items()
-        if any(low <= having[scope].mean() <= high for scope in _scopes(routed, category))
-    }
+    return {p: having for p, having in rows.items() if any(low <= having[scope].mean() <= high for scope in scopes)}
+
+
+def _apart(exclusions: Exclusions, excluded: Sequence[Excluded], scopes: Sequence[Mask]) -> dict[Excluded, Mask]:
+    """The exclusions that an attribute tells of, and of the type that is asked for no product has.
+
+    "Smartphone not foldable" means those that a shop has in a category of their own, and words and meaning find.
+    """
+    rows = exclusions.rows(excluded, named=False) if scopes else {}
+    return {phrase: having for phrase, having in rows.items() if not any(having[scope].any() for scope in scopes)}
 
 
 def _scopes(routed: Routed | None, category: Mask | None) -> list[Mask]:
