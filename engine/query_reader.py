@@ -49,7 +49,6 @@ from engine.understanding.words import GRAMMAR, tokens
 logger = logging.getLogger(__name__)
 
 _GUIDES = "constraints", "excludes", "named", "routed"  # parts of guidance that the guide stage reports
-_FEW = 2  # words that a catalog has, of which a query is about it however far its products are
 
 
 class QueryReader:
@@ -77,7 +76,9 @@ class QueryReader:
         self._relations = None
         if families and self.needs:
             self._relations = FamilySource(families, columns, self.needs, shipped_words(), stored.get)
-        self._domain = Domain.open(version / DOMAIN) if (version / DOMAIN).exists() else None
+        self._domain = None
+        if ranker.dense and (version / DOMAIN).exists():
+            self._domain = Domain.open(version / DOMAIN, ranker.dense.encoder.dim)
         self._exclusions = Exclusions(columns) if "negation" in config.understand else None
         self._route_latency = LatencyEstimate()  # in milliseconds a query
 
@@ -159,8 +160,9 @@ class QueryReader:
         also = [found.text for found in request.expansions if found.source == "synonym" and found.text not in asked]
         asked = " ".join((asked, *also))
         if not dense.encoder.understands(asked):
-            request.report("route", started, 1, 0, "the query holds no word that the encoder knows", "skipped")
-            return None
+            note = "the query holds no word that the encoder knows"
+            request.report("route", started, 1, 0, note, "skipped")
+            return Routed((), "none", (), note)
         try:
             # The encoder's own vector, whatever adapter was chosen: by such the router has learnt.
             routed = require_rows(self._router.route(asked, dense.vector(asked)), len(self._columns))
@@ -174,15 +176,17 @@ class QueryReader:
         return routed
 
     def _may_be_foreign(self, request: Request, understood: Understood) -> bool:
-        """Whether a query may be about nothing here: not one of a word or two that products have, and not by an
-        adapter's vector, for which near means something else.
+        """Whether a query may be about nothing here: not one of words that products have that names a category or is a
+        single word, and not by an adapter's vector, for which near means something else.
         """
-        if self._ranker.lexical is None or request.adapted.encoder is not None:
+        if request.adapted.encoder is not None:
             return False
         words = [word.text for word in tokens(request.meant) if word.text not in GRAMMAR]
         asking = [word for word, before in zip(words, ["", *words], strict=False) if not is_everyday(word, before)]
         request.lacking = bool(self.missing(request, understood))
-        return request.lacking or len(asking) > _FEW
+        if request.lacking:
+            return True
+        return len(asking) > 1 and (self.needs is None or self.needs.named(understood) is None)
 
 
 def _expansions(understood: Understood) -> tuple[QueryExpansion, ...]:

@@ -52,9 +52,9 @@ class Request:
     ``adapted`` has the encoder and the reranker of the adapter that was chosen.
     ``guided`` is whether the first tier, whose word holds for all, has been looked at for what ``guidance`` says.
     ``domain`` tells what is too far from the catalog, None where nothing does, and ``foreign`` is whether this query
-    is: then no type and no want is acted on. ``lacking`` is whether no product has one of its words,
-    ``near`` the cosine of the nearest product, and ``has_code`` whether a
-    product has a model code of the query.
+    is: then no type is told, and no want acted on. ``lacking`` is whether no product has one of its words, ``near`` the
+    cosine of the nearest product, and ``has_code`` whether a product has a model code of the query.
+    ``last_resort`` is whether no word was found or understood, so that the most popular products were taken.
     ``evidence`` is what the latest fusion saw, None where there was nothing to fuse.
     """
 
@@ -70,6 +70,7 @@ class Request:
     evidence: Evidence | None = None
     domain: Domain | None = None
     foreign: bool = False
+    last_resort: bool = False
     lacking: bool = False
     near: float = 1.0
     has_code: bool = False
@@ -298,6 +299,7 @@ class Ranker:
             liked = self._columns.percentiles
             scores = np.zeros(len(rows), np.float32) if liked is None else liked[rows]
             found, note = Candidates.ranked(rows, scores, depth), "by popularity"
+            request.last_resort = True
         request.report("nearest", started, len(self._columns), len(found), f"nothing found, so the nearest {note}")
         return found
 
@@ -349,12 +351,17 @@ class Ranker:
         # A colour is said of anything.
         limited = any(limit.kind != "color" for limit, _ in guidance.limits)
         asks = request.has_code or guidance.wants.groups or limited or guidance.excludes or guidance.named
-        if request.domain is None or asks or not request.domain.is_foreign(request.near, lacking=request.lacking):
+        if request.domain is None or asks or self.dense is None:
+            return
+        refusal = request.domain.refusal(
+            request.meant, self.dense.vector(request.meant), request.near, lacking=request.lacking
+        )
+        if not refusal:
             return
         request.foreign = True
         routed = request.guidance.routed
         if routed is not None:
-            routed = Routed(routed.product_types, "none", (), request.domain.reason(request.near))
+            routed = Routed((), "none", (), refusal)
         request.guidance = replace(request.guidance, routed=routed, wants=NO_WANTS)
 
     def _signals(self, query: str, rows: Rows, allowed: Mask | None) -> list[Candidates]:

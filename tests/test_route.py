@@ -255,7 +255,8 @@ class TestDegrading:
         result = engine.search("zzzxqv", 5)
         assert (ran(result)["dense"], ran(result)["nearest"]) == ("degraded", "ran")
         assert result.route is not None
-        assert result.route.nearest == "no product has 'zzzxqv'"
+        assert result.route.nearest.startswith("no product has 'zzzxqv'; ")
+        assert result.route.nearest.endswith("so these are the most popular products")
 
 
 class TestConstraints:

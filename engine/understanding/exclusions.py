@@ -38,23 +38,26 @@ class Exclusions:
     def __init__(self, columns: Columns) -> None:
         self._columns = columns
 
-    def rows(self, excluded: Iterable[Excluded]) -> dict[Excluded, Mask]:
-        """For each phrase that some field tells of, the rows that have it, bool (n_products,), not all of them."""
+    def rows(self, excluded: Iterable[Excluded], *, named: bool = True) -> dict[Excluded, Mask]:
+        """For each phrase that some field tells of, the rows that have it, bool (n_products,), not all of them.
+
+        ``named`` is whether names of categories and brands may tell of it as well as attributes.
+        """
         out = {}
         for phrase in excluded:
             for words in (phrase.words, ("".join(phrase.words),)):  # "touch screen" is a "touchscreen"
-                mask = self._rows(words, kinds=_LACKS.match(phrase.text) is None)
+                mask = self._rows(words, kinds=_LACKS.match(phrase.text) is None, names=named)
                 if mask is not None and not mask.all():
                     out[phrase] = mask
                     break
         return out
 
-    def _rows(self, words: tuple[str, ...], *, kinds: bool) -> Mask | None:
+    def _rows(self, words: tuple[str, ...], *, kinds: bool, names: bool) -> Mask | None:
         """``kinds`` says whether categories may be meant: what is "without accessories" may be an accessory itself."""
         wanted = [_stem(word) for word in words]
         mask = np.zeros(len(self._columns), np.bool_)
         for field, said, named, rows in self._by_word.get(wanted[-1], ()) or self._beginning(wanted[-1]):
-            if field == _CATEGORY and not kinds:
+            if field in _NAMES and (not names or (field == _CATEGORY and not kinds)):
                 continue
             told = [word for word in wanted if _among(word, said)]
             if told and all(_among(word, said) or _among(word, named) for word in wanted):
