@@ -16,7 +16,7 @@ from engine.product import Product
 from engine.types import SkuCandidate
 from tests.conftest import SAMPLE
 
-ON_SAMPLE = ("sample", "second", "mission", "ja", "es")
+ON_SAMPLE = ("sample", "second", "mission", "ja", "es", "second_ja", "second_es")
 FRIDGES = "Home > Fridges"
 
 
@@ -72,14 +72,14 @@ def test_judgments_on_the_sample_are_neither_empty_nor_trivial(name: str) -> Non
 
 
 def test_queries_are_asked_once_and_split_by_their_own_text() -> None:
-    rows = [row for name in (*ON_SAMPLE, "icecat") for row in judged_of(name)]
-    texts = [row.query for row in rows] + off_domain_queries()
+    rows = [row for name in (*ON_SAMPLE, "icecat", "second_icecat") for row in judged_of(name)]
+    texts = [row.query for row in rows] + off_domain_queries() + off_domain_queries("second_off_domain")
     assert len(texts) == len({text.casefold() for text in texts})
     assert all(row.split == split_of(row.query) for row in rows)
     assert len(off_domain_queries()) == 100
     assert len(judged_of("sample")) == 200
     assert len(judged_of("sample", "dev")) + len(judged_of("sample", "final")) == 200
-    assert all(row.types for name in ("ja", "es") for row in judged_of(name))
+    assert all(row.types for name in ("ja", "es", "second_ja", "second_es") for row in judged_of(name))
 
 
 def test_a_bad_row_is_named(tmp_path: Path) -> None:

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 import engine
-from benchmarks.needs import FOLDER, judged_of, off_domain_queries
+from benchmarks.needs import SETS, judged_of, off_domain_queries
 from engine.domain import Domain
 from engine.errors import IndexCorruptError
 from engine.filters import Equal
 
 
 def test_queries_about_other_things_get_no_type_and_hits_are_marked(sample: engine.SearchEngine):
-    texts = [line.split("\t")[1] for line in (FOLDER / "synthetic_off_domain.tsv").read_text().splitlines()]
+    texts = off_domain_queries()
     routes = [sample.search(text, 3).route for text in texts]
     refused = [route is not None and route.action == "none" and bool(route.nearest) for route in routes]
     assert sum(refused) >= 0.87 * len(texts)
@@ -63,8 +63,9 @@ def test_what_ships_is_neither_judged_nor_repeated():
     lines = [line for name in ("off", "in") for line in (folder / f"{name}_domain.tsv").read_text().splitlines()]
     texts = [line.split("\t")[1] for line in lines]
     assert len(set(texts)) == len(texts)
-    judged = {row.query for name in ("sample", "icecat", "mission", "es", "ja") for row in judged_of(name)}
-    assert not set(texts) & (judged | set(off_domain_queries()))
+    off_domain = {query for name in SETS if name.endswith("off_domain") for query in off_domain_queries(name)}
+    judged = {row.query for name in SETS if not name.endswith("off_domain") for row in judged_of(name)}
+    assert not set(texts) & (judged | off_domain)
 
 
 def test_nothing_understood_is_said_to_be_so(sample: engine.SearchEngine):
