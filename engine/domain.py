@@ -49,7 +49,8 @@ class DomainNumbers(Fitted, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     - ``refused``: the share of the queries of other domains that is to be refused, as far as of those made of the
       catalog no more than ``lost`` is.
     - ``least_refused``: the share below which the two are not told apart, so that nothing is refused.
-    - ``lacking``: how much more a query must have where no product has one of its words.
+    - ``lacking``: how much more a query must have where no product has one of its words; ``told``: how much less where
+      it says something that the catalog knows: a limit, an exclusion, a category's name.
     - ``made_queries``: how many are made of titles; ``made_share``: what these and phrases around them count of
       queries of the domain, the rest being vague ones.
     """
@@ -62,6 +63,7 @@ class DomainNumbers(Fitted, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     lost: float
     least_refused: float
     lacking: float
+    told: float
     made_queries: int
     made_share: float
 
@@ -117,8 +119,9 @@ class Words(msgspec.Struct, frozen=True):
 
 class Domain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is written to an index. ``plane`` is (dim + 1,), the last number its offset. The scales are of the nearest
-    product's cosine, of the side of the plane and of the log-odds of known words; a sum below ``least`` is refused,
-    and one less than ``lacking`` above it where no product has one of the query's words.
+    product's cosine, of the side of the plane and of the log-odds of known words; a sum below ``least`` is refused.
+    That is higher by ``lacking`` for a query that has a word of no product, and lower by ``told`` for one that says a
+    limit, an exclusion or a category's name.
     """
 
     words: Words
@@ -128,6 +131,7 @@ class Domain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     known: Scale
     least: float
     lacking: float
+    told: float
 
     @classmethod
     def learn(
@@ -158,7 +162,7 @@ class Domain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         least = min(np.quantile(strange[general], numbers.refused), np.quantile(own, numbers.lost))
         if np.mean(strange[general] < least) < numbers.least_refused:
             return None
-        return cls(words, plane, nearness, meaning, known, float(least), numbers.lacking)
+        return cls(words, plane, nearness, meaning, known, float(least), numbers.lacking, numbers.told)
 
     @classmethod
     def open(cls, path: Path, dim: int) -> Self:
@@ -174,13 +178,14 @@ class Domain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def save(self, path: Path) -> None:
         path.write_bytes(msgspec.json.encode(self))
 
-    def refusal(self, query: str, vector: Vectors, near: float, *, lacking: bool = False) -> str:
+    def refusal(self, query: str, vector: Vectors, near: float, *, lacking: bool = False, told: bool = False) -> str:
         """Why a query is about something else, empty where it is not. ``vector`` is float32 (dim,), ``near`` the cosine
-        of the nearest product; ``lacking`` is whether no product has one of its words.
+        of the nearest product; ``lacking`` is whether no product has one of its words, ``told`` whether it says a
+        limit, an exclusion or a category's name.
         """
         share = self.words.share_known(query)
         side = float(np.dot(np.asarray(self.plane[:-1], np.float32), vector)) + self.plane[-1]
-        least = self.least + (self.lacking if lacking else 0.0)
+        least = self.least + self.lacking * lacking - self.told * told
         if self.nearness(near) + self.meaning(side) + self.known(_log_odds(share)) >= least:
             return ""
         return (

@@ -176,17 +176,16 @@ class QueryReader:
         return routed
 
     def _may_be_foreign(self, request: Request, understood: Understood) -> bool:
-        """Whether a query may be about nothing here: not one of words that products have that names a category or is a
-        single word, and not by an adapter's vector, for which near means something else.
+        """Whether a query may be about nothing here: not a single word that products have, and not by an adapter's
+        vector, for which near means something else.
         """
         if request.adapted.encoder is not None:
             return False
         words = [word.text for word in tokens(request.meant) if word.text not in GRAMMAR]
         asking = [word for word, before in zip(words, ["", *words], strict=False) if not is_everyday(word, before)]
         request.lacking = bool(self.missing(request, understood))
-        if request.lacking:
-            return True
-        return len(asking) > 1 and (self.needs is None or self.needs.named(understood) is None)
+        request.in_category = self.needs is not None and self.needs.named(understood) is not None
+        return request.lacking or len(asking) > 1
 
 
 def _expansions(understood: Understood) -> tuple[QueryExpansion, ...]:

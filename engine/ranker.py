@@ -52,8 +52,9 @@ class Request:
     ``adapted`` has the encoder and the reranker of the adapter that was chosen.
     ``guided`` is whether the first tier, whose word holds for all, has been looked at for what ``guidance`` says.
     ``domain`` tells what is too far from the catalog, None where nothing does, and ``foreign`` is whether this query
-    is: then no type is told, and no want acted on. ``lacking`` is whether no product has one of its words, ``near`` the
-    cosine of the nearest product, and ``has_code`` whether a product has a model code of the query.
+    is: then no type is told, and no want acted on. ``lacking`` is whether no product has one of its words,
+    ``in_category`` whether it names a category, ``near`` the cosine of the nearest product, and ``has_code`` whether a
+    product has a model code of the query.
     ``last_resort`` is whether no word was found or understood, so that the most popular products were taken.
     ``evidence`` is what the latest fusion saw, None where there was nothing to fuse.
     """
@@ -72,6 +73,7 @@ class Request:
     foreign: bool = False
     last_resort: bool = False
     lacking: bool = False
+    in_category: bool = False
     near: float = 1.0
     has_code: bool = False
     reports: list[StageReport] = field(default_factory=list)
@@ -348,14 +350,13 @@ class Ranker:
     def _abstain(self, request: Request) -> None:
         """Takes the route and the wants back where the query asks for nothing that is near this catalog."""
         guidance = request.guidance
-        # A colour is said of anything.
-        limited = any(limit.kind != "color" for limit, _ in guidance.limits)
-        asks = request.has_code or guidance.wants.groups or limited or guidance.excludes or guidance.named
-        if request.domain is None or asks or self.dense is None:
+        if request.domain is None or self.dense is None or request.has_code or guidance.wants.groups or guidance.named:
             return
+        limited = any(limit.kind != "color" for limit, _ in guidance.limits)  # a colour is said of anything
         refusal = request.domain.refusal(
-            request.meant, self.dense.vector(request.meant), request.near, lacking=request.lacking
-        )
+            request.meant, self.dense.vector(request.meant), request.near, lacking=request.lacking,
+            told=limited or guidance.excludes is not None or request.in_category,
+        )  # fmt: skip
         if not refusal:
             return
         request.foreign = True
