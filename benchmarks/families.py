@@ -83,8 +83,8 @@ FAMILIES = (
 #: behind, and what a phrase can mean to exclude, few judged queries tell.
 NOT_TUNED = frozenset({
     "field_weights.title", "depth", "min_similarity", "rewrite_below", "rewrite_weight", "threads",
-    "guidance.behind", "guidance.far_behind", "guidance.likely_type", "guidance.least_excluded",
-    "guidance.most_excluded",
+    "guidance.other_penalty", "guidance.behind", "guidance.far_behind", "guidance.likely_type",
+    "guidance.least_excluded", "guidance.most_excluded",
 })  # fmt: skip
 
 

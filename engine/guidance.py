@@ -20,7 +20,7 @@ from engine.preferences import NO_WANTS, Wants, WantsOf, scope_of
 from engine.product import AttributeValue, Product
 from engine.types import Candidates, Mask, Routed, Rows, Scores
 from engine.understanding.constraints import Constraint
-from engine.understanding.exclusions import Exclusions
+from engine.understanding.exclusions import ToldByFields
 from engine.understanding.negation import Excluded, has_excluded
 from engine.understanding.understand import Understood
 
@@ -31,6 +31,7 @@ class GuidanceNumbers(Fitted, frozen=True, kw_only=True, forbid_unknown_fields=T
     """What guidance adds to and takes from fused scores, which go from 0 to 1.
 
     - ``outside_penalty``: taken from what is not of the type that a query surely asks for.
+    - ``other_penalty``: taken from what is in no category that is called as the thing that a query asks for.
     - ``model_name_gain``: given to a title that has a model's whole name, as in "S23 Ultra".
     - ``exclusion_penalty``: taken from a product that names what is not wanted, which may yet be right: texts say
       "fits belts with buckles".
@@ -43,6 +44,7 @@ class GuidanceNumbers(Fitted, frozen=True, kw_only=True, forbid_unknown_fields=T
     """
 
     outside_penalty: float
+    other_penalty: float
     model_name_gain: float
     exclusion_penalty: float
     named_limit_share: float
@@ -136,10 +138,12 @@ class Guidance:
 def guide(
     understood: Understood, routed: Routed | None, columns: Columns, config: SearchConfig,
     products: Callable[[Rows], Sequence[Product]], wants_of: WantsOf | None = None,
-    exclusions: Exclusions | None = None, category: Mask | None = None, numbers: GuidanceNumbers = NUMBERS,
+    exclusions: ToldByFields | None = None, category: Mask | None = None, asked: Mask | None = None,
+    numbers: GuidanceNumbers = NUMBERS,
 ) -> Guidance:  # fmt: skip
     """The guidance for one query; ``products`` gives the products of some rows, to be read, and ``category`` has the
-    rows of the category that the query names, None where it names none.
+    rows of the category that the query names, ``asked`` those of the categories that are called as the thing that it
+    asks for; None where there are none.
     """
     wants = wants_of(routed, Candidates.empty()) if wants_of else NO_WANTS
 
@@ -159,10 +163,12 @@ def guide(
     constraints, allowed = _constraints(limits, columns, config.constraint_weight, numbers.named_limit_share, behind)
     scopes = _scopes(routed, category, numbers.likely_type)
     out = _excluded(exclusions, understood.excluded, scopes, numbers) if exclusions and understood.excluded else []
-    if constraints is None and out:
+    if constraints is None and (out or asked is not None):
         constraints = np.zeros(len(columns), np.float32)
     for having in out:
         constraints[having] -= np.float32(numbers.far_behind)  # type: ignore[index]
+    if asked is not None:
+        constraints[~asked] -= np.float32(numbers.other_penalty)  # type: ignore[index]
     if constraints is not None and scopes and (out or allowed is not None):
         # What falls behind must not make room for other things: "tv below 30000" asks for no remote.
         constraints[~np.logical_or.reduce(scopes)] -= np.float32(numbers.behind)
@@ -177,7 +183,7 @@ def guide(
 
 
 def _excluded(
-    exclusions: Exclusions, excluded: Sequence[Excluded], scopes: Sequence[Mask], numbers: GuidanceNumbers
+    exclusions: ToldByFields, excluded: Sequence[Excluded], scopes: Sequence[Mask], numbers: GuidanceNumbers
 ) -> list[Mask]:
     """The rows that each exclusion puts behind, if a field tells of it and it divides a type that is asked for.
 

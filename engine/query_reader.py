@@ -39,7 +39,7 @@ from engine.storage.products import ProductStore
 from engine.types import Mask, Routed, Rows
 from engine.understanding.constraints import Constraint
 from engine.understanding.everyday import is_everyday
-from engine.understanding.exclusions import Exclusions
+from engine.understanding.exclusions import ToldByFields
 from engine.understanding.facts import CatalogFacts
 from engine.understanding.negation import Excluded
 from engine.understanding.spelling import SpellingModel
@@ -68,9 +68,10 @@ class QueryReader:
             translator = Translator(lexicon(config.translations), said)
         # A store of their own, for they keep what they read in cycles, and a temporary index goes with its last engine.
         stored = ProductStore(version)
+        self._told = ToldByFields(columns)
         self.needs = None
         if config.needs:
-            self.needs = Needs(Lexicon.named(config.needs), columns, partial(_by_words, ranker), stored.get)
+            self.needs = Needs(Lexicon.named(config.needs), columns, partial(_by_words, ranker), stored.get, self._told)
         known = self.needs.words if self.needs else frozenset[str]()
         self._understanding = QueryUnderstanding(facts, spelling, synonyms, config.understand, translator, known)
         self._relations = None
@@ -79,7 +80,6 @@ class QueryReader:
         self._domain = None
         if ranker.dense and (version / DOMAIN).exists():
             self._domain = Domain.open(version / DOMAIN, ranker.dense.encoder.dim)
-        self._exclusions = Exclusions(columns) if "negation" in config.understand else None
         self._route_latency = LatencyEstimate()  # in milliseconds a query
 
     def acting(self, router: Router | None, numbers: GuidanceNumbers) -> QueryReader:
@@ -107,14 +107,15 @@ class QueryReader:
 
     def guide(self, request: Request, understood: Understood, allowed: Mask | None) -> None:
         """Finds the product type and the wants, and puts what they say to each product into the request."""
-        routed = self._route(request, understood)
+        asked = self.needs.asked(understood) if self.needs else None
+        routed = self._route(request, understood, asked)
         started = time.perf_counter()
         relation = self._relations.read(understood) if self._relations else None
         request.guidance = guide(
             relation.asked(understood) if relation else understood, routed, self._columns, self._config, self._products,
-            self._wants_of(understood, relation), self._exclusions,
+            self._wants_of(understood, relation), self._told,
             self.needs.named(understood) if self.needs and (understood.excluded or understood.constraints) else None,
-            self._numbers,
+            asked, self._numbers,
         )  # fmt: skip
         guides = [name for name in _GUIDES if getattr(request.guidance, name) is not None]
         if guides:
@@ -142,8 +143,11 @@ class QueryReader:
             return self.needs.wants_of(understood)
         return self._relations.wants_of(relation, self.needs.wants_of(understood, relation.spans, relation.scope))
 
-    def _route(self, request: Request, understood: Understood) -> Routed | None:
-        """What kind of product the query asks for; what it excludes says the contrary of that."""
+    def _route(self, request: Request, understood: Understood, called: Mask | None) -> Routed | None:
+        """What kind of product the query asks for; what it excludes says the contrary of that.
+
+        ``called`` are the rows of the categories that are called as the thing asked for, None where none is.
+        """
         dense = self._ranker.dense
         if self._router is None or dense is None or not self._config.route_weight:
             return None
@@ -170,6 +174,8 @@ class QueryReader:
             logger.warning("routing failed", exc_info=True)
             request.report("route", started, 1, 0, f"{type(error).__name__}: {error}", "degraded")
             return None
+        if called is not None and routed.narrowed is not None:
+            routed = routed.narrowed(called)
         self._route_latency.add(
             request.report("route", started, 1, len(routed.chosen), f"{routed.action}: {routed.reason}")
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from itertools import takewhile
 
@@ -25,6 +25,7 @@ class Categories:
         self._n = len(columns)
         listed = columns.postings("category") if "category" in columns.fields else ()
         self._paths = sorted(((tuple(path.split(PATH_SEPARATOR)), rows) for path, rows in listed), key=_depth)
+        self._at = dict(self._paths)
         self.words = frozenset(word for path, _ in self._paths for name in path for word in _words(name))
         self._called = lru_cache(maxsize=4096)(self._paths_called)
 
@@ -50,22 +51,41 @@ class Categories:
             found = self._called(word)
             if not found:
                 continue
-            parents = Counter[tuple[str, ...]]()
-            for path, rows in found:
-                parents[path[:-1]] += len(rows)
-            [(parent, _)] = parents.most_common(1)
-            meant = [(path[-1], rows) for path, rows in found if path[:-1] == parent]
+            _, meant = _together(found)
             telling = [of for of in meant if set(_words(of[0])[:-1]) & {singular(other) for other in words}]
             mask = self._mask([rows for _, rows in telling or meant])
             if best is None or mask.sum() < best[1].sum():
                 best = tuple(name for name, _ in telling or meant), mask
         return best
 
+    def head(self, asked: Sequence[str], tells: Callable[[str], bool]) -> Mask | None:
+        """The rows of what a query's own noun is called; None where no category is, or another word names another.
+
+        The noun is the last word before the first that says what the thing is for, or with, but for those that only
+        say which one, of which ``tells`` knows: a "monitor arm" is no monitor, a "monitor 4k" is. Where several
+        categories beside each other are called so, all beside them are meant: foldables are phones as well.
+        """
+        words = list(takewhile(lambda word: word not in _LINKS, asked))
+        while words and not self._called(words[-1]) and tells(words[-1]):
+            words.pop()
+        found = self._called(words[-1]) if words else ()
+        if not found:
+            return None
+        parent, meant = _together(found)
+        above = self._at.get(parent) if len(meant) > 1 else None
+        mask = self._mask([above] if above is not None else [rows for _, rows in meant])
+        others = (rows for word in filter(None, words[:-1]) for _, rows in self._called(word))
+        return mask if all(mask[rows].any() for rows in others) else None
+
+    def is_called(self, text: str) -> bool:
+        """Whether a category is called so: "power bank" is a thing, and no power."""
+        return bool(self._called(text))
+
     def above(self, name: str) -> Mask | None:
         """The rows of the category above the first of this name; None where it has none."""
         for path, _ in self._paths:
             if path[-1] == name and len(path) > 1:
-                return next((self._mask([rows]) for other, rows in self._paths if other == path[:-1]), None)
+                return self._mask([self._at[path[:-1]]]) if path[:-1] in self._at else None
         return None
 
     def _paths_called(self, word: str) -> tuple[tuple[tuple[str, ...], Rows], ...]:
@@ -75,6 +95,15 @@ class Categories:
         mask = np.zeros(self._n, np.bool_)
         mask[np.concatenate(rows)] = True
         return mask
+
+
+def _together(found: Sequence[tuple[tuple[str, ...], Rows]]) -> tuple[tuple[str, ...], list[tuple[str, Rows]]]:
+    """The category below which those found have the most products, and the names and rows of those that are there."""
+    parents = Counter[tuple[str, ...]]()
+    for path, rows in found:
+        parents[path[:-1]] += len(rows)
+    [(parent, _)] = parents.most_common(1)
+    return parent, [(path[-1], rows) for path, rows in found if path[:-1] == parent]
 
 
 def singular(word: str) -> str:

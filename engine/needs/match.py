@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from engine.needs.categories import singular
 from engine.needs.lexicon import Lexicon
 from engine.understanding.understand import Understood
 from engine.understanding.words import tokens
@@ -25,22 +26,27 @@ class NeedWord:
 
 
 class Matcher:
-    """Thread-safe. The longest entry wins where several begin at a word, and a superlative over what is none."""
+    """Thread-safe. The longest entry wins where several begin at a word, and a superlative over what is none; plurals
+    count as their singulars.
+    """
 
     def __init__(self, lexicon: Lexicon) -> None:
         self._entries: dict[tuple[str, ...], tuple[Kind, str, bool]] = {}
+        self._words: set[str] = set()
         for name, use in lexicon.use.items():
             self._add("use", name, use.words, most=False)
         for name, gradable in lexicon.gradable.items():
             self._add("gradable", name, gradable.words, most=False)
         for name, gradable in lexicon.gradable.items():
             self._add("gradable", name, gradable.superlatives, most=True)
-        self.words = frozenset(word for words in self._entries for word in words)
+        self.words = frozenset(self._words)
         self._longest = max(map(len, self._entries), default=0)
 
     def _add(self, kind: Kind, name: str, texts: Sequence[str], *, most: bool) -> None:
         for text in texts:
-            self._entries[tuple(token.text for token in tokens(text))] = (kind, name, most)
+            words = [token.text for token in tokens(text)]
+            self._words.update(words)
+            self._entries[_key(words)] = (kind, name, most)
 
     def find(self, words: Sequence[str]) -> list[NeedWord]:
         """In the order of ``words``, none overlapping another. Empty words match nothing."""
@@ -48,7 +54,7 @@ class Matcher:
         at = 0
         while at < len(words):
             for end in range(min(at + self._longest, len(words)), at, -1):
-                entry = self._entries.get(tuple(words[at:end]))
+                entry = self._entries.get(_key(words[at:end]))
                 if entry is not None:
                     kind, name, most = entry
                     found.append(NeedWord(kind, name, at, end, most))
@@ -57,6 +63,11 @@ class Matcher:
             else:
                 at += 1
         return found
+
+
+def _key(words: Sequence[str]) -> tuple[str, ...]:
+    """The same for singular and plural, of "family" and of "movie" as well."""
+    return tuple(f"{one[:-2]}y" if len(one) > 4 and one.endswith("ie") else one for one in map(singular, words))
 
 
 def free_words(

@@ -19,6 +19,8 @@ class NeedNumbers(Fitted, frozen=True, kw_only=True, forbid_unknown_fields=True)
     - ``learnt_share``: what the catalog's own say counts for a use; the lexicon counts the rest. ``learnt_prior``: how
       many more products would share nothing.
     - ``unknown_fit``: what counts as the fit of a product that does not say, from 0 to 1.
+    - ``least_having``, ``most_having``: how many products at least, and less than which share of a type's, must have a
+      word of the query, so that those are what it wants something of.
     - ``named_share``: of the first ten products, from which on a word stands in titles too often to be a need.
     """
 
@@ -32,11 +34,20 @@ class NeedNumbers(Fitted, frozen=True, kw_only=True, forbid_unknown_fields=True)
     learnt_prior: float
     named_share: float
     unknown_fit: float
+    least_having: int
+    most_having: float
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             value = getattr(self, name)
-            if name in ("gradable_weight", "use_weight", "least_values", "prior_ratings", "learnt_prior"):
+            if name in (
+                "gradable_weight",
+                "use_weight",
+                "least_values",
+                "prior_ratings",
+                "learnt_prior",
+                "least_having",
+            ):
                 if value < 0:
                     raise ConfigError(f"{name} is {value}; it must be 0 or more")
             elif name != "provenance" and not 0 <= value <= 1:

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 
 import numpy as np
 
 from engine.analysis.analyzer import STOP_WORDS
 from engine.columns import Columns
-from engine.needs.categories import Categories, singular
 from engine.needs.lexicon import Gradable, Lexicon
 from engine.needs.match import Matcher, NeedWord, free_words
 from engine.needs.measures import Measures
 from engine.needs.numbers import NUMBERS, NeedNumbers
+from engine.needs.scope import EMPTY, Scopes
 from engine.needs.uses import Uses, told
-from engine.preferences import NO_WANTS, Preference, Scope, Wants, WantsOf, scope_of
+from engine.preferences import NO_WANTS, Preference, Scope, Wants, WantsOf
 from engine.product import Product
 from engine.types import Candidates, Mask, Routed, Rows, Scores
-from engine.understanding.everyday import is_everyday
+from engine.understanding.exclusions import ToldByFields
 from engine.understanding.understand import Understood
-from engine.understanding.words import GRAMMAR, tokens
+from engine.understanding.words import Token, tokens
 
+_DEGREES = frozenset({"too", "so", "very", "that", "really", "overly"})
 _TYPES = 3  # that a query without a type is answered with
 _BESIDE = 3  # words after a direction that may name what it is of
-_LEAST_HAVING = 2  # products that have a word which tells them apart, and less than this share of a type's:
-_MOST_HAVING = 0.97
 _TOLD = 3  # wants of a use that are named
 _FIRST = 10  # products whose titles tell whether a word is a name there
 
@@ -36,7 +35,8 @@ class Reading:
     """A need word in a query, ``text``, and the words ``beside``, after it, which may name an attribute ("big screen").
 
     ``rest`` are the words of the whole query that no need takes, empty where one does; ``telling`` those of them that
-    no synonym explains; ``typeless`` says that none of them could name a type.
+    no synonym explains; ``typeless`` says that none of them could name a type. ``contrary`` is whether a "not" asks for
+    the opposite.
     """
 
     word: NeedWord
@@ -45,6 +45,7 @@ class Reading:
     rest: tuple[str, ...]
     telling: tuple[str, ...]
     typeless: bool
+    contrary: bool = False
 
     @property
     def is_use(self) -> bool:
@@ -56,17 +57,16 @@ class Needs:
 
     def __init__(
         self, lexicon: Lexicon, columns: Columns, found: Callable[[str, int], Rows],
-        products: Callable[[Rows], Sequence[Product]], numbers: NeedNumbers = NUMBERS,
+        products: Callable[[Rows], Sequence[Product]], told: ToldByFields, numbers: NeedNumbers = NUMBERS,
     ) -> None:  # fmt: skip
         """``found`` gives the rows of products that have words of a text, the best first, and at most so many;
-        ``products`` those of some rows.
+        ``products`` those of some rows; ``told`` has what fields say.
         """
-        self.lexicon, self.numbers, self._columns = lexicon, numbers, columns
-        self._found, self._products = found, products
+        self.lexicon, self.numbers, self._products = lexicon, numbers, products
         self.measures = Measures(columns, lexicon.scale, numbers)
-        self._categories = Categories(columns)
+        self._scopes = Scopes(columns, told, found, numbers)
+        self._categories = self._scopes.categories
         self._matcher = Matcher(lexicon)
-        self._rows_of = lru_cache(maxsize=256)(self._mask_of)
         self.uses = Uses(lexicon, columns, self.measures, found, numbers)
 
     @property
@@ -88,7 +88,9 @@ class Needs:
 
         def wants(routed: Routed | None, found: Candidates) -> Wants:
             groups = self.scopes(readings) if within is None else ()
-            scope = within or (_together(groups) if groups else self._scope(routed, readings[0]))
+            scope = within or (
+                _together(groups) if groups else self._scopes.of(routed, readings[0].rest, readings[0].telling)
+            )
             best = found.rows[:_FIRST] if scope.rows is None else found.rows[:_FIRST][scope.rows[found.rows[:_FIRST]]]
             first = [product.title.lower() for product in self._products(best)]
             kept = [reading for reading in readings if self._asks(reading) and not self._is_named(reading, first)]
@@ -105,47 +107,16 @@ class Needs:
         found = self._categories.named(free_words(understood))
         return found[1] if found else None
 
-    def _scope(self, routed: Routed | None, reading: Reading) -> Scope:
-        """The categories that the query names, or else the types that the router found; of these the products that have
-        the query's other words, where some have and others have not ("cheapest 5g phone").
+    def asked(self, understood: Understood) -> Mask | None:
+        """The rows of the categories that are called as the thing that a query asks for; None where there are none.
 
-        Who wants a "phone" for something wants any, though it may be "Feature Phones" that the word is nearest to.
+        In other languages the noun may stand first.
         """
-        named = self._categories.named(reading.rest)
-        scope = Scope(named[1], named[0]) if named else scope_of(routed)
-        if scope.rows is None:
-            return scope
-        above = self._categories.above(scope.names[0]) if scope.names else None
-        rows, before = scope.rows, ""
-        for word in filter(None, reading.telling):
-            # What names a type has been read already, whatever products are called.
-            of_type = singular(word) in self._categories.words
-            if (
-                not of_type
-                and not word.isdigit()
-                and word not in GRAMMAR
-                and word not in _EMPTY
-                and not is_everyday(word, before)
-            ):
-                rows = self._having(word, rows, above)
-            before = word
-        return Scope(rows, scope.names)
-
-    def _having(self, word: str, rows: Mask, above: Mask | None) -> Mask:
-        """Those of ``rows``, or else of the category above, that have the word; ``rows`` where it tells nothing."""
-        having = self._rows_of(word)
-        inside = rows & having
-        n = np.count_nonzero(inside)
-        if n == 0 and above is not None:
-            inside = above & having
-            n = np.count_nonzero(inside)
-        telling = _LEAST_HAVING <= n < _MOST_HAVING * np.count_nonzero(rows)
-        return inside if telling else rows
-
-    def _mask_of(self, word: str) -> Mask:
-        mask = np.zeros(len(self._columns), np.bool_)
-        mask[self._found(word, len(self._columns))] = True
-        return mask
+        if understood.translated is not None:
+            return None
+        words = free_words(understood)
+        needed = {place for word in self._matcher.find(words) for place in range(word.start, word.end)}
+        return self._scopes.asked(["" if place in needed else word for place, word in enumerate(words)])
 
     def _asks(self, reading: Reading) -> bool:
         """Whether a use asks anything: that something is a gift says nothing more where the query names it."""
@@ -163,7 +134,7 @@ class Needs:
         found = self._matcher.find(words)
         needed = {place for word in found for place in range(word.start, word.end)}
         rest = tuple("" if place in needed else word for place, word in enumerate(words))
-        typeless = all(w in STOP_WORDS or w in _EMPTY or self.measures.names_attribute(w) for w in rest)
+        typeless = all(w in STOP_WORDS or w in EMPTY or self.measures.names_attribute(w) for w in rest)
         typeless = typeless and self._categories.named(rest) is None
         explained = {place for synonym in understood.synonyms for place in range(synonym.start, synonym.end)}
         telling = tuple("" if place in explained else word for place, word in enumerate(rest))
@@ -171,7 +142,8 @@ class Needs:
         for word in found:
             beside = tuple(filter(None, words[word.end : word.end + _BESIDE]))
             text = understood.corrected[places[word.start].start : places[word.end - 1].end].lower()
-            readings.append(Reading(word, text, beside, rest, telling, typeless))
+            contrary = word.kind == "gradable" and not word.most and _denied(places[: word.start])
+            readings.append(Reading(word, text, beside, rest, telling, typeless, contrary))
         return tuple(readings)
 
     def scopes(self, readings: Sequence[Reading]) -> tuple[Scope, ...]:
@@ -199,6 +171,7 @@ class Needs:
         field, most = self.meant(entry, reading.beside, rows)
         if not field:
             return None
+        most = most != reading.contrary
         fit = self.measures.places(field, rows, most=most)
         fact = partial(self._fact_of, field, fit)
         order = "most" if most else "least"
@@ -207,7 +180,7 @@ class Needs:
 
     def meant(self, entry: Gradable, beside: Sequence[str], rows: Mask) -> tuple[str, bool]:
         """The field that a direction means among ``rows``, and whether it is the most of it; empty where none tells."""
-        if named := self.measures.named(beside, rows):
+        if (named := self.measures.named(beside, rows)) and not self._categories.is_called(" ".join(beside[:2])):
             return named, bool(entry.most) or not _is_low(entry, self.lexicon)
         for patterns, direction in ((entry.most, True), (entry.least, False)):
             for pattern in patterns:
@@ -227,14 +200,6 @@ class Needs:
         weight = self.numbers.use_weight * self.lexicon.use[reading.word.name].strength
         reason = f"{reading.text} → {reading.word.name}: {asked}"
         return Preference(reading.text, met.fit, weight, partial(self.uses.fact, met.parts), reason)
-
-
-#: Words that ask for a thing without saying which.
-_EMPTY = frozenset({
-    "", "something", "anything", "thing", "things", "stuff", "product", "products", "item", "items", "idea", "ideas",
-    "suggest", "suggestion", "suggestions", "need", "want", "looking", "buy", "show", "option", "options", "lover",
-    "use", "using", "device", "devices", "gadget", "gadgets", "electronics", "my", "me", "i", "who", "loves", "likes",
-})  # fmt: skip
 
 
 def _together(scopes: Sequence[Scope]) -> Scope:
@@ -259,6 +224,14 @@ def _merged(of_groups: Sequence[tuple[Preference, ...]]) -> tuple[Preference, ..
 
 def _either(first: Mask, fact: Callable[[int], str], other: Callable[[int], str], row: int) -> str:
     return fact(row) if first[row] else other(row)
+
+
+def _denied(before: Sequence[Token]) -> bool:
+    """Whether a "not" stands before a word: "not big", "not too big"."""
+    words = [token.text for token in before]
+    while words and words[-1] in _DEGREES:
+        words.pop()
+    return bool(words) and words[-1] == "not"
 
 
 def _is_low(entry: Gradable, lexicon: Lexicon) -> bool:

@@ -1,4 +1,4 @@
-"""What a query excludes, where the catalog says it in a field: a category, a value of an attribute, a flag, a brand.
+"""What a query excludes or asks for, where a field of the catalog says it: a category, an attribute, a flag, a brand.
 
 "Fridge not double door" is about the category "Double Door" or the door type of that name, which every product answers;
 "without buckle" is about nothing that a field tells, and is left to the products' texts.
@@ -23,6 +23,7 @@ _MOST_WORDS = 4  # of a value
 _BEGINNING = 4  # letters that begin a longer word and stand for it: "touch" is "touchscreen"
 _CATEGORY = "category"
 _NAMES = ("brand", _CATEGORY)
+_HYPHENED = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)+")
 _LACKS = re.compile(r"without|w/o|with\s+out|sans|minus", re.IGNORECASE)
 
 
@@ -32,7 +33,7 @@ _stem = Stemmer.Stemmer("english").stemWord
 _Value = tuple[str, frozenset[str], frozenset[str], Rows]
 
 
-class Exclusions:
+class ToldByFields:
     """Looks phrases up in the columns of one index. Thread-safe; the columns are read when first asked."""
 
     def __init__(self, columns: Columns) -> None:
@@ -45,12 +46,20 @@ class Exclusions:
         """
         out = {}
         for phrase in excluded:
-            for words in (phrase.words, ("".join(phrase.words),)):  # "touch screen" is a "touchscreen"
-                mask = self._rows(words, kinds=_LACKS.match(phrase.text) is None, names=named)
-                if mask is not None and not mask.all():
-                    out[phrase] = mask
-                    break
+            mask = self.having(phrase.words, kinds=_LACKS.match(phrase.text) is None, names=named)
+            if mask is not None and not mask.all():
+                out[phrase] = mask
         return out
+
+    def having(self, words: tuple[str, ...], *, kinds: bool = False, names: bool = False) -> Mask | None:
+        """The rows that have what ``words`` say, bool (n_products,); None where no field tells. ``names`` is whether
+        those of brands and, if they are ``kinds`` as well, of categories may tell.
+        """
+        for said in (words, ("".join(words),)):  # "touch screen" is a "touchscreen"
+            mask = self._rows(said, kinds=kinds, names=names)
+            if mask is not None:
+                return mask
+        return None
 
     def _rows(self, words: tuple[str, ...], *, kinds: bool, names: bool) -> Mask | None:
         """``kinds`` says whether categories may be meant: what is "without accessories" may be an accessory itself."""
@@ -98,4 +107,7 @@ def _among(word: str, words: frozenset[str]) -> bool:
 
 
 def _words(text: str) -> frozenset[str]:
-    return frozenset(_stem(word) for word in re.split(r"[^a-z0-9]+", text.lower()) if word)
+    """Stems, and of words with hyphens the whole as well: "Wi-Fi" is "wifi"."""
+    lower = text.lower()
+    whole = (word.replace("-", "") for word in _HYPHENED.findall(lower))
+    return frozenset(_stem(word) for word in (*re.split(r"[^a-z0-9]+", lower), *whole) if word)

@@ -1,0 +1,97 @@
+"""What a query wants something of: the products of the categories that it names, as far as its other words narrow them.
+
+What is big depends on what it is, and the cheapest of 4K monitors is none of those that are not 4K.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from engine.columns import Columns
+from engine.needs.categories import Categories, singular
+from engine.needs.numbers import NeedNumbers
+from engine.preferences import Scope, scope_of
+from engine.types import Mask, Routed, Rows
+from engine.understanding.everyday import is_everyday
+from engine.understanding.exclusions import ToldByFields
+from engine.understanding.words import GRAMMAR
+
+#: Words that ask for a thing without saying which.
+EMPTY = frozenset({
+    "", "something", "anything", "thing", "things", "stuff", "product", "products", "item", "items", "idea", "ideas",
+    "suggest", "suggestion", "suggestions", "need", "want", "looking", "buy", "show", "option", "options", "lover",
+    "use", "using", "device", "devices", "gadget", "gadgets", "electronics", "my", "me", "i", "who", "loves", "likes",
+})  # fmt: skip
+
+
+class Scopes:
+    """Over one index. Thread-safe; which products have a word is kept."""
+
+    def __init__(
+        self, columns: Columns, told: ToldByFields, found: Callable[[str, int], Rows], numbers: NeedNumbers
+    ) -> None:
+        """``found`` gives the rows of products that have words of a text, the best first, and at most so many."""
+        self.categories = Categories(columns)
+        self._n, self._told, self._found, self._numbers = len(columns), told, found, numbers
+        self._rows_of = lru_cache(maxsize=256)(self._mask_of)
+
+    def asked(self, words: Sequence[str]) -> Mask | None:
+        """The rows of the categories that are called as the thing that a query asks for; None where there are none.
+
+        ``words`` are the query's, empty where they are no part of what it is called.
+        """
+        return self.categories.head(words, self._only_tells)
+
+    def of(self, routed: Routed | None, rest: Sequence[str], telling: Sequence[str]) -> Scope:
+        """The categories that the words ``rest`` name, or else the types that the router found; of these the products
+        that have the words ``telling``, where some have and others have not.
+
+        Who wants a "phone" for something wants any, though it may be "Feature Phones" that the word is nearest to.
+        """
+        named = self.categories.named(rest)
+        scope = Scope(named[1], named[0]) if named else scope_of(routed)
+        if scope.rows is None:
+            return scope
+        above = self.categories.above(scope.names[0]) if scope.names else None
+        words = [w if self._narrows(w, before) else "" for before, w in zip(("", *telling), telling, strict=False)]
+        rows, at = scope.rows, 0
+        while at < len(words):
+            said = tuple(words[at : at + 2])
+            both = self._told.having(said) if all(said) and len(said) > 1 else None  # "noise cancelling"
+            having = both if both is not None else self._having(words[at], rows)
+            rows = self._narrowed(rows, having, above) if words[at] else rows
+            at += 1 if both is None else 2
+        return Scope(rows, scope.names)
+
+    def _only_tells(self, word: str) -> bool:
+        """Whether a word after a thing's name says which one, and is no other thing."""
+        return word in EMPTY or word in GRAMMAR or is_everyday(word) or self._told.having((word,)) is not None
+
+    def _narrows(self, word: str, before: str) -> bool:
+        """Whether a word tells which products of a type are meant; what names a type has been read already."""
+        if word in EMPTY or word.isdigit() or word in GRAMMAR or singular(word) in self.categories.words:
+            return False
+        return not is_everyday(word, before)
+
+    def _having(self, word: str, rows: Mask) -> Mask:
+        """The rows that have a word: in a field if one tells of it among ``rows``, or else anywhere."""
+        told = self._told.having((word,))
+        return told if told is not None and (rows & told).any() else self._rows_of(word)
+
+    def _narrowed(self, rows: Mask, having: Mask, above: Mask | None) -> Mask:
+        """Those of ``rows`` that are among ``having``, or of the category above; ``rows`` where it tells nothing."""
+        inside = rows & having
+        n = np.count_nonzero(inside)
+        if n == 0 and above is not None:
+            inside = above & having
+            n = np.count_nonzero(inside)
+        telling = self._numbers.least_having <= n < self._numbers.most_having * np.count_nonzero(rows)
+        return inside if telling else rows
+
+    def _mask_of(self, word: str) -> Mask:
+        mask = np.zeros(self._n, np.bool_)
+        mask[self._found(word, self._n)] = True
+        return mask
