@@ -11,7 +11,10 @@ from itertools import takewhile
 import numpy as np
 
 from engine.columns import PATH_SEPARATOR, Columns
+from engine.needs.numbers import NUMBERS, NeedNumbers
 from engine.types import Mask, Rows
+from engine.understanding.everyday import is_everyday
+from engine.understanding.words import GRAMMAR
 
 _COMPOUND = 4  # letters that a word has at least, to be the end of a longer one
 _LINKS = frozenset({"for", "with", "without", "under", "in", "to", "of", "from", "on", "that", "which", "and", "or"})
@@ -21,8 +24,8 @@ _PARTS = re.compile(r"[&/,+]|\band\b")
 class Categories:
     """The category paths of one index, those nearest the root first. Thread-safe."""
 
-    def __init__(self, columns: Columns) -> None:
-        self._n = len(columns)
+    def __init__(self, columns: Columns, numbers: NeedNumbers = NUMBERS) -> None:
+        self._n, self._typical_share = len(columns), numbers.typical_share
         listed = columns.postings("category") if "category" in columns.fields else ()
         self._paths = sorted(((tuple(path.split(PATH_SEPARATOR)), rows) for path, rows in listed), key=_depth)
         self._at = dict(self._paths)
@@ -44,6 +47,7 @@ class Categories:
         What a thing is called stands before the first word that says what it is for, or with; of several such words the
         one that the fewest products are is meant: a "foldable phone" is a foldable, and a "phone case" a case. Of
         categories in several places those with the most products are meant: a "phone" is none of "Wired Earphones".
+        Who says no more than "phone" means what most are, and none of a few "Feature Phones".
         """
         words = list(takewhile(lambda word: word not in _LINKS, asked))
         best: tuple[tuple[str, ...], Mask] | None = None
@@ -51,12 +55,19 @@ class Categories:
             found = self._called(word)
             if not found:
                 continue
-            _, meant = _together(found)
-            telling = [of for of in meant if set(_words(of[0])[:-1]) & {singular(other) for other in words}]
-            mask = self._mask([rows for _, rows in telling or meant])
+            meant = self._meant(_together(found)[1], word, words)
+            mask = self._mask([rows for _, rows in meant])
             if best is None or mask.sum() < best[1].sum():
-                best = tuple(name for name, _ in telling or meant), mask
+                best = tuple(name for name, _ in meant), mask
         return best
+
+    def _meant(self, called: Sequence[tuple[str, Rows]], word: str, words: Sequence[str]) -> Sequence[tuple[str, Rows]]:
+        """Of categories that are called ``word``: those that another word tells of, or the typical ones."""
+        others = {singular(other) for other in words if other != word and not is_everyday(other)} - {""} - GRAMMAR
+        if others:
+            return [of for of in called if others.intersection(_words(of[0])[:-1])] or called
+        least = self._typical_share * sum(len(rows) for _, rows in called)
+        return [of for of in called if len(of[1]) >= least]
 
     def head(self, asked: Sequence[str], tells: Callable[[str], bool]) -> Mask | None:
         """The rows of what a query's own noun is called; None where no category is, or another word names another.
@@ -71,9 +82,12 @@ class Categories:
         found = self._called(words[-1]) if words else ()
         if not found:
             return None
-        parent, meant = _together(found)
-        above = self._at.get(parent) if len(meant) > 1 else None
-        mask = self._mask([above] if above is not None else [rows for _, rows in meant])
+        parent, called = _together(found)
+        meant = self._meant(called, words[-1], words)
+        above = self._at.get(parent) if len(called) > 1 else None
+        mask = self._mask([above] if above is not None else [rows for _, rows in called])
+        if above is not None and len(meant) < len(called):
+            mask &= ~self._mask([rows for of in called if of not in meant for rows in of[1:]])
         others = (rows for word in filter(None, words[:-1]) for _, rows in self._called(word))
         return mask if all(mask[rows].any() for rows in others) else None
 

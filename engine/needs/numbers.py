@@ -21,6 +21,7 @@ class NeedNumbers(Fitted, frozen=True, kw_only=True, forbid_unknown_fields=True)
     - ``unknown_fit``: what counts as the fit of a product that does not say, from 0 to 1.
     - ``least_having``, ``most_having``: how many products at least, and less than which share of a type's, must have a
       word of the query, so that those are what it wants something of.
+    - ``typical_share``: of the products of categories of one name, what one of them must have to be meant by it.
     - ``named_share``: of the first ten products, from which on a word stands in titles too often to be a need.
     """
 
@@ -36,6 +37,7 @@ class NeedNumbers(Fitted, frozen=True, kw_only=True, forbid_unknown_fields=True)
     unknown_fit: float
     least_having: int
     most_having: float
+    typical_share: float
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:

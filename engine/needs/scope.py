@@ -34,7 +34,7 @@ class Scopes:
         self, columns: Columns, told: ToldByFields, found: Callable[[str, int], Rows], numbers: NeedNumbers
     ) -> None:
         """``found`` gives the rows of products that have words of a text, the best first, and at most so many."""
-        self.categories = Categories(columns)
+        self.categories = Categories(columns, numbers)
         self._n, self._told, self._found, self._numbers = len(columns), told, found, numbers
         self._rows_of = lru_cache(maxsize=256)(self._mask_of)
 

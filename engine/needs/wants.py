@@ -108,12 +108,7 @@ class Needs:
         return found[1] if found else None
 
     def asked(self, understood: Understood) -> Mask | None:
-        """The rows of the categories that are called as the thing that a query asks for; None where there are none.
-
-        In other languages the noun may stand first.
-        """
-        if understood.translated is not None:
-            return None
+        """The rows of the categories that are called as the thing that a query asks for; None where there are none."""
         words = free_words(understood)
         needed = {place for word in self._matcher.find(words) for place in range(word.start, word.end)}
         return self._scopes.asked(["" if place in needed else word for place, word in enumerate(words)])
