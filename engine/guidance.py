@@ -76,6 +76,7 @@ class Guidance:
     (n_products,), None where they ask for nothing. ``excludes`` says which of some rows have what the query excludes,
     None where it excludes nothing; ``named`` what share of the models' names in the query their titles have, None where
     it has none. ``wanted`` are rows to look for on their own, so that what is asked for is among the candidates.
+    ``allowed`` are those that meet the limits that are meant to the letter, bool (n_products,), None where none is.
     ``limits`` are the constraints that some products do not meet, each with the rows that do. ``wants`` are what is
     wanted beyond words, relative to the type asked for; ``wants_of`` gives them anew for another route and what was
     found, None where the query wants nothing more.
@@ -90,6 +91,7 @@ class Guidance:
     limits: tuple[tuple[Constraint, Mask], ...] = ()
     wants: Wants = NO_WANTS
     wants_of: WantsOf | None = None
+    allowed: Mask | None = None
     numbers: GuidanceNumbers = NUMBERS
 
     @property
@@ -178,7 +180,7 @@ def guide(
         wanted = allowed
     return Guidance(
         routed, config.route_weight, constraints, excludes if understood.excluded else None,
-        named if understood.names else None, wanted, limits, wants, wants_of, numbers,
+        named if understood.names else None, wanted, limits, wants, wants_of, allowed, numbers,
     )  # fmt: skip
 
 
@@ -191,10 +193,16 @@ def _excluded(
     does what an attribute tells of and no product of the type has: foldables may be a category beside "Smartphones".
     """
     low, high = numbers.least_excluded, numbers.most_excluded
-    told = exclusions.rows(excluded)
-    of_attributes = exclusions.rows(excluded, named=False) if scopes else {}
-    dividing = [having for having in told.values() if any(low <= having[scope].mean() <= high for scope in scopes)]
-    return dividing + [having for having in of_attributes.values() if not any(having[scope].any() for scope in scopes)]
+    out = []
+    for phrase in excluded if scopes else ():
+        masks = exclusions.excluded(phrase)
+        dividing = next((m for m in masks if any(low <= m[scope].mean() <= high for scope in scopes)), None)
+        apart = exclusions.having(phrase.words) if dividing is None else None
+        if apart is not None and not any(apart[scope].any() for scope in scopes):
+            dividing = apart
+        if dividing is not None:
+            out.append(dividing)
+    return out
 
 
 def _scopes(routed: Routed | None, category: Mask | None, likely_type: float) -> list[Mask]:

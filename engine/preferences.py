@@ -105,16 +105,17 @@ class Wants:
             total += np.float32(_OF_A_TYPE) * np.logical_or.reduce([group.members[found.rows] for group in self.groups])
         return Candidates.ranked(found.rows, found.scores + total)
 
-    def ordered(self, found: Candidates) -> Candidates:
+    def ordered(self, found: Candidates, allowed: Mask | None = None) -> Candidates:
         """What is relevant enough in the order that superlatives ask for, or types in turn; the rest as it was.
 
-        Scores are dealt out anew, so that they never rise down the list.
+        ``allowed``, bool (n_products,), are those that meet the query's limits, None where it has none: the others
+        stay behind. Scores are dealt out anew, so that they never rise down the list.
         """
         if not len(found):
             return found
         order = self._by_superlatives(found)
         if self.groups:
-            order = self._in_turns(found.rows, order)
+            order = self._in_turns(found.rows, order, allowed)
         return Candidates(found.rows[order], found.scores)
 
     def _by_superlatives(self, found: Candidates) -> Rows:
@@ -127,16 +128,17 @@ class Wants:
         best = places[qualifies]
         return np.concatenate([best[np.argsort(-fit[best], kind="stable")], places[~qualifies]])
 
-    def _in_turns(self, rows: Rows, order: Rows) -> Rows:
-        """Places by the types in turn, each type's in order; what is of none comes after."""
-        left = np.ones(len(order), np.bool_)
+    def _in_turns(self, rows: Rows, order: Rows, allowed: Mask | None) -> Rows:
+        """Places by the types in turn, each type's in order; what is of none, or not ``allowed``, comes after."""
+        left = np.ones(len(order), np.bool_) if allowed is None else allowed[rows[order]]
         turns = []
         for group in self.groups:
             mine = left & group.members[rows[order]]
             turns.append(order[mine].tolist())
             left &= ~mine
         dealt = [place for place in chain.from_iterable(zip_longest(*turns)) if place is not None]
-        return np.concatenate([np.array(dealt, np.int64), order[left]])
+        first = np.array(dealt, np.int64)
+        return np.concatenate([first, order[~np.isin(order, first)]])
 
     def _sum(self, rows: Rows | None) -> tuple[Scores, Mask]:
         """Weights times fits, less what a product of the middle has, and which rows say anything."""

@@ -68,7 +68,7 @@ class QueryReader:
             translator = Translator(lexicon(config.translations), said)
         # A store of their own, for they keep what they read in cycles, and a temporary index goes with its last engine.
         stored = ProductStore(version)
-        self._told = ToldByFields(columns)
+        self._told = ToldByFields(columns, families.rows) if families else ToldByFields(columns)
         self.needs = None
         if config.needs:
             self.needs = Needs(Lexicon.named(config.needs), columns, partial(_by_words, ranker), stored.get, self._told)

@@ -175,7 +175,7 @@ class Ranker:
         final = new.final
         if request.guidance.wants.orders:
             started = time.perf_counter()
-            final = request.guidance.wants.ordered(final)
+            final = request.guidance.wants.ordered(final, request.guidance.allowed)
             own = (*own, ("order", final))
             request.report("order", started, len(final), len(final), "superlatives, or types in turn")
         ranking = Ranking(final, ranking.stages + own, ranking.exhausted, new.combined)

@@ -13,7 +13,7 @@ import numpy as np
 from engine.columns import PATH_SEPARATOR, Columns
 from engine.needs.numbers import NUMBERS, NeedNumbers
 from engine.types import Mask, Rows
-from engine.understanding.everyday import is_everyday
+from engine.understanding.everyday import COMMON, is_everyday
 from engine.understanding.words import GRAMMAR
 
 _COMPOUND = 4  # letters that a word has at least, to be the end of a longer one
@@ -63,9 +63,10 @@ class Categories:
 
     def _meant(self, called: Sequence[tuple[str, Rows]], word: str, words: Sequence[str]) -> Sequence[tuple[str, Rows]]:
         """Of categories that are called ``word``: those that another word tells of, or the typical ones."""
-        others = {singular(other) for other in words if other != word and not is_everyday(other)} - {""} - GRAMMAR
-        if others:
-            return [of for of in called if others.intersection(_words(of[0])[:-1])] or called
+        others = {singular(other) for other in words if other and other != word} - GRAMMAR
+        telling = [of for of in called if others.intersection(_words(of[0])[:-1])]
+        if telling or not all(map(is_everyday, others)):
+            return telling or called
         least = self._typical_share * sum(len(rows) for _, rows in called)
         return [of for of in called if len(of[1]) >= least]
 
@@ -138,9 +139,11 @@ def _is_called(name: str, text: str) -> bool:
 
 
 def _same_head(left: Sequence[str], right: Sequence[str]) -> bool:
-    """Whether the last words are the same, or one is the end of the other."""
+    """Whether the last words, of a category and asked for, are the same, or one is the end of the other."""
     if not left or not right:
         return False
+    if right[-1] in COMMON:  # "outdoor" is no door
+        return left[-1] == right[-1]
     shorter, longer = sorted((left[-1], right[-1]), key=len)
     return longer == shorter or (len(shorter) >= _COMPOUND and longer.endswith(shorter))
 

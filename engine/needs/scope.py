@@ -60,9 +60,9 @@ class Scopes:
         rows, at = scope.rows, 0
         while at < len(words):
             said = tuple(words[at : at + 2])
-            both = self._told.having(said) if all(said) and len(said) > 1 else None  # "noise cancelling"
+            both = self._both(said, rows) if all(said) and len(said) > 1 else None
             having = both if both is not None else self._having(words[at], rows)
-            rows = self._narrowed(rows, having, above) if words[at] else rows
+            rows = self._narrowed(rows, having, above) if having is not None else rows
             at += 1 if both is None else 2
         return Scope(rows, scope.names)
 
@@ -76,10 +76,26 @@ class Scopes:
             return False
         return not is_everyday(word, before)
 
-    def _having(self, word: str, rows: Mask) -> Mask:
-        """The rows that have a word: in a field if one tells of it among ``rows``, or else anywhere."""
+    def _both(self, words: tuple[str, ...], rows: Mask) -> Mask | None:
+        """The rows that have both words, if a field tells of them together, as of "noise cancelling", or if neither is
+        anything alone among ``rows``, as of "fan edition"; else None.
+        """
+        told = self._told.having(words)
+        alone = (self._having(word, rows) for word in words) if told is None else ()
+        if told is not None or any(having is not None and (rows & having).any() for having in alone):
+            return told
+        texts = np.logical_and.reduce([self._rows_of(word) for word in words])
+        return texts if texts.any() else None
+
+    def _having(self, word: str, rows: Mask) -> Mask | None:
+        """The rows that have a word: in a field if one tells of it among ``rows``, or else in their own names.
+
+        In texts alone it says too little: others may have what one of them mentions.
+        """
+        if not word:
+            return None
         told = self._told.having((word,))
-        return told if told is not None and (rows & told).any() else self._rows_of(word)
+        return told if told is not None and (rows & told).any() else self._told.named((word,))
 
     def _narrowed(self, rows: Mask, having: Mask, above: Mask | None) -> Mask:
         """Those of ``rows`` that are among ``having``, or of the category above; ``rows`` where it tells nothing."""

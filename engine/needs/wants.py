@@ -10,7 +10,7 @@ import numpy as np
 
 from engine.analysis.analyzer import STOP_WORDS
 from engine.columns import Columns
-from engine.needs.lexicon import Gradable, Lexicon
+from engine.needs.lexicon import Gradable, Lexicon, Use
 from engine.needs.match import Matcher, NeedWord, free_words
 from engine.needs.measures import Measures
 from engine.needs.numbers import NUMBERS, NeedNumbers
@@ -95,6 +95,9 @@ class Needs:
             first = [product.title.lower() for product in self._products(best)]
             kept = [reading for reading in readings if self._asks(reading) and not self._is_named(reading, first)]
             wanted = _merged([self.of(kept, group) for group in groups or (scope,)])
+            if not wanted and (above := self._above(kept, scope)) is not None:
+                scope = above
+                wanted = self.of(kept, scope)
             numbers = self.numbers
             return (
                 Wants(wanted, scope.rows, groups, numbers.qualifying_share, numbers.unknown_fit) if wanted else NO_WANTS
@@ -112,6 +115,13 @@ class Needs:
         words = free_words(understood)
         needed = {place for word in self._matcher.find(words) for place in range(word.start, word.end)}
         return self._scopes.asked(["" if place in needed else word for place, word in enumerate(words)])
+
+    def _above(self, readings: Sequence[Reading], scope: Scope) -> Scope | None:
+        """The category above, for a use that no attribute of those in ``scope`` tells of: runners' "earphones"."""
+        if not scope.names or not any(reading.is_use for reading in readings):
+            return None
+        rows = self._categories.above(scope.names[0])
+        return Scope(rows) if rows is not None else None
 
     def _asks(self, reading: Reading) -> bool:
         """Whether a use asks anything: that something is a gift says nothing more where the query names it."""
@@ -155,18 +165,41 @@ class Needs:
             return ()
         found = []
         once = {(reading.word.kind, reading.word.name): reading for reading in reversed(readings)}
+        uses = [self.lexicon.use[reading.word.name] for reading in once.values() if reading.is_use]
         for reading in reversed(once.values()):
-            preference = self._use(reading, scope) if reading.is_use else self._gradable(reading, scope.rows)
+            if reading.is_use:
+                preference = self._of_attribute(reading, scope.rows) or self._use(reading, scope)
+            else:
+                preference = self._gradable(reading, scope.rows, uses)
             if preference is not None:
                 found.append(preference)
         return tuple(found)
 
-    def _gradable(self, reading: Reading, rows: Mask) -> Preference | None:
+    def _gradable(self, reading: Reading, rows: Mask, uses: Sequence[Use]) -> Preference | None:
         entry = self.lexicon.gradable[reading.word.name]
         field, most = self.meant(entry, reading.beside, rows)
-        if not field:
+        field = self._of_use(entry, uses, rows) or field
+        return self._by_place(reading, field, most != reading.contrary, rows) if field else None
+
+    def _of_use(self, entry: Gradable, uses: Sequence[Use], rows: Mask) -> str:
+        """The attribute that a use asks most of, where a direction could mean it as well: for selfies, of cameras the
+        front one. Empty where there is none.
+        """
+        words = {word for pattern in entry.most for word in pattern.split()}
+        for want in (want for use in uses for want in use.wants if words.intersection(want.most.split())):
+            for field in self.measures.fields(want.most):
+                if self.measures.tells_enough(field, rows):
+                    return field
+        return ""
+
+    def _of_attribute(self, reading: Reading, rows: Mask) -> Preference | None:
+        """The "best battery" is the one with the most of it; None where no attribute's name follows."""
+        if not self.lexicon.use[reading.word.name].of_attributes:
             return None
-        most = most != reading.contrary
+        field = self._named(reading.beside, rows)
+        return self._by_place(reading, field, True, rows) if field else None
+
+    def _by_place(self, reading: Reading, field: str, most: bool, rows: Mask) -> Preference:
         fit = self.measures.places(field, rows, most=most)
         fact = partial(self._fact_of, field, fit)
         order = "most" if most else "least"
@@ -175,7 +208,7 @@ class Needs:
 
     def meant(self, entry: Gradable, beside: Sequence[str], rows: Mask) -> tuple[str, bool]:
         """The field that a direction means among ``rows``, and whether it is the most of it; empty where none tells."""
-        if (named := self.measures.named(beside, rows)) and not self._categories.is_called(" ".join(beside[:2])):
+        if named := self._named(beside, rows):
             return named, bool(entry.most) or not _is_low(entry, self.lexicon)
         for patterns, direction in ((entry.most, True), (entry.least, False)):
             for pattern in patterns:
@@ -183,6 +216,10 @@ class Needs:
                     if self.measures.tells_enough(field, rows):
                         return field, direction
         return "", True
+
+    def _named(self, beside: Sequence[str], rows: Mask) -> str:
+        """The attribute that the words after a direction name; empty for none, as for the "power" of a "power bank"."""
+        return "" if self._categories.is_called(" ".join(beside[:2])) else self.measures.named(beside, rows)
 
     def _fact_of(self, field: str, fit: Scores, row: int) -> str:
         return self.measures.fact(field, row) if fit[row] >= 0.5 else ""

@@ -1,14 +1,15 @@
 """What a query excludes or asks for, where a field of the catalog says it: a category, an attribute, a flag, a brand.
 
 "Fridge not double door" is about the category "Double Door" or the door type of that name, which every product answers;
-"without buckle" is about nothing that a field tells, and is left to the products' texts.
+"s24 not ultra" about what products are called; "without buckle" is about nothing that a field tells, and is left to the
+products' texts.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 
 import numpy as np
@@ -36,20 +37,19 @@ _Value = tuple[str, frozenset[str], frozenset[str], Rows]
 class ToldByFields:
     """Looks phrases up in the columns of one index. Thread-safe; the columns are read when first asked."""
 
-    def __init__(self, columns: Columns) -> None:
-        self._columns = columns
+    def __init__(self, columns: Columns, in_names: Callable[[str], Rows] = lambda word: np.empty(0, np.int64)) -> None:
+        """``in_names`` gives the rows of the products whose own names have a word."""
+        self._columns, self._in_names = columns, in_names
 
-    def rows(self, excluded: Iterable[Excluded], *, named: bool = True) -> dict[Excluded, Mask]:
-        """For each phrase that some field tells of, the rows that have it, bool (n_products,), not all of them.
-
-        ``named`` is whether names of categories and brands may tell of it as well as attributes.
+    def excluded(self, phrase: Excluded) -> Iterator[Mask]:
+        """The rows that have what a phrase excludes, bool (n_products,), by each way to tell of it: what fields say,
+        and what products are called. "Without X" never means a category or a name: a belt without buckle may say so.
         """
-        out = {}
-        for phrase in excluded:
-            mask = self.having(phrase.words, kinds=_LACKS.match(phrase.text) is None, names=named)
+        kinds = _LACKS.match(phrase.text) is None
+        fields = self.having(phrase.words, kinds=kinds, names=True)
+        for mask in (fields, self.named(phrase.words) if kinds else None):
             if mask is not None and not mask.all():
-                out[phrase] = mask
-        return out
+                yield mask
 
     def having(self, words: tuple[str, ...], *, kinds: bool = False, names: bool = False) -> Mask | None:
         """The rows that have what ``words`` say, bool (n_products,); None where no field tells. ``names`` is whether
@@ -60,6 +60,15 @@ class ToldByFields:
             if mask is not None:
                 return mask
         return None
+
+    def named(self, words: tuple[str, ...]) -> Mask | None:
+        """The rows of the products whose own names have all ``words``, bool (n_products,); None where none has."""
+        mask = np.ones(len(self._columns), np.bool_)
+        for word in words:
+            having = np.zeros(len(self._columns), np.bool_)
+            having[self._in_names(word)] = True
+            mask &= having
+        return mask if words and mask.any() else None
 
     def _rows(self, words: tuple[str, ...], *, kinds: bool, names: bool) -> Mask | None:
         """``kinds`` says whether categories may be meant: what is "without accessories" may be an accessory itself."""
