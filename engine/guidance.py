@@ -76,7 +76,7 @@ class Guidance:
     (n_products,), None where they ask for nothing. ``excludes`` says which of some rows have what the query excludes,
     None where it excludes nothing; ``named`` what share of the models' names in the query their titles have, None where
     it has none. ``wanted`` are rows to look for on their own, so that what is asked for is among the candidates.
-    ``allowed`` are those that meet the limits that are meant to the letter, bool (n_products,), None where none is.
+    ``meets`` are the rows that are within all limits, bool (n_products,), None where none is.
     ``limits`` are the constraints that some products do not meet, each with the rows that do. ``wants`` are what is
     wanted beyond words, relative to the type asked for; ``wants_of`` gives them anew for another route and what was
     found, None where the query wants nothing more.
@@ -91,7 +91,7 @@ class Guidance:
     limits: tuple[tuple[Constraint, Mask], ...] = ()
     wants: Wants = NO_WANTS
     wants_of: WantsOf | None = None
-    allowed: Mask | None = None
+    meets: Mask | None = None
     numbers: GuidanceNumbers = NUMBERS
 
     @property
@@ -178,9 +178,11 @@ def guide(
     wanted = likely if allowed is None else allowed if likely is None else likely & allowed
     if wanted is not None and not wanted.any():
         wanted = allowed
+    meets = np.logical_and.reduce([fits for _, fits in limits]) if limits else None
+    meets = meets if meets is not None and meets.any() else None
     return Guidance(
         routed, config.route_weight, constraints, excludes if understood.excluded else None,
-        named if understood.names else None, wanted, limits, wants, wants_of, allowed, numbers,
+        named if understood.names else None, wanted, limits, wants, wants_of, meets, numbers,
     )  # fmt: skip
 
 

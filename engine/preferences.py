@@ -8,7 +8,7 @@ on what it is: ``WantsOf``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 
 import numpy as np
@@ -105,32 +105,40 @@ class Wants:
             total += np.float32(_OF_A_TYPE) * np.logical_or.reduce([group.members[found.rows] for group in self.groups])
         return Candidates.ranked(found.rows, found.scores + total)
 
-    def ordered(self, found: Candidates, allowed: Mask | None = None) -> Candidates:
-        """What is relevant enough in the order that superlatives ask for, or types in turn; the rest as it was.
+    def relevant(self, found: Candidates) -> Rows:
+        """The rows of ``found`` that are relevant enough for superlatives to put them in order, by all but these."""
+        others = replace(self, preferences=tuple(one for one in self.preferences if not one.orders), groups=())
+        scores = others.preferred(found) if others else found
+        relevant: Rows = scores.rows[scores.scores >= self.qualifying_share * scores.scores[0]]
+        return relevant
 
-        ``allowed``, bool (n_products,), are those that meet the query's limits, None where it has none: the others
-        stay behind. Scores are dealt out anew, so that they never rise down the list.
+    def ordered(self, found: Candidates, relevant: Rows, meets: Mask | None = None) -> Candidates:
+        """The rows that are ``relevant`` in the order that superlatives ask for, or types in turn; the rest as it was.
+
+        ``meets``, bool (n_products,), are those within the query's limits, None where it has none: the others come
+        after. Scores are dealt out anew, so that they never rise down the list.
         """
         if not len(found):
             return found
-        order = self._by_superlatives(found)
+        order = self._by_superlatives(found, relevant, meets)
         if self.groups:
-            order = self._in_turns(found.rows, order, allowed)
+            order = self._in_turns(found.rows, order, meets)
         return Candidates(found.rows[order], found.scores)
 
-    def _by_superlatives(self, found: Candidates) -> Rows:
+    def _by_superlatives(self, found: Candidates, relevant: Rows, meets: Mask | None) -> Rows:
         fits = [preference.fit[found.rows] for preference in self.preferences if preference.orders]
         places = np.arange(len(found))
         if not fits:
             return places
         fit = np.sum(fits, axis=0)
-        qualifies = ~np.isnan(fit) & (found.scores >= self.qualifying_share * found.scores[0])
+        qualifies = ~np.isnan(fit) & np.isin(found.rows, relevant)
         best = places[qualifies]
-        return np.concatenate([best[np.argsort(-fit[best], kind="stable")], places[~qualifies]])
+        outside = np.zeros(len(best), np.bool_) if meets is None else ~meets[found.rows[best]]
+        return np.concatenate([best[np.lexsort((best, -fit[best], outside))], places[~qualifies]])
 
-    def _in_turns(self, rows: Rows, order: Rows, allowed: Mask | None) -> Rows:
-        """Places by the types in turn, each type's in order; what is of none, or not ``allowed``, comes after."""
-        left = np.ones(len(order), np.bool_) if allowed is None else allowed[rows[order]]
+    def _in_turns(self, rows: Rows, order: Rows, meets: Mask | None) -> Rows:
+        """Places by the types in turn, each type's in order; what is of none, or beyond a limit, comes after."""
+        left = np.ones(len(order), np.bool_) if meets is None else meets[rows[order]]
         turns = []
         for group in self.groups:
             mine = left & group.members[rows[order]]

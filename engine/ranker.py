@@ -53,7 +53,8 @@ class Request:
     ``guided`` is whether the first tier, whose word holds for all, has been looked at for what ``guidance`` says.
     ``domain`` tells what is too far from the catalog, None where nothing does, and ``foreign`` is whether this query
     is: then no type is told, and no want acted on. ``lacking`` is whether no product has one of its words,
-    ``in_category`` whether it names a category, ``near`` the cosine of the nearest product, and ``has_code`` whether a
+    ``relevant`` are the rows of the first tier that superlatives may put in order, ``in_category`` is whether the query
+    names a category, ``near`` the cosine of the nearest product, and ``has_code`` whether a
     product has a model code of the query.
     ``last_resort`` is whether no word was found or understood, so that the most popular products were taken.
     ``evidence`` is what the latest fusion saw, None where there was nothing to fuse.
@@ -75,6 +76,7 @@ class Request:
     lacking: bool = False
     in_category: bool = False
     near: float = 1.0
+    relevant: Rows = field(default_factory=lambda: np.empty(0, np.int64))
     has_code: bool = False
     reports: list[StageReport] = field(default_factory=list)
 
@@ -175,7 +177,7 @@ class Ranker:
         final = new.final
         if request.guidance.wants.orders:
             started = time.perf_counter()
-            final = request.guidance.wants.ordered(final, request.guidance.allowed)
+            final = request.guidance.wants.ordered(final, request.relevant, request.guidance.meets)
             own = (*own, ("order", final))
             request.report("order", started, len(final), len(final), "superlatives, or types in turn")
         ranking = Ranking(final, ranking.stages + own, ranking.exhausted, new.combined)
@@ -327,6 +329,8 @@ class Ranker:
         wants = request.guidance.wants
         if wants:
             started = time.perf_counter()
+            if not len(request.relevant):
+                request.relevant = wants.relevant(found)
             found = wants.preferred(found)
             stages.append(("needs", found))
             request.report("needs", started, len(found), len(found), "; ".join(p.reason for p in wants.preferences))

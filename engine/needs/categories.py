@@ -16,8 +16,13 @@ from engine.types import Mask, Rows
 from engine.understanding.everyday import COMMON, is_everyday
 from engine.understanding.words import GRAMMAR
 
+_Path = tuple[tuple[str, ...], Rows]
+_Named = tuple[str, Rows]
+#: Which products are called by words, bool (n_products,); None where none is.
+NamedBy = Callable[[tuple[str, ...]], Mask | None]
+
 _COMPOUND = 4  # letters that a word has at least, to be the end of a longer one
-_LINKS = frozenset({"for", "with", "without", "under", "in", "to", "of", "from", "on", "that", "which", "and", "or"})
+LINKS = frozenset({"for", "with", "without", "under", "in", "to", "of", "from", "on", "that", "which", "and", "or"})
 _PARTS = re.compile(r"[&/,+]|\band\b")
 
 
@@ -41,54 +46,70 @@ class Categories:
                 out.append((found[0][0][-1], self._mask([rows for _, rows in found])))
         return out
 
-    def named(self, asked: Sequence[str]) -> tuple[tuple[str, ...], Mask] | None:
+    def named(
+        self, asked: Sequence[str], called_by: NamedBy = lambda words: None
+    ) -> tuple[tuple[str, ...], Mask] | None:
         """The categories that a query names, and their rows; None where it names none.
 
         What a thing is called stands before the first word that says what it is for, or with; of several such words the
         one that the fewest products are is meant: a "foldable phone" is a foldable, and a "phone case" a case. Of
         categories in several places those with the most products are meant: a "phone" is none of "Wired Earphones".
-        Who says no more than "phone" means what most are, and none of a few "Feature Phones".
+        Who says no more than "phone" means what most are, and none of a few "Feature Phones". ``called_by`` it and the
+        word before it may be something else: what is "fully automatic" is not "Semi Automatic".
         """
-        words = list(takewhile(lambda word: word not in _LINKS, asked))
+        words = list(takewhile(lambda word: word not in LINKS, asked))
         best: tuple[tuple[str, ...], Mask] | None = None
-        for word in filter(None, words):
-            found = self._called(word)
+        for before, word in zip(("", *words), words, strict=False):
+            found = self._called(word) if word else ()
             if not found:
                 continue
-            meant = self._meant(_together(found)[1], word, words)
+            _, meant = self._meant(found, word, words)
             mask = self._mask([rows for _, rows in meant])
+            both = called_by((before, word)) if before else None
+            if both is not None and 2 * (mask & both).sum() <= both.sum():
+                continue
             if best is None or mask.sum() < best[1].sum():
                 best = tuple(name for name, _ in meant), mask
         return best
 
-    def _meant(self, called: Sequence[tuple[str, Rows]], word: str, words: Sequence[str]) -> Sequence[tuple[str, Rows]]:
-        """Of categories that are called ``word``: those that another word tells of, or the typical ones."""
+    def _meant(self, found: Sequence[_Path], word: str, words: Sequence[str]) -> tuple[tuple[str, ...], list[_Named]]:
+        """Of categories that are called ``word``: those that another word tells of, or the typical ones; of several
+        places those where the most products are. With the category above.
+        """
         others = {singular(other) for other in words if other and other != word} - GRAMMAR
-        telling = [of for of in called if others.intersection(_words(of[0])[:-1])]
+        telling = [(path, rows) for path, rows in found if others.intersection(_words(path[-1])[:-1])]
+        parents = Counter[tuple[str, ...]]()
+        for path, rows in telling or found:
+            parents[path[:-1]] += len(rows)
+        [(parent, n)] = parents.most_common(1)
+        called = [(path[-1], rows) for path, rows in telling or found if path[:-1] == parent]
         if telling or not all(map(is_everyday, others)):
-            return telling or called
-        least = self._typical_share * sum(len(rows) for _, rows in called)
-        return [of for of in called if len(of[1]) >= least]
+            return parent, called
+        return parent, [of for of in called if len(of[1]) >= self._typical_share * n]
 
-    def head(self, asked: Sequence[str], tells: Callable[[str], bool]) -> Mask | None:
+    def head(self, asked: Sequence[str], tells: Callable[[str], bool], named: NamedBy) -> Mask | None:
         """The rows of what a query's own noun is called; None where no category is, or another word names another.
 
         The noun is the last word before the first that says what the thing is for, or with, but for those that only
         say which one, of which ``tells`` knows: a "monitor arm" is no monitor, a "monitor 4k" is. Where several
-        categories beside each other are called so, all beside them are meant: foldables are phones as well.
+        categories beside each other are called so, all beside them are meant: foldables are phones as well. With the
+        word before it products may be ``named`` that are something else: a "fitness tracker" is no tracker.
         """
-        words = list(takewhile(lambda word: word not in _LINKS, asked))
+        words = list(takewhile(lambda word: word not in LINKS, asked))
         while words and not self._called(words[-1]) and tells(words[-1]):
             words.pop()
         found = self._called(words[-1]) if words else ()
         if not found:
             return None
-        parent, called = _together(found)
-        meant = self._meant(called, words[-1], words)
-        above = self._at.get(parent) if len(called) > 1 else None
-        mask = self._mask([above] if above is not None else [rows for _, rows in called])
-        if above is not None and len(meant) < len(called):
-            mask &= ~self._mask([rows for of in called if of not in meant for rows in of[1:]])
+        parent, meant = self._meant(found, words[-1], words)
+        beside = [rows for path, rows in found if path[:-1] == parent]
+        above = self._at.get(parent) if len(beside) > 1 else None
+        mask = self._mask([above] if above is not None else beside)
+        if above is not None and len(meant) < len(beside):
+            mask &= ~(self._mask(beside) & ~self._mask([rows for _, rows in meant]))
+        both = named(tuple(words[-2:])) if len(words) > 1 and words[-2] else None
+        if both is not None:
+            return mask if 2 * (mask & both).sum() > both.sum() else None
         others = (rows for word in filter(None, words[:-1]) for _, rows in self._called(word))
         return mask if all(mask[rows].any() for rows in others) else None
 
@@ -110,15 +131,6 @@ class Categories:
         mask = np.zeros(self._n, np.bool_)
         mask[np.concatenate(rows)] = True
         return mask
-
-
-def _together(found: Sequence[tuple[tuple[str, ...], Rows]]) -> tuple[tuple[str, ...], list[tuple[str, Rows]]]:
-    """The category below which those found have the most products, and the names and rows of those that are there."""
-    parents = Counter[tuple[str, ...]]()
-    for path, rows in found:
-        parents[path[:-1]] += len(rows)
-    [(parent, _)] = parents.most_common(1)
-    return parent, [(path[-1], rows) for path, rows in found if path[:-1] == parent]
 
 
 def singular(word: str) -> str:

@@ -73,10 +73,10 @@ def _key(words: Sequence[str]) -> tuple[str, ...]:
 def free_words(
     understood: Understood, read: Sequence[tuple[int, int]] = (), known: frozenset[str] = frozenset()
 ) -> list[str]:
-    """The query's words, empty where they say something else already: a limit, an exclusion, a model's name that is not
-    among the words ``known``, or what was ``read`` from one place to another.
+    """The query's words, empty where they say something else already: a limit, an exclusion, a model's name that has
+    none of the words ``known``, or what was ``read`` from one place to another.
     """
-    taken = [*read, *((name.start, name.end) for name in understood.names if name.text.lower() not in known)]
+    taken = [*read, *((name.start, name.end) for name in understood.names if known.isdisjoint(name.words))]
     taken += [(excluded.start, excluded.end) for excluded in understood.excluded]
     taken += [(limit.start, limit.end) for limit in understood.constraints if limit.kind != "color"]
     return [

@@ -11,11 +11,11 @@ from functools import lru_cache
 import numpy as np
 
 from engine.columns import Columns
-from engine.needs.categories import Categories, singular
+from engine.needs.categories import LINKS, Categories, singular
 from engine.needs.numbers import NeedNumbers
 from engine.preferences import Scope, scope_of
 from engine.types import Mask, Routed, Rows
-from engine.understanding.everyday import is_everyday
+from engine.understanding.everyday import EVERYDAY, is_everyday
 from engine.understanding.exclusions import ToldByFields
 from engine.understanding.words import GRAMMAR
 
@@ -43,7 +43,11 @@ class Scopes:
 
         ``words`` are the query's, empty where they are no part of what it is called.
         """
-        return self.categories.head(words, self._only_tells)
+        return self.categories.head(list(map(self._known, words)), self._only_tells, self._told.named)
+
+    def named(self, words: Sequence[str]) -> tuple[tuple[str, ...], Mask] | None:
+        """The categories that words name, and their rows; None where they name none."""
+        return self.categories.named(words, self._told.named)
 
     def of(self, routed: Routed | None, rest: Sequence[str], telling: Sequence[str]) -> Scope:
         """The categories that the words ``rest`` name, or else the types that the router found; of these the products
@@ -51,7 +55,10 @@ class Scopes:
 
         Who wants a "phone" for something wants any, though it may be "Feature Phones" that the word is nearest to.
         """
-        named = self.categories.named(rest)
+        rest = list(map(self._known, rest))
+        named, asked = self.named(rest), self.asked(rest)
+        if named and asked is not None and not asked[named[1]].any():
+            named = (), asked  # a "pen drive" is no pen
         scope = Scope(named[1], named[0]) if named else scope_of(routed)
         if scope.rows is None:
             return scope
@@ -59,12 +66,18 @@ class Scopes:
         words = [w if self._narrows(w, before) else "" for before, w in zip(("", *telling), telling, strict=False)]
         rows, at = scope.rows, 0
         while at < len(words):
-            said = tuple(words[at : at + 2])
-            both = self._both(said, rows) if all(said) and len(said) > 1 else None
+            said = tuple(telling[at : at + 2])
+            tells = len(said) > 1 and all(said) and any(words[at : at + 2])
+            both = self._both(said, rows, all(words[at : at + 2])) if tells else None
             having = both if both is not None else self._having(words[at], rows)
             rows = self._narrowed(rows, having, above) if having is not None else rows
             at += 1 if both is None else 2
         return Scope(rows, scope.names)
+
+    def _known(self, word: str) -> str:
+        """The word, if anything is called so or has it in a field; else empty."""
+        known = word and (word in self.categories.words or singular(word) in self.categories.words)
+        return word if known or self._told.knows(word) or word in LINKS else ""
 
     def _only_tells(self, word: str) -> bool:
         """Whether a word after a thing's name says which one, and is no other thing."""
@@ -74,15 +87,18 @@ class Scopes:
         """Whether a word tells which products of a type are meant; what names a type has been read already."""
         if word in EMPTY or word.isdigit() or word in GRAMMAR or singular(word) in self.categories.words:
             return False
-        return not is_everyday(word, before)
+        return word not in EVERYDAY and (self._told.knows(word) or not is_everyday(word, before))
 
-    def _both(self, words: tuple[str, ...], rows: Mask) -> Mask | None:
-        """The rows that have both words, if a field tells of them together, as of "noise cancelling", or if neither is
-        anything alone among ``rows``, as of "fan edition"; else None.
+    def _both(self, words: tuple[str, ...], rows: Mask, telling: bool) -> Mask | None:
+        """The rows that have both words, if a field tells of them together, as of "noise cancelling", or names do, as
+        of "fully automatic", or if both are ``telling`` and neither is anything alone among ``rows``, as of "fan
+        edition"; else None.
         """
         told = self._told.having(words)
+        if told is None and (names := self._told.named(words)) is not None and (rows & names).any():
+            told = names
         alone = (self._having(word, rows) for word in words) if told is None else ()
-        if told is not None or any(having is not None and (rows & having).any() for having in alone):
+        if told is not None or not telling or any(having is not None and (rows & having).any() for having in alone):
             return told
         texts = np.logical_and.reduce([self._rows_of(word) for word in words])
         return texts if texts.any() else None

@@ -107,7 +107,7 @@ class Needs:
 
     def named(self, understood: Understood) -> Mask | None:
         """The rows of the categories that a query names; None where it names none."""
-        found = self._categories.named(free_words(understood))
+        found = self._scopes.named(free_words(understood))
         return found[1] if found else None
 
     def asked(self, understood: Understood) -> Mask | None:
@@ -140,7 +140,7 @@ class Needs:
         needed = {place for word in found for place in range(word.start, word.end)}
         rest = tuple("" if place in needed else word for place, word in enumerate(words))
         typeless = all(w in STOP_WORDS or w in EMPTY or self.measures.names_attribute(w) for w in rest)
-        typeless = typeless and self._categories.named(rest) is None
+        typeless = typeless and self._scopes.named(rest) is None
         explained = {place for synonym in understood.synonyms for place in range(synonym.start, synonym.end)}
         telling = tuple("" if place in explained else word for place, word in enumerate(rest))
         readings = []

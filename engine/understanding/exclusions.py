@@ -61,6 +61,10 @@ class ToldByFields:
                 return mask
         return None
 
+    def knows(self, word: str) -> bool:
+        """Whether a field or a product's own name has the word."""
+        return self.having((word,), kinds=True, names=True) is not None or len(self._in_names(word)) > 0
+
     def named(self, words: tuple[str, ...]) -> Mask | None:
         """The rows of the products whose own names have all ``words``, bool (n_products,); None where none has."""
         mask = np.ones(len(self._columns), np.bool_)
