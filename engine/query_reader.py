@@ -27,6 +27,8 @@ from engine.languages.translate import Translator
 from engine.latency import LatencyEstimate
 from engine.lexical.retriever import TRANSLATION, QueryExpansion
 from engine.needs.lexicon import Lexicon
+from engine.needs.match import free_words
+from engine.needs.scope import Scopes
 from engine.needs.wants import Needs
 from engine.preferences import WantsOf
 from engine.product import Product
@@ -69,9 +71,11 @@ class QueryReader:
         # A store of their own, for they keep what they read in cycles, and a temporary index goes with its last engine.
         stored = ProductStore(version)
         self._told = ToldByFields(columns, families.rows) if families else ToldByFields(columns)
+        by_words = partial(_by_words, ranker)
+        self._scopes = Scopes(columns, self._told, by_words)
         self.needs = None
         if config.needs:
-            self.needs = Needs(Lexicon.named(config.needs), columns, partial(_by_words, ranker), stored.get, self._told)
+            self.needs = Needs(Lexicon.named(config.needs), columns, by_words, stored.get, self._scopes)
         known = self.needs.words if self.needs else frozenset[str]()
         self._understanding = QueryUnderstanding(facts, spelling, synonyms, config.understand, translator, known)
         self._relations = None
@@ -107,14 +111,14 @@ class QueryReader:
 
     def guide(self, request: Request, understood: Understood, allowed: Mask | None) -> None:
         """Finds the product type and the wants, and puts what they say to each product into the request."""
-        asked = self.needs.asked(understood) if self.needs else None
+        asked = self._asked(understood) if self._config.route_weight else None
         routed = self._route(request, understood, asked)
         started = time.perf_counter()
         relation = self._relations.read(understood) if self._relations else None
         request.guidance = guide(
             relation.asked(understood) if relation else understood, routed, self._columns, self._config, self._products,
             self._wants_of(understood, relation), self._told,
-            self.needs.named(understood) if self.needs and (understood.excluded or understood.constraints) else None,
+            self._named(understood) if understood.excluded or understood.constraints else None,
             asked, self._numbers,
         )  # fmt: skip
         guides = [name for name in _GUIDES if getattr(request.guidance, name) is not None]
@@ -124,6 +128,15 @@ class QueryReader:
         # Who names another shop's model asks for what is like it here.
         may_be = allowed is None and relation is None and self._may_be_foreign(request, understood)
         request.domain = self._domain if may_be else None
+
+    def _named(self, understood: Understood) -> Mask | None:
+        """The rows of the categories that a query names; None where it names none."""
+        found = self._scopes.named(free_words(understood))
+        return found[1] if found else None
+
+    def _asked(self, understood: Understood) -> Mask | None:
+        """The rows of the categories that are called as the thing that a query asks for; None where there are none."""
+        return self._scopes.asked(self.needs.others(understood) if self.needs else free_words(understood))
 
     def missing(self, request: Request, understood: Understood) -> list[str]:
         """Words that no product has, of those that ask for something: neither for a limit nor for what shall not be."""
@@ -190,7 +203,7 @@ class QueryReader:
         words = [word.text for word in tokens(request.meant) if word.text not in GRAMMAR]
         asking = [word for word, before in zip(words, ["", *words], strict=False) if not is_everyday(word, before)]
         request.lacking = bool(self.missing(request, understood))
-        request.in_category = self.needs is not None and self.needs.named(understood) is not None
+        request.in_category = self._named(understood) is not None
         return request.lacking or len(asking) > 1
 
 

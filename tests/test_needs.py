@@ -146,14 +146,21 @@ class TestOrder:
 
     def test_a_superlative_orders_what_is_relevant_enough_and_scores_never_rise(self):
         fit = [0.9, 0.1, 0.5, 1.0, np.nan]
-        ordered = Wants((self.preference(fit, orders=True),), qualifying_share=0.5).ordered(self.FOUND)
+        wants = Wants((self.preference(fit, orders=True),), qualifying_share=0.5)
+        relevant = wants.relevant(self.FOUND)
+        assert relevant.tolist() == [4, 2, 0, 1]
+        ordered = wants.ordered(self.FOUND, relevant)
         assert ordered.rows.tolist() == [0, 2, 1, 4, 3]
         assert ordered.scores.tolist() == self.FOUND.scores.tolist()
+        within = wants.ordered(self.FOUND, relevant, np.array([False, True, True, True, True]))
+        assert within.rows.tolist() == [2, 1, 0, 4, 3]  # 0 is beyond a limit
 
     def test_types_take_turns(self):
         groups = tuple(Scope(np.isin(np.arange(5), rows)) for rows in ([2, 3], [0, 4]))
-        ordered = Wants((self.preference([0.5] * 5),), groups=groups).ordered(self.FOUND)
-        assert ordered.rows.tolist() == [2, 4, 3, 0, 1]
+        wants = Wants((self.preference([0.5] * 5),), groups=groups)
+        assert wants.ordered(self.FOUND, self.FOUND.rows).rows.tolist() == [2, 4, 3, 0, 1]
+        within = wants.ordered(self.FOUND, self.FOUND.rows, np.array([True, True, False, True, True]))
+        assert within.rows.tolist() == [3, 4, 0, 2, 1]
 
     def test_what_is_not_said_neither_wins_nor_vanishes(self):
         wants = Wants((self.preference([0.0, 1.0, np.nan, np.nan, np.nan]),), unknown_fit=0.3)

@@ -12,7 +12,7 @@ import numpy as np
 
 from engine.columns import Columns
 from engine.needs.categories import LINKS, Categories, singular
-from engine.needs.numbers import NeedNumbers
+from engine.needs.numbers import NUMBERS, NeedNumbers
 from engine.preferences import Scope, scope_of
 from engine.types import Mask, Routed, Rows
 from engine.understanding.everyday import EVERYDAY, is_everyday
@@ -31,7 +31,7 @@ class Scopes:
     """Over one index. Thread-safe; which products have a word is kept."""
 
     def __init__(
-        self, columns: Columns, told: ToldByFields, found: Callable[[str, int], Rows], numbers: NeedNumbers
+        self, columns: Columns, told: ToldByFields, found: Callable[[str, int], Rows], numbers: NeedNumbers = NUMBERS
     ) -> None:
         """``found`` gives the rows of products that have words of a text, the best first, and at most so many."""
         self.categories = Categories(columns, numbers)

@@ -19,7 +19,6 @@ from engine.needs.uses import Uses, told
 from engine.preferences import NO_WANTS, Preference, Scope, Wants, WantsOf
 from engine.product import Product
 from engine.types import Candidates, Mask, Routed, Rows, Scores
-from engine.understanding.exclusions import ToldByFields
 from engine.understanding.understand import Understood
 from engine.understanding.words import Token, tokens
 
@@ -57,15 +56,14 @@ class Needs:
 
     def __init__(
         self, lexicon: Lexicon, columns: Columns, found: Callable[[str, int], Rows],
-        products: Callable[[Rows], Sequence[Product]], told: ToldByFields, numbers: NeedNumbers = NUMBERS,
+        products: Callable[[Rows], Sequence[Product]], scopes: Scopes, numbers: NeedNumbers = NUMBERS,
     ) -> None:  # fmt: skip
         """``found`` gives the rows of products that have words of a text, the best first, and at most so many;
-        ``products`` those of some rows; ``told`` has what fields say.
+        ``products`` those of some rows.
         """
         self.lexicon, self.numbers, self._products = lexicon, numbers, products
         self.measures = Measures(columns, lexicon.scale, numbers)
-        self._scopes = Scopes(columns, told, found, numbers)
-        self._categories = self._scopes.categories
+        self._scopes, self._categories = scopes, scopes.categories
         self._matcher = Matcher(lexicon)
         self.uses = Uses(lexicon, columns, self.measures, found, numbers)
 
@@ -105,16 +103,11 @@ class Needs:
 
         return wants
 
-    def named(self, understood: Understood) -> Mask | None:
-        """The rows of the categories that a query names; None where it names none."""
-        found = self._scopes.named(free_words(understood))
-        return found[1] if found else None
-
-    def asked(self, understood: Understood) -> Mask | None:
-        """The rows of the categories that are called as the thing that a query asks for; None where there are none."""
+    def others(self, understood: Understood) -> list[str]:
+        """The query's words, empty where they ask for a need or say something else already."""
         words = free_words(understood)
         needed = {place for word in self._matcher.find(words) for place in range(word.start, word.end)}
-        return self._scopes.asked(["" if place in needed else word for place, word in enumerate(words)])
+        return ["" if place in needed else word for place, word in enumerate(words)]
 
     def _above(self, readings: Sequence[Reading], scope: Scope) -> Scope | None:
         """The category above, for a use that no attribute of those in ``scope`` tells of: runners' "earphones"."""
