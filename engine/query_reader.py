@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +70,9 @@ class QueryReader:
             translator = Translator(lexicon(config.translations), said)
         # A store of their own, for they keep what they read in cycles, and a temporary index goes with its last engine.
         stored = ProductStore(version)
-        self._told = ToldByFields(columns, families.rows) if families else ToldByFields(columns)
+        self._told = (
+            ToldByFields(columns, lru_cache(maxsize=512)(families.called)) if families else ToldByFields(columns)
+        )
         by_words = partial(_by_words, ranker)
         self._scopes = Scopes(columns, self._told, by_words)
         self.needs = None

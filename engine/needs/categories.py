@@ -30,7 +30,7 @@ class Categories:
     """The category paths of one index, those nearest the root first. Thread-safe."""
 
     def __init__(self, columns: Columns, numbers: NeedNumbers = NUMBERS) -> None:
-        self._n, self._typical_share = len(columns), numbers.typical_share
+        self._n, self._typical_share, self._named_share = len(columns), numbers.typical_share, numbers.category_share
         listed = columns.postings("category") if "category" in columns.fields else ()
         self._paths = sorted(((tuple(path.split(PATH_SEPARATOR)), rows) for path, rows in listed), key=_depth)
         self._at = dict(self._paths)
@@ -66,7 +66,7 @@ class Categories:
             _, meant = self._meant(found, word, words)
             mask = self._mask([rows for _, rows in meant])
             both = called_by((before, word)) if before else None
-            if both is not None and 2 * (mask & both).sum() <= both.sum():
+            if both is not None and not self._most(mask, both):
                 continue
             if best is None or mask.sum() < best[1].sum():
                 best = tuple(name for name, _ in meant), mask
@@ -92,13 +92,14 @@ class Categories:
 
         The noun is the last word before the first that says what the thing is for, or with, but for those that only
         say which one, of which ``tells`` knows: a "monitor arm" is no monitor, a "monitor 4k" is. Where several
-        categories beside each other are called so, all beside them are meant: foldables are phones as well. With the
-        word before it products may be ``named`` that are something else: a "fitness tracker" is no tracker.
+        categories beside each other are called so, all beside them are meant: foldables are phones as well. It counts
+        only where the products that are ``named`` by it are there, and by it and the word before it: most shops file
+        "guitar" straps and picks elsewhere than guitars, and a "fitness tracker" is no tracker.
         """
         words = list(takewhile(lambda word: word not in LINKS, asked))
         while words and not self._called(words[-1]) and tells(words[-1]):
             words.pop()
-        found = self._called(words[-1]) if words else ()
+        found = self._called(words[-1]) if words and words[-1] else ()
         if not found:
             return None
         parent, meant = self._meant(found, words[-1], words)
@@ -109,9 +110,20 @@ class Categories:
             mask &= ~(self._mask(beside) & ~self._mask([rows for _, rows in meant]))
         both = named(tuple(words[-2:])) if len(words) > 1 and words[-2] else None
         if both is not None:
-            return mask if 2 * (mask & both).sum() > both.sum() else None
+            return mask if self._most(mask, both) else None
+        if not self._most(mask, named((words[-1],))):
+            return None
         others = (rows for word in filter(None, words[:-1]) for _, rows in self._called(word))
         return mask if all(mask[rows].any() for rows in others) else None
+
+    def covers(self, word: str, rows: Mask) -> bool:
+        """Whether all of ``rows`` are in categories that are called so."""
+        found = self._called(word) if word else ()
+        return bool(found) and bool(self._mask([of for _, of in found])[rows].all())
+
+    def _most(self, mask: Mask, named: Mask | None) -> bool:
+        """Whether enough of the products of a name, if there are any, are in ``mask``."""
+        return named is None or (mask & named).sum() >= self._named_share * named.sum()
 
     def is_called(self, text: str) -> bool:
         """Whether a category is called so: "power bank" is a thing, and no power."""

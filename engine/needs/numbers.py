@@ -22,6 +22,7 @@ class NeedNumbers(Fitted, frozen=True, kw_only=True, forbid_unknown_fields=True)
     - ``least_having``, ``most_having``: how many products at least, and less than which share of a type's, must have a
       word of the query, so that those are what it wants something of.
     - ``typical_share``: of the products of categories of one name, what one of them must have to be meant by it.
+    - ``category_share``: of the products that a noun names, those that must be in the categories that are called so.
     - ``named_share``: of the first ten products, from which on a word stands in titles too often to be a need.
     """
 
@@ -38,6 +39,7 @@ class NeedNumbers(Fitted, frozen=True, kw_only=True, forbid_unknown_fields=True)
     least_having: int
     most_having: float
     typical_share: float
+    category_share: float
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:

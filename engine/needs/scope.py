@@ -63,6 +63,7 @@ class Scopes:
         if scope.rows is None:
             return scope
         above = self.categories.above(scope.names[0]) if scope.names else None
+        telling = ["" if self.categories.covers(word, scope.rows) else word for word in telling]
         words = [w if self._narrows(w, before) else "" for before, w in zip(("", *telling), telling, strict=False)]
         rows, at = scope.rows, 0
         while at < len(words):

@@ -38,7 +38,7 @@ class ToldByFields:
     """Looks phrases up in the columns of one index. Thread-safe; the columns are read when first asked."""
 
     def __init__(self, columns: Columns, in_names: Callable[[str], Rows] = lambda word: np.empty(0, np.int64)) -> None:
-        """``in_names`` gives the rows of the products whose own names have a word."""
+        """``in_names`` gives the rows of the products whose own names have a word, in whatever form."""
         self._columns, self._in_names = columns, in_names
 
     def excluded(self, phrase: Excluded) -> Iterator[Mask]:
