@@ -29,7 +29,7 @@ from benchmarks.data import SAMPLE, DataError, SearchSet, load_set
 from benchmarks.indexes import Workbench, default_root
 from benchmarks.machine import machine
 from benchmarks.needs_judgments import Judge, Judged, below, read_judged
-from benchmarks.needs_reasons import read_back
+from benchmarks.needs_reasons import Releases, read_back
 from benchmarks.progress import Bars
 from benchmarks.report import table
 from benchmarks.results import write_result
@@ -114,7 +114,7 @@ def type_first(answers: Mapping[str, SearchResult], rows: Iterable[Judged], judg
 
 
 def reasons(answers: Iterable[SearchResult], products: Mapping[str, Product]) -> dict[str, Any]:
-    """How many told facts are true, false and of no form that can be read; which are not true.
+    """How many told facts are true, false and of no form that can be read; which are not true, and of which product.
 
     ``acted`` counts the answers whose stage for needs did something; ``told``, those of them whose first product is
     told a fact beyond its type.
@@ -122,9 +122,10 @@ def reasons(answers: Iterable[SearchResult], products: Mapping[str, Product]) ->
     verdicts: Counter[str] = Counter()
     odd: dict[str, str] = {}
     acted = told = 0
+    releases = Releases(list(products.values()))
     for answer in answers:
         skus = answer.route.skus if answer.route else ()
-        facts = [read_back(sku, products[sku.product_id]) for sku in skus]
+        facts = [read_back(sku, products[sku.product_id], releases) for sku in skus]
         for fact, verdict in (pair for found in facts for pair in found):
             verdicts[verdict] += 1
             if verdict in ("false", "unknown"):
