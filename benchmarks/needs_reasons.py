@@ -31,13 +31,12 @@ class Releases:
     """When models came out, by the catalog: what a "newest" is read back by."""
 
     def __init__(self, products: Sequence[Product]) -> None:
-        self._dated = [(_squeezed(p.title), p.released) for p in products if p.released]
+        self._dated = [(p.title, p.released) for p in products if p.released]
         self.of = cache(self._first)
 
     def _first(self, label: str) -> str:
         """The day of the first product whose title has the label; empty where none has, or says."""
-        pattern = re.compile(rf"(?<![a-z0-9]){re.escape(_squeezed(label))}(?![0-9])")
-        return min((day for title, day in self._dated if pattern.search(title)), default="")
+        return min((day for title, day in self._dated if _in_title(label).search(title)), default="")
 
     def verdict(self, fact: str, product: Product) -> Verdict | None:
         """Of "S25: newest of S23, S24, S25", or "S25: later than S24"; None for other facts."""
@@ -58,12 +57,14 @@ class Releases:
 def _dated(holds: bool, days: Sequence[str], label: str, product: Product) -> Verdict:
     if not all(days):
         return "unknown"
-    return _word(holds and _squeezed(label) in _squeezed(product.title))
+    return _word(holds and _in_title(label).search(product.title) is not None)
 
 
-def _squeezed(text: str) -> str:
-    """Lower case, a number joined to the word before it: "Z Flip 5" is "z flip5"."""
-    return re.sub(r"(?<=[a-z]) (?=\d{1,2}\b)", "", text.lower())
+@cache
+def _in_title(label: str) -> re.Pattern[str]:
+    """How titles have a model's label: "Z Flip5" may be "Z Flip 5"."""
+    parts = re.findall(r"[^\W\d_]+|\d+|\+", label)
+    return re.compile(rf"(?<![^\W_]){r'\s?'.join(map(re.escape, parts))}(?![^\W_])", re.IGNORECASE)
 
 
 def _generation(label: str) -> str:
