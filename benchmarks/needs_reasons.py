@@ -63,8 +63,8 @@ def _dated(holds: bool, days: Sequence[str], label: str, product: Product) -> Ve
 @cache
 def _in_title(label: str) -> re.Pattern[str]:
     """How titles have a model's label: "Z Flip5" may be "Z Flip 5"."""
-    parts = re.findall(r"[^\W\d_]+|\d+|\+", label)
-    return re.compile(rf"(?<![^\W_]){r'\s?'.join(map(re.escape, parts))}(?![^\W_])", re.IGNORECASE)
+    parts = r"\s?".join(map(re.escape, re.findall(r"[^\W\d_]+|\d+|\+", label)))
+    return re.compile(rf"(?<![^\W_]){parts}(?![^\W_])", re.IGNORECASE)
 
 
 def _generation(label: str) -> str:
