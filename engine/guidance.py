@@ -210,7 +210,7 @@ def _excluded(
 def _scopes(routed: Routed | None, category: Mask | None, likely_type: float) -> list[Mask]:
     """What the query is surely about: the category that it names, and the type that the router finds likely."""
     likely = routed is not None and any(found.probability >= likely_type for found in routed.chosen)
-    return [rows for rows in (category, scope_of(routed).rows if likely else None) if rows is not None]
+    return [rows for rows in (category, scope_of(routed, likely_type).rows if likely else None) if rows is not None]
 
 
 def require_rows(routed: Routed, n_products: int) -> Routed:

@@ -15,10 +15,6 @@ import numpy as np
 
 from engine.types import Candidates, Mask, Routed, Rows, Scores
 
-_LIKELY = 0.5  # the probability of a type from which wants are relative to it, where the router chose none
-_OF_A_TYPE = 0.5  # what products of the types gain that a query without a type is answered with
-_GOOD = 0.7  # the quantile of what is wanted from which products are looked for on their own
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Preference:
@@ -56,11 +52,13 @@ class Scope:
         return self.rows
 
 
-def scope_of(routed: Routed | None) -> Scope:
-    """The types that the router chose, or else the likeliest; without rows where it has none."""
+def scope_of(routed: Routed | None, likely: float) -> Scope:
+    """The types that the router chose, or else the likeliest, if its probability is ``likely``; without rows where
+    there is none.
+    """
     if routed is None or routed.members is None:
         return Scope(None)
-    types = routed.chosen or tuple(found for found in routed.product_types[:1] if found.probability >= _LIKELY)
+    types = routed.chosen or tuple(found for found in routed.product_types[:1] if found.probability >= likely)
     if not types:
         return Scope(None)
     rows = np.logical_or.reduce([routed.members(found.type_id) for found in types])
@@ -73,7 +71,8 @@ class Wants:
     is no telling; ``groups`` are the types that take turns where it names none.
 
     ``qualifying_share`` is of the best score, from which a product is relevant enough for a superlative to order it,
-    ``unknown_fit`` what counts as the fit of a product that does not say.
+    ``unknown_fit`` what counts as the fit of a product that does not say, ``of_a_type`` what products of ``groups``
+    gain, and ``wanted_quantile`` that of what is wanted from which products are looked for on their own.
     """
 
     preferences: tuple[Preference, ...] = ()
@@ -81,6 +80,8 @@ class Wants:
     groups: tuple[Scope, ...] = ()
     qualifying_share: float = 0.0
     unknown_fit: float = 0.5
+    of_a_type: float = 0.0
+    wanted_quantile: float = 0.5
 
     def __bool__(self) -> bool:
         return bool(self.preferences)
@@ -96,13 +97,15 @@ class Wants:
         if not self.preferences:
             return None
         total, known = self._sum(None)
-        return np.asarray(known & (total >= np.quantile(total[known], _GOOD))) if known.any() else None
+        return np.asarray(known & (total >= np.quantile(total[known], self.wanted_quantile))) if known.any() else None
 
     def preferred(self, found: Candidates) -> Candidates:
         """With what products gain that meet the wants, and lose that do not."""
         total, _ = self._sum(found.rows)
         if self.groups:
-            total += np.float32(_OF_A_TYPE) * np.logical_or.reduce([group.members[found.rows] for group in self.groups])
+            total += np.float32(self.of_a_type) * np.logical_or.reduce(
+                [group.members[found.rows] for group in self.groups]
+            )
         return Candidates.ranked(found.rows, found.scores + total)
 
     def relevant(self, found: Candidates) -> Rows:

@@ -20,7 +20,8 @@ from engine.domain import DOMAIN, Domain
 from engine.families.source import FamilyReading, FamilySource
 from engine.families.store import FAMILIES, ProductFamilies
 from engine.families.type_words import load, open_synonyms
-from engine.families.words import shipped_words
+from engine.families.words import NUMBERS as RELATIONS
+from engine.families.words import FamilyNumbers, shipped_words
 from engine.guidance import GuidanceNumbers, guide, require_rows
 from engine.languages.lexicon import lexicon
 from engine.languages.translate import Translator
@@ -28,6 +29,8 @@ from engine.latency import LatencyEstimate
 from engine.lexical.retriever import TRANSLATION, QueryExpansion
 from engine.needs.lexicon import Lexicon
 from engine.needs.match import free_words
+from engine.needs.numbers import NUMBERS as NEEDS
+from engine.needs.numbers import NeedNumbers
 from engine.needs.scope import Scopes
 from engine.needs.wants import Needs
 from engine.preferences import WantsOf
@@ -75,18 +78,31 @@ class QueryReader:
         )
         by_words = partial(_by_words, ranker)
         self._scopes = Scopes(columns, self._told, by_words)
-        self.needs = None
-        if config.needs:
-            self.needs = Needs(Lexicon.named(config.needs), columns, by_words, stored.get, self._scopes)
+        self._stored, self._by_words, self._families = stored, by_words, families
+        self.needs, self._relations = self._wanting(NEEDS, RELATIONS)
         known = self.needs.words if self.needs else frozenset[str]()
         self._understanding = QueryUnderstanding(facts, spelling, synonyms, config.understand, translator, known)
-        self._relations = None
-        if families and self.needs:
-            self._relations = FamilySource(families, columns, self.needs, shipped_words(), stored.get)
         self._domain = None
         if ranker.dense and (version / DOMAIN).exists():
             self._domain = Domain.open(version / DOMAIN, ranker.dense.encoder.dim)
         self._route_latency = LatencyEstimate()  # in milliseconds a query
+
+    def _wanting(self, needs: NeedNumbers, relations: FamilyNumbers) -> tuple[Needs | None, FamilySource | None]:
+        """What reads needs and relations, by these numbers; None for what the settings or the index lack."""
+        if not self._config.needs:
+            return None, None
+        lexicon, get = Lexicon.named(self._config.needs), self._stored.get
+        found = Needs(lexicon, self._columns, self._by_words, get, self._scopes, needs)
+        if not self._families:
+            return found, None
+        return found, FamilySource(self._families, self._columns, found, shipped_words(), get, relations)
+
+    def wanting(self, needs: NeedNumbers, relations: FamilyNumbers) -> QueryReader:
+        """This one with other numbers of needs and relations."""
+        other = copy(self)
+        other._scopes = Scopes(self._columns, self._told, self._by_words, needs)
+        other.needs, other._relations = other._wanting(needs, relations)
+        return other
 
     def acting(self, router: Router | None, numbers: GuidanceNumbers) -> QueryReader:
         """This one with another router and other numbers."""
@@ -98,6 +114,8 @@ class QueryReader:
         """What the query says; None where there is nothing to search for in it."""
         started = time.perf_counter()
         understood = self._understanding.understand(request.query, request.locale)
+        if understood.excluded and self.needs:
+            understood = self.needs.without_directions(understood)
         request.meant, request.expansions = in_its_words(understood, self._spelling), _expansions(understood)
         if self._ranker.lexical:
             terms = [

@@ -56,6 +56,7 @@ def test_all_three_distances_count(sample: engine.SearchEngine):
     assert not domain.refusal("fridge", vector, below)  # a word of titles
     assert not domain.refusal("zzz", toward / np.linalg.norm(toward), below)  # the side of the catalog
     assert domain.refusal("zzz", vector, float(near), lacking=True)
+    assert not domain.refusal("zzz", vector, below, told=True)
 
 
 def test_what_ships_is_neither_judged_nor_repeated():
@@ -92,6 +93,11 @@ def test_nothing_understood_is_said_to_be_so(sample: engine.SearchEngine):
 def test_what_a_field_tells_of_is_excluded(sample: engine.SearchEngine, query: str, field: str, words: str):
     hits = sample.search(query, 5).hits
     assert not [hit for hit in hits if words == str(hit.product.attributes.get(field)).lower().split()[0]]
+
+
+@pytest.mark.parametrize(("query", "word"), [("galaxy s23 not ultra", "ultra"), ("galaxy tab s9 not fe", "fe")])
+def test_what_a_name_has_is_excluded(sample: engine.SearchEngine, query: str, word: str):
+    assert not [hit for hit in sample.search(query, 4).hits if word in hit.product.title.lower().split()]
 
 
 def test_what_is_excluded_is_still_found(sample: engine.SearchEngine):

@@ -147,16 +147,17 @@ class FamilySource:
             own = self.of(reading, scope, before.preferences)
             if not own:
                 return before
-            numbers = self._needs.numbers
-            return Wants(
-                (*before.preferences, *own), scope.rows, before.groups, numbers.qualifying_share, numbers.unknown_fit
-            )  # fmt: skip
+            return self._needs.numbers.wants((*before.preferences, *own), scope.rows, before.groups)
 
         return wants
 
     def _scope(self, reading: FamilyReading, routed: Routed | None) -> Scope:
         named = self._categories.named([token.text for token in reading.relation.about])
-        return Scope(named[1], named[0]) if named and not reading.series else scope_of(routed)
+        return (
+            Scope(named[1], named[0])
+            if named and not reading.series
+            else scope_of(routed, self._needs.numbers.likely_type)
+        )
 
     def of(self, reading: FamilyReading, scope: Scope, before: Sequence[Preference]) -> tuple[Preference, ...]:
         """What the reading asks for within a scope; nothing without one. ``before`` are others' preferences."""

@@ -63,7 +63,7 @@ class Categories:
             found = self._called(word) if word else ()
             if not found:
                 continue
-            _, meant = self._meant(found, word, words)
+            _, meant, _ = self._meant(found, word, words)
             mask = self._mask([rows for _, rows in meant])
             both = called_by((before, word)) if before else None
             if both is not None and not self._most(mask, both):
@@ -72,9 +72,11 @@ class Categories:
                 best = tuple(name for name, _ in meant), mask
         return best
 
-    def _meant(self, found: Sequence[_Path], word: str, words: Sequence[str]) -> tuple[tuple[str, ...], list[_Named]]:
+    def _meant(
+        self, found: Sequence[_Path], word: str, words: Sequence[str]
+    ) -> tuple[tuple[str, ...], list[_Named], bool]:
         """Of categories that are called ``word``: those that another word tells of, or the typical ones; of several
-        places those where the most products are. With the category above.
+        places those where the most products are. With the category above, and whether another word tells.
         """
         others = {singular(other) for other in words if other and other != word} - GRAMMAR
         telling = [(path, rows) for path, rows in found if others.intersection(_words(path[-1])[:-1])]
@@ -84,8 +86,8 @@ class Categories:
         [(parent, n)] = parents.most_common(1)
         called = [(path[-1], rows) for path, rows in telling or found if path[:-1] == parent]
         if telling or not all(map(is_everyday, others)):
-            return parent, called
-        return parent, [of for of in called if len(of[1]) >= self._typical_share * n]
+            return parent, called, bool(telling)
+        return parent, [of for of in called if len(of[1]) >= self._typical_share * n], False
 
     def head(self, asked: Sequence[str], tells: Callable[[str], bool], named: NamedBy) -> Mask | None:
         """The rows of what a query's own noun is called; None where no category is, or another word names another.
@@ -102,9 +104,9 @@ class Categories:
         found = self._called(words[-1]) if words and words[-1] else ()
         if not found:
             return None
-        parent, meant = self._meant(found, words[-1], words)
-        beside = [rows for path, rows in found if path[:-1] == parent]
-        above = self._at.get(parent) if len(beside) > 1 else None
+        parent, meant, told = self._meant(found, words[-1], words)
+        beside = [rows for _, rows in meant] if told else [rows for path, rows in found if path[:-1] == parent]
+        above = self._at.get(parent) if len(beside) > 1 and not told else None
         mask = self._mask([above] if above is not None else beside)
         if above is not None and len(meant) < len(beside):
             mask &= ~(self._mask(beside) & ~self._mask([rows for _, rows in meant]))

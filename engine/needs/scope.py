@@ -36,6 +36,10 @@ class Scopes:
         """``found`` gives the rows of products that have words of a text, the best first, and at most so many."""
         self.categories = Categories(columns, numbers)
         self._n, self._told, self._found, self._numbers = len(columns), told, found, numbers
+        numeric = (
+            name for name in columns.fields if name.startswith("attributes.") and columns.numbers(name) is not None
+        )
+        self._measured = {singular(word) for name in numeric for word in name.removeprefix("attributes.").split("_")}
         self._rows_of = lru_cache(maxsize=256)(self._mask_of)
 
     def asked(self, words: Sequence[str]) -> Mask | None:
@@ -59,7 +63,7 @@ class Scopes:
         named, asked = self.named(rest), self.asked(rest)
         if named and asked is not None and not asked[named[1]].any():
             named = (), asked  # a "pen drive" is no pen
-        scope = Scope(named[1], named[0]) if named else scope_of(routed)
+        scope = Scope(named[1], named[0]) if named else scope_of(routed, self._numbers.likely_type)
         if scope.rows is None:
             return scope
         above = self.categories.above(scope.names[0]) if scope.names else None
@@ -85,8 +89,12 @@ class Scopes:
         return word in EMPTY or word in GRAMMAR or is_everyday(word) or self._told.having((word,)) is not None
 
     def _narrows(self, word: str, before: str) -> bool:
-        """Whether a word tells which products of a type are meant; what names a type has been read already."""
+        """Whether a word tells which products of a type are meant; what names a type has been read already, and of the
+        "ram" or "screen" that all have only how much of it tells.
+        """
         if word in EMPTY or word.isdigit() or word in GRAMMAR or singular(word) in self.categories.words:
+            return False
+        if singular(word) in self._measured:
             return False
         return word not in EVERYDAY and (self._told.knows(word) or not is_everyday(word, before))
 

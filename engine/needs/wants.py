@@ -96,12 +96,18 @@ class Needs:
             if not wanted and (above := self._above(kept, scope)) is not None:
                 scope = above
                 wanted = self.of(kept, scope)
-            numbers = self.numbers
-            return (
-                Wants(wanted, scope.rows, groups, numbers.qualifying_share, numbers.unknown_fit) if wanted else NO_WANTS
-            )
+            return self.numbers.wants(wanted, scope.rows, groups) if wanted else NO_WANTS
 
         return wants
+
+    def without_directions(self, understood: Understood) -> Understood:
+        """Without the exclusions that are a direction: what is "not big" is small, whoever has the word."""
+        excluded = tuple(phrase for phrase in understood.excluded if not self._is_direction(phrase.words))
+        return understood if excluded == understood.excluded else replace(understood, excluded=excluded)
+
+    def _is_direction(self, words: Sequence[str]) -> bool:
+        found = self._matcher.find(words)
+        return len(found) == 1 and found[0].kind == "gradable" and found[0].end - found[0].start == len(words)
 
     def others(self, understood: Understood) -> list[str]:
         """The query's words, empty where they ask for a need or say something else already."""
