@@ -8,6 +8,7 @@ from typing import Literal
 
 from engine.needs.categories import singular
 from engine.needs.lexicon import Lexicon
+from engine.understanding.constraints import Constraint
 from engine.understanding.understand import Understood
 from engine.understanding.words import tokens
 
@@ -65,6 +66,12 @@ class Matcher:
         return found
 
 
+def _asks_as_well(limit: Constraint) -> bool:
+    """A colour is said of anything, and "bachelor" asks for what is small, as "family of 4" does not."""
+    counted = any(c.isdigit() for c in limit.text) or " of " in limit.text
+    return limit.kind == "color" or (limit.kind == "household" and not counted)
+
+
 def _key(words: Sequence[str]) -> tuple[str, ...]:
     """The same for singular and plural, of "family" and of "movie" as well."""
     return tuple(f"{one[:-2]}y" if len(one) > 4 and one.endswith("ie") else one for one in map(singular, words))
@@ -78,7 +85,7 @@ def free_words(
     """
     taken = [*read, *((name.start, name.end) for name in understood.names if known.isdisjoint(name.words))]
     taken += [(excluded.start, excluded.end) for excluded in understood.excluded]
-    taken += [(limit.start, limit.end) for limit in understood.constraints if limit.kind != "color"]
+    taken += [(limit.start, limit.end) for limit in understood.constraints if not _asks_as_well(limit)]
     return [
         "" if any(start < token.end and token.start < end for start, end in taken) else token.text
         for token in tokens(understood.corrected)

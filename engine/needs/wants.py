@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,6 +24,7 @@ from engine.understanding.understand import Understood
 from engine.understanding.words import Token, tokens
 
 _DEGREES = frozenset({"too", "so", "very", "that", "really", "overly"})
+_TELL_OF_WHOM = frozenset({"who", "that", "which", "whose"})
 _TYPES = 3  # that a query without a type is answered with
 _BESIDE = 3  # words after a direction that may name what it is of
 _TOLD = 3  # wants of a use that are named
@@ -138,8 +140,12 @@ class Needs:
         found = self._matcher.find(words)
         needed = {place for word in found for place in range(word.start, word.end)}
         rest = tuple("" if place in needed else word for place, word in enumerate(words))
-        typeless = all(w in STOP_WORDS or w in EMPTY or self.measures.names_attribute(w) for w in rest)
-        typeless = typeless and self._scopes.named(rest) is None
+        whom = next((place for place, word in enumerate(words) if word in _TELL_OF_WHOM), len(words))
+        asked = (
+            rest[:whom] if any(word.start > whom for word in found) else rest
+        )  # who "watches cricket" wants no watch
+        typeless = all(w in STOP_WORDS or w in EMPTY or self.measures.names_attribute(w) for w in asked)
+        typeless = typeless and self._scopes.named(asked) is None
         explained = {place for synonym in understood.synonyms for place in range(synonym.start, synonym.end)}
         telling = tuple("" if place in explained else word for place, word in enumerate(rest))
         readings = []
@@ -155,7 +161,8 @@ class Needs:
         uses = [self.lexicon.use[r.word.name] for r in readings if r.is_use and r.typeless]
         # Whom a gift is for says more of what it should be than that it is one.
         specific = [use for use in uses if use.types and not use.general] or uses
-        words = dict.fromkeys(word for use in specific for word in use.types)
+        votes = Counter(word for use in specific for word in use.types)
+        words = sorted(votes, key=lambda word: -votes[word])  # what more uses are for first, else in their order
         return tuple(Scope(rows, (name,)) for name, rows in self._categories.called(words)[:_TYPES])
 
     def of(self, readings: Sequence[Reading], scope: Scope) -> tuple[Preference, ...]:

@@ -20,7 +20,7 @@ from engine.types import Mask, Rows
 from engine.understanding.negation import Excluded
 
 _MOST_VALUES = 200  # of a field whose values are kinds of things and not names
-_MOST_WORDS = 4  # of a value
+_MOST_WORDS = 6  # of a value
 _BEGINNING = 4  # letters that begin a longer word and stand for it: "touch" is "touchscreen"
 _CATEGORY = "category"
 _NAMES = ("brand", _CATEGORY)
