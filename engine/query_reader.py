@@ -166,7 +166,8 @@ class QueryReader:
         spelt = self._spelling is not None and "spelling" in self._config.understand
         unknown = self._ranker.lexical.unknown(asked, request.expansions, spelt=spelt)
         before = dict(zip(understood.words[1:], understood.words, strict=False)) if unknown else {}
-        return [word for word in unknown if word not in GRAMMAR and not is_everyday(word, before.get(word, ""))]
+        unknown = [word for word in unknown if word not in GRAMMAR and not is_everyday(word, before.get(word, ""))]
+        return [word for word in unknown if not (self.needs and self.needs.explains(word, before.get(word, "")))]
 
     def _wants_of(self, understood: Understood, relation: FamilyReading | None) -> WantsOf | None:
         """What the query wants beyond words: relations to models first, and of the rest what the lexicon knows."""

@@ -354,12 +354,12 @@ class Ranker:
     def _abstain(self, request: Request) -> None:
         """Takes the route and the wants back where the query asks for nothing that is near this catalog."""
         guidance = request.guidance
-        if request.domain is None or self.dense is None or request.has_code or guidance.wants.groups or guidance.named:
+        if request.domain is None or self.dense is None or request.has_code or guidance.named:
             return
         limited = any(limit.kind != "color" for limit, _ in guidance.limits)  # a colour is said of anything
         refusal = request.domain.refusal(
             request.meant, self.dense.vector(request.meant), request.near, lacking=request.lacking,
-            told=limited or guidance.excludes is not None or request.in_category,
+            told=limited or guidance.excludes is not None or request.in_category or bool(guidance.wants.groups),
         )  # fmt: skip
         if not refusal:
             return

@@ -96,7 +96,7 @@ class FamilySource:
         if (
             named is None
             or (relation.bare and not named.number)
-            or (relation.weak and named.line is None and not relation.otherwise)
+            or (relation.weak and not named.number and not relation.otherwise)
         ):
             return None
         return FamilyReading(relation, named, (), named.kind)
@@ -121,7 +121,8 @@ class FamilySource:
         "galaxy a" for the Galaxy A1x.
         """
         words = _TENS.sub("", line.name.lower()).split()
-        return len(said.intersection(words)) if words[-1] in said or " ".join(words[-2:]) in said else 0
+        of_family = len(words) > 2 and said.issuperset(words[:-1])  # "galaxy z" are flips and folds
+        return len(said.intersection(words)) if of_family or words[-1] in said or " ".join(words[-2:]) in said else 0
 
     def _elsewhere(self, relation: Relation) -> FamilyReading | None:
         """Another maker's thing, unless this catalog has it under that name."""

@@ -79,10 +79,13 @@ class Scopes:
             at += 1 if both is None else 2
         return Scope(rows, scope.names)
 
+    def knows(self, word: str) -> bool:
+        """Whether anything is called so, or has it in a field."""
+        return word in self.categories.words or singular(word) in self.categories.words or self._told.knows(word)
+
     def _known(self, word: str) -> str:
-        """The word, if anything is called so or has it in a field; else empty."""
-        known = word and (word in self.categories.words or singular(word) in self.categories.words)
-        return word if known or self._told.knows(word) or word in LINKS else ""
+        """The word, if it is known; else empty."""
+        return word if word and (word in LINKS or self.knows(word)) else ""
 
     def _only_tells(self, word: str) -> bool:
         """Whether a word after a thing's name says which one, and is no other thing."""

@@ -20,6 +20,7 @@ from engine.needs.uses import Uses, told
 from engine.preferences import NO_WANTS, Preference, Scope, Wants, WantsOf
 from engine.product import Product
 from engine.types import Candidates, Mask, Routed, Rows, Scores
+from engine.understanding.everyday import is_everyday
 from engine.understanding.understand import Understood
 from engine.understanding.words import Token, tokens
 
@@ -102,6 +103,11 @@ class Needs:
 
         return wants
 
+    def explains(self, word: str, before: str) -> bool:
+        """Whether a word is a direction, or after a "for" what something is for; then no product need have it."""
+        after_for = before in ("for", "a", "an", "my", "the")
+        return any(found.kind == "gradable" or after_for for found in self._matcher.find([word]))
+
     def without_directions(self, understood: Understood) -> Understood:
         """Without the exclusions that are a direction: what is "not big" is small, whoever has the word."""
         excluded = tuple(phrase for phrase in understood.excluded if not self._is_direction(phrase.words))
@@ -144,7 +150,8 @@ class Needs:
         asked = (
             rest[:whom] if any(word.start > whom for word in found) else rest
         )  # who "watches cricket" wants no watch
-        typeless = all(w in STOP_WORDS or w in EMPTY or self.measures.names_attribute(w) for w in asked)
+        general = any(word.kind == "use" and self.lexicon.use[word.name].general for word in found)
+        typeless = all(self._names_nothing(word, general) for word in asked)
         typeless = typeless and self._scopes.named(asked) is None
         explained = {place for synonym in understood.synonyms for place in range(synonym.start, synonym.end)}
         telling = tuple("" if place in explained else word for place, word in enumerate(rest))
@@ -155,6 +162,12 @@ class Needs:
             contrary = word.kind == "gradable" and not word.most and _denied(places[: word.start])
             readings.append(Reading(word, text, beside, rest, telling, typeless, contrary))
         return tuple(readings)
+
+    def _names_nothing(self, word: str, general: bool) -> bool:
+        """Whether a word names no thing: of a gift whatever nobody here sells ("graduation gift")."""
+        if word in STOP_WORDS or word in EMPTY or self.measures.names_attribute(word):
+            return True
+        return general and (word.isdigit() or is_everyday(word) or not self._scopes.knows(word))
 
     def scopes(self, readings: Sequence[Reading]) -> tuple[Scope, ...]:
         """The types to look among for a query that names none: those of its uses, the best first."""
