@@ -100,9 +100,11 @@ def build_index(
             # On disk: the vectors of a million products are 1.5 GB, of which an index needs a slice at a time.
             vectors = np.memmap(file, np.float32, "w+", shape=(len(store), encoder.dim if encoder else 1))
             dense = _build_dense(version, store, encoder, vectors, config, progress)
-            if encoder is not None:
+            if encoder is not None and index.language == "english":
                 kind = msgspec.convert(dense.kind, Kind)
-                Domain.learn(VectorIndex.open(version / DENSE, kind), encoder).save(version / DOMAIN)
+                domain = Domain.learn(store, VectorIndex.open(version / DENSE, kind), encoder)
+                if domain is not None:
+                    domain.save(version / DOMAIN)
             route_note = _build_route(version, store, encoder, vectors, router, progress)
         rerank_note = _build_rerank(version, store, reranker, progress)
         save(

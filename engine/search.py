@@ -375,6 +375,8 @@ class SearchEngine:
             lacking = ["no product is near what was asked for"]
         if nearest and not lacking:
             lacking = [f"no product was found for {request.query!r}"]
+        if request.last_resort:
+            lacking.append("no word of the query was found or understood, so these are the most popular products")
         best = [hit.product for hit in first[: min(SKUS, len(found))]]
         best += self._products.get(found.rows[len(best) : SKUS])
         route = describe_route(
