@@ -12,7 +12,7 @@ import msgspec
 import typer
 from typer.core import TyperGroup
 
-from engine import adapter_commands, family_commands, model_commands, need_commands, route_commands
+from engine import adapter_commands, answer_commands, family_commands, model_commands, need_commands, route_commands
 from engine import explain as explaining
 from engine.adapter_commands import AdapterName
 from engine.arguments import AsJson, Catalog, ConfigFile, Index, Query, print_json, search_config
@@ -60,6 +60,7 @@ app = typer.Typer(
 
 app.command()(route_commands.route)
 app.command()(route_commands.types)
+app.command()(answer_commands.ask)
 app.command()(need_commands.needs)
 app.command()(family_commands.families)
 app.command()(family_commands.synonyms)

@@ -89,6 +89,7 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
       of the first results is less probable than ``rewrite_below``, the query is asked in other words too, whose
       products count ``rewrite_weight`` of its own; 0 turns that off.
     - ``nearest``: whether a query that finds nothing gets the nearest products there are, marked as such.
+    - ``policy``: what answers to questions may be about: ``shipped``, or the path of a file.
     - ``threads``: cores used in batches, builds and by all reranking together; 0 means all that this process may use.
     """
 
@@ -120,6 +121,7 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     rewrite_below: float = 0.5
     rewrite_weight: float = 0.5
     nearest: bool = True
+    policy: str = "shipped"
     threads: int = 0
 
     def __post_init__(self) -> None:

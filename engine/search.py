@@ -14,8 +14,9 @@ import weakref
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -70,6 +71,10 @@ from engine.types import Candidates, FacetCount, Hit, Mask, Route, SearchResult,
 from engine.understanding.facts import CatalogFacts
 from engine.understanding.spelling import SpellingModel
 from engine.understanding.understand import Understood
+
+if TYPE_CHECKING:
+    from engine.answers.answerer import Answerer
+    from engine.answers.records import Answer
 
 logger = logging.getLogger(__name__)
 
@@ -300,6 +305,22 @@ class SearchEngine:
         rank, score = (int(place[0]) + 1, float(ranking.final.scores[place[0]])) if len(place) else (0, 0.0)
         product = self._products[int(rows[0])]
         return Hit(product, rank, score, next(ranking.traces(rows[:1], explain=True)), self._matches(request, product))
+
+    def ask(self, question: str, *, product_id: str = "") -> Answer:
+        """The answer to a shopper's question, with the words of the catalog that it rests on.
+
+        ``product_id`` is the product at hand, which "it" means. What no field says is not made up: the answer then is
+        an abstention. A text that is no question is answered with what it finds.
+        Raises InvalidQueryError, and ConfigError on a policy that cannot be read.
+        """
+        _check(question, 1, 0, None)
+        return self._answerer.ask(_readable(question), self.search, product_id)
+
+    @cached_property
+    def _answerer(self) -> Answerer:
+        from engine.answers.answerer import open_answerer  # it stands above: only who asks loads it
+
+        return open_answerer(self.version, self.config, self._columns, self._product_families, self._ranker.dense)
 
     # ------------------------------------------------------------------------------------------------------- stages
 

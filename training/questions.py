@@ -2,7 +2,7 @@
 
 Questions are those of the product question set, with and without their mark, and the synthetic ones beside
 ``training/data``; searches those of sets whose terms allow weights to be shipped. The weights are a logistic
-regression's; the threshold is the lowest at which no more than ``FALSE_ALARMS`` of the searches are taken for questions.
+regression's; the threshold is the lowest at which no more than ``FALSE_ALARMS`` of these searches pass for questions.
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ def fit(asked: Sequence[str], searched: Sequence[str]) -> QuestionModel:
     threshold = float(np.quantile(chance[len(asked) :], 1 - FALSE_ALARMS))
     missed = float((chance[: len(asked)] < threshold).mean())
     provenance = (
-        f"python -m training.questions: {len(asked)} questions, epqa train and synthetic_questions.txt, with and without "
-        f"their mark, and {len(searched)} searches, ESCI train, WANDS train and esci_pairs; of these {missed:.1%} of "
-        f"questions missed at {FALSE_ALARMS:.1%} of searches taken for questions"
+        f"python -m training.questions: {len(asked)} questions, epqa train and synthetic_questions.txt, with and "
+        f"without their mark, and {len(searched)} searches, ESCI train, WANDS train and esci_pairs; of these "
+        f"{missed:.1%} of questions missed at {FALSE_ALARMS:.1%} of searches taken for questions"
     )
     return QuestionModel(
         provenance=provenance,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from itertools import pairwise
 from pathlib import Path
 
 from engine.answers.lexicon import WORDS
@@ -16,8 +17,8 @@ from engine.fitted import Fitted
 _WORD = re.compile(r"[^\W_]+(?:['’./-][^\W_]+)*")
 _IS = re.compile(r"\b(what|who|where|when|how)'?s\b")
 _PHRASES = re.compile(
-    r"\b(?:how to|difference between|better than|compared? (?:to|with)|what about|is it|does it|will it|can it|do i|can i|"
-    r"tell me|i (?:am|have|want|need|would|was)|i'm|any(?:one| way)|or (?:not|is)|should i)\b"
+    r"\b(?:how to|difference between|better than|compared? (?:to|with)|what about|is it|does it|will it|can it|do i|"
+    r"can i|tell me|i (?:am|have|want|need|would|was)|i'm|any(?:one| way)|or (?:not|is)|should i)\b"
 )
 
 #: What is looked at, in this order; each is 0 or 1 but for the last two.
@@ -35,7 +36,7 @@ def question_features(text: str) -> list[float]:
     if not words:
         return [0.0] * len(FEATURES)
     q, first, second = WORDS.question, words[0], words[1] if len(words) > 1 else ""
-    pairs = list(zip(words, words[1:], strict=False))
+    pairs = list(pairwise(words))
     function = q.wh | q.auxiliary | q.subject | q.person
     inverted = any(one in q.auxiliary and other in q.subject for one, other in pairs)
     return [

@@ -35,15 +35,26 @@ class IntentWords(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AnswerWords(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
-    """All of the file. ``same`` are groups of one meaning, ``unit`` what is measured by a unit, ``core`` what asks for
-    a field that is no attribute.
+    """All of the file. ``same`` are groups of one meaning, ``unit`` words of what a unit measures,
+    ``measured`` the one for it, ``core`` what asks for
+    a field that is no attribute. ``whole`` are words that say several of a name, ``joined`` words that may be written
+    as several. ``shown`` is how units are written to people.
     """
 
     question: QuestionWords
     same: dict[str, frozenset[str]]
     unit: dict[str, frozenset[str]]
     core: dict[str, frozenset[str]]
+    measured: dict[str, str]
+    whole: dict[str, tuple[str, ...]]
+    joined: dict[str, tuple[str, ...]]
     intent: IntentWords
+    shown: dict[str, str]
+
+    @cached_property
+    def joins(self) -> dict[tuple[str, ...], str]:
+        """What two words are as one."""
+        return {words: name for name, words in self.joined.items()}
 
     @cached_property
     def groups(self) -> dict[str, frozenset[str]]:

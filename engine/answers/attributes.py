@@ -1,0 +1,211 @@
+"""What a catalog's products can be asked for: the names of its attributes, and which one a question means.
+
+A question's words are compared with a name's by stem, by meaning (``words.toml``), by what the name's unit measures,
+and as a whole by the encoder's cosine.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from engine.analysis.units import UNITS
+from engine.answers.lexicon import WORDS
+from engine.answers.wording import Word, stem, words_of
+from engine.columns import Columns
+from engine.seams import Embeddings
+
+ATTRIBUTE = "attributes."
+_MOST_VALUES = 2_000  # texts of a field that are read for words
+_FLAGS = frozenset({"true", "false", "yes", "no"})
+Embed = Callable[[Sequence[str]], Embeddings]
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """``stems`` and ``groups`` are of its name's words without the unit; ``units`` are the unit's and its measures'
+    words. ``vocabulary`` are stems of the words of its texts, over all products. ``shown`` is its name for people.
+    """
+
+    field: str
+    shown: str
+    phrase: str
+    stems: tuple[str, ...]
+    groups: tuple[frozenset[str], ...]
+    unit: str
+    units: frozenset[str]
+    vocabulary: frozenset[str]
+    is_flag: bool
+    is_number: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """How well the words of a question name an attribute.
+
+    ``values`` are words that speak of its values, ``rest`` those that nothing of it covers. ``named`` is the share of
+    its name that is said; ``measured`` whether a word of its unit, or of what that measures, is. ``cosine`` is the
+    encoder's, of the question's words and the name.
+    """
+
+    attribute: Attribute
+    named: float
+    measured: bool
+    values: tuple[Word, ...]
+    rest: tuple[Word, ...]
+    cosine: float
+
+    @property
+    def whole(self) -> bool:
+        """Whether the words say the whole name and nothing else."""
+        return self.named == 1 and not self.rest and not self.values
+
+    @property
+    def flagged(self) -> bool:
+        """Whether it is a flag whose whole name is said."""
+        return self.attribute.is_flag and self.named == 1
+
+    @property
+    def key(self) -> tuple[int, float, int, float]:
+        """Orders matches, the greater the better."""
+        return (-len(self.rest), self.named, int(self.measured), self.cosine)
+
+
+class AttributeIndex:
+    """The attributes of one index. Thread-safe. ``embed`` gives vectors of unit length; None where there are none."""
+
+    def __init__(self, columns: Columns, embed: Embed | None) -> None:
+        self._embed = embed
+        names = [name for name in columns.fields if name.startswith(ATTRIBUTE)]
+        self.attributes = {name: _attribute(columns, name) for name in names}
+        for name, asking in WORDS.core.items():
+            if name in columns.fields:
+                self.attributes[name] = _core(columns, name, asking)
+        self._named_by: dict[str, list[str]] = {}
+        for name, attribute in self.attributes.items():
+            asking = [stem(word) for word in attribute.units] if name in WORDS.core else []
+            groups = [f"group {group}" for of in attribute.groups for group in of]
+            for key in {*attribute.stems, *asking, *groups}:
+                self._named_by.setdefault(key, []).append(name)
+        self.words = frozenset(self._named_by)
+        self._cosine = lru_cache(maxsize=20_000)(self._cosine_of)
+
+    def names(self, word: Word) -> bool:
+        """Whether a word is of some attribute's name, or of its meaning."""
+        return bool(self._naming(word))
+
+    def rivals(self, asked: Sequence[Word]) -> list[Attribute]:
+        """All attributes whose name has one of the words."""
+        found = dict.fromkeys(name for word in asked for name in self._naming(word))
+        return [self.attributes[name] for name in found]
+
+    def _naming(self, word: Word) -> list[str]:
+        whole = WORDS.whole.get(word.text, ())[:1]
+        keys = (word.stem, *map(stem, whole), *(f"group {group}" for group in WORDS.groups.get(word.text, ())))
+        return [name for key in keys for name in self._named_by.get(key, ())]
+
+    def match(self, asked: Sequence[Word], attribute: Attribute) -> Match:
+        """How well the asked words name the attribute."""
+        said = [False] * len(attribute.stems)
+        measured = False
+        values: list[Word] = []
+        rest: list[Word] = []
+        for word in asked:
+            if covered := _covers(word, attribute):
+                for place in covered:
+                    said[place] = True
+            elif word.text in attribute.units or (attribute.unit and canonical(word.text) == canonical(attribute.unit)):
+                measured = True
+            elif word.text in WORDS.question.modifier and len(asked) > 1:
+                continue
+            elif word.stem in attribute.vocabulary or word.number is not None:
+                values.append(word)
+            else:
+                rest.append(word)
+        named = sum(said) / len(said) if said else 0.0
+        phrase = " ".join(word.text for word in asked)
+        return Match(attribute, named, measured, tuple(values), tuple(rest), self._cosine(phrase, attribute.field))
+
+    def _cosine_of(self, phrase: str, field: str) -> float:
+        if self._embed is None:
+            return 0.0
+        one, other = self._embed([phrase, self.attributes[field].phrase])
+        return float(np.dot(one, other))
+
+
+def _covers(word: Word, attribute: Attribute) -> list[int]:
+    """The places of the name's words that a word says."""
+    if not attribute.field.startswith(ATTRIBUTE):
+        return [0] if word.text in attribute.units or word.stem in attribute.stems else []
+    groups = WORDS.groups.get(word.text, frozenset())
+    whole = [stem(part) for part in WORDS.whole.get(word.text, ())]
+    if whole and not set(whole) <= set(attribute.stems):
+        whole = []
+    return [
+        place
+        for place, (of, meanings) in enumerate(zip(attribute.stems, attribute.groups, strict=True))
+        if of == word.stem or of in whole or groups & meanings
+    ]
+
+
+def shown_value(attribute: Attribute, text: str) -> str:
+    """A value as people write it: a number with its unit."""
+    unit = WORDS.shown.get(attribute.unit, attribute.unit) if attribute.is_number else ""
+    text = text.removesuffix(".0") if attribute.is_number else text
+    return f"{text} {unit}" if unit and attribute.field != "rating" else text
+
+
+def told_value(attribute: Attribute, texts: Sequence[str]) -> str:
+    """A product's values as people write them, a flag as yes or no."""
+    if attribute.is_flag:
+        return {"true": "yes", "false": "no"}.get(texts[0], texts[0])
+    return ", ".join(shown_value(attribute, " ".join(text.split())) for text in texts)
+
+
+def canonical(unit: str) -> str:
+    """One spelling of a unit."""
+    return UNITS.get(unit, unit)
+
+
+def name_words(field: str) -> list[str]:
+    """The words of a field's name, lower case."""
+    return [word for word in re.split(r"[^a-z0-9]+", field.removeprefix(ATTRIBUTE).lower()) if word]
+
+
+def _attribute(columns: Columns, name: str) -> Attribute:
+    words = name_words(name)
+    # Units of whole words ("hours", "stars") are kept in the table of what they measure under that name.
+    unit = words[-1] if len(words) > 1 and (words[-1] in WORDS.unit or words[-1] in UNITS) else ""
+    own = words[:-1] if unit else words
+    unit = unit if unit in WORDS.unit else UNITS.get(unit, unit)
+    if not unit and words and words[-1] in WORDS.unit:
+        unit = words[-1]
+    is_number = columns.numbers(name) is not None
+    texts = [value.value for value in columns.values(name)]
+    is_flag = bool(texts) and not is_number and all(text.lower() in _FLAGS for text in texts)
+    shown = " ".join(own)
+    return Attribute(
+        name, shown, f"{shown} {WORDS.measured.get(unit, '')}".strip(), tuple(stem(word) for word in own),
+        tuple(WORDS.groups.get(word, frozenset()) for word in own), unit,
+        WORDS.unit.get(unit, frozenset()) if is_number else frozenset(),
+        frozenset() if is_flag else _vocabulary(texts), is_flag, is_number,
+    )  # fmt: skip
+
+
+def _core(columns: Columns, name: str, asking: Iterable[str]) -> Attribute:
+    """A field that is no attribute; any one word that asks for it says its whole name."""
+    texts = [value.value for value in columns.values(name)] if columns.numbers(name) is None else []
+    group = frozenset({f"core {name}"})
+    return Attribute(
+        name, name, name, (stem(name),), (group,), "", frozenset(asking), _vocabulary(texts), False, not texts
+    )  # fmt: skip
+
+
+def _vocabulary(texts: Sequence[str]) -> frozenset[str]:
+    if len(texts) > _MOST_VALUES:
+        return frozenset()
+    return frozenset(word.stem for text in texts for word in words_of(text))
