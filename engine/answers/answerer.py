@@ -42,6 +42,7 @@ Search = Callable[[str, int], SearchResult]
 _OFFERED = 3  # products that are offered where none was named, or what was is not here
 _MOST_READ = 24  # products of one name that are read
 _MOST_SIDES = 3
+_LONGEST_NAME = 60  # characters of a name that the catalog lacks
 
 
 class Answerer:
@@ -56,7 +57,7 @@ class Answerer:
     ) -> None:  # fmt: skip
         self._columns, self._products, self._is_foreign = columns, products, is_foreign
         self._policy, self._numbers, self._model = policy, numbers, model or shipped_model()
-        self._attributes = AttributeIndex(columns, embed)
+        self._attributes = AttributeIndex(columns, embed, policy.usable)
         brands = columns.values("brand") if "brand" in columns.fields else ()
         words = frozenset(token.text for brand in brands for token in tokens(brand.value))
         self._names = NameFinder(families, self._attributes, products, len(columns), words)
@@ -96,7 +97,7 @@ class Answerer:
             return self._about_none(question, search)
         products = self._subjects(question, context)
         if not products:
-            return self._no_such(question.mentions[0].text, search)
+            return self._no_such(self._sayable(question, question.mentions[0].text), search)
         if question.intent == "compatibility" and (found := self._compatibility(question, products, context)):
             return self._said(found)
         found = self._read(question, products)
@@ -117,7 +118,7 @@ class Answerer:
         return self._texts.read(question, asked, products) or found
 
     def _comparison(self, question: Question, context: tuple[Product, ...], search: Search) -> Answer:
-        sides = [self._side(side) for side in question.sides[:_MOST_SIDES]]
+        sides = [self._side(question, side) for side in question.sides[:_MOST_SIDES]]
         if len(sides) < 2 and context:
             sides = [Side(title_of(context[0]), context), *sides]
         known = [side for side in sides if side.products]
@@ -142,10 +143,13 @@ class Answerer:
         )  # fmt: skip
         return self._said(finding, compared.table, missing)
 
-    def _side(self, side: Mention | str) -> Side:
-        if isinstance(side, str):
-            return Side(self._policy.without_instructions(side), ())
-        return Side(side.text, self._trusted(side.rows))
+    def _side(self, question: Question, side: Mention | str) -> Side:
+        name = self._sayable(question, side if isinstance(side, str) else side.text)
+        return Side(name, () if isinstance(side, str) else self._trusted(side.rows))
+
+    def _sayable(self, question: Question, name: str) -> str:
+        """A name that the catalog lacks, as an answer may repeat it."""
+        return name[:_LONGEST_NAME] if self._policy.usable(question.text) else "the other"
 
     def _compatibility(
         self, question: Question, products: tuple[Product, ...], context: tuple[Product, ...]

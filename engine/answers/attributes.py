@@ -15,6 +15,7 @@ import numpy as np
 
 from engine.analysis.units import UNITS
 from engine.answers.lexicon import WORDS
+from engine.answers.measured import measures_alike
 from engine.answers.wording import Word, stem, words_of
 from engine.columns import Columns
 from engine.seams import Embeddings
@@ -28,7 +29,8 @@ Embed = Callable[[Sequence[str]], Embeddings]
 @dataclass(frozen=True, slots=True)
 class Attribute:
     """``stems`` and ``groups`` are of its name's words without the unit; ``units`` are the unit's and its measures'
-    words. ``vocabulary`` are stems of the words of its texts, over all products. ``shown`` is its name for people.
+    words. ``values`` are the stems of the words
+    of each of its texts, over all products, ``vocabulary`` all of these. ``shown`` is its name for people.
     """
 
     field: str
@@ -39,6 +41,7 @@ class Attribute:
     unit: str
     units: frozenset[str]
     vocabulary: frozenset[str]
+    values: tuple[frozenset[str], ...]
     is_flag: bool
     is_number: bool
 
@@ -47,13 +50,14 @@ class Attribute:
 class Match:
     """How well the words of a question name an attribute.
 
-    ``values`` are words that speak of its values, ``rest`` those that nothing of it covers. ``named`` is the share of
-    its name that is said; ``measured`` whether a word of its unit, or of what that measures, is. ``cosine`` is the
-    encoder's, of the question's words and the name.
+    ``named`` is the share of its name that is said, ``n_said`` how many words of it; ``measured`` whether a word of its
+    unit, or of what that measures, is. ``values`` are words that speak of its values, ``rest`` those that nothing of it
+    covers. ``cosine`` is the encoder's, of the question's words and the name.
     """
 
     attribute: Attribute
     named: float
+    n_said: int
     measured: bool
     values: tuple[Word, ...]
     rest: tuple[Word, ...]
@@ -70,28 +74,29 @@ class Match:
         return self.attribute.is_flag and self.named == 1
 
     @property
-    def key(self) -> tuple[int, float, int, float]:
+    def key(self) -> tuple[int, float, int, int, float]:
         """Orders matches, the greater the better."""
-        return (-len(self.rest), self.named, int(self.measured), self.cosine)
+        return (-len(self.rest), self.named, self.n_said, int(self.measured), self.cosine)
 
 
 class AttributeIndex:
-    """The attributes of one index. Thread-safe. ``embed`` gives vectors of unit length; None where there are none."""
+    """The attributes of one index. Thread-safe. ``embed`` gives vectors of unit length; None where there are none.
+    ``usable`` says whether a text may be one of an attribute's values.
+    """
 
-    def __init__(self, columns: Columns, embed: Embed | None) -> None:
+    def __init__(self, columns: Columns, embed: Embed | None, usable: Callable[[str], bool]) -> None:
         self._embed = embed
         names = [name for name in columns.fields if name.startswith(ATTRIBUTE)]
-        self.attributes = {name: _attribute(columns, name) for name in names}
+        self.attributes = {name: _attribute(columns, name, usable) for name in names}
         for name, asking in WORDS.core.items():
             if name in columns.fields:
-                self.attributes[name] = _core(columns, name, asking)
+                self.attributes[name] = _core(columns, name, asking, usable)
         self._named_by: dict[str, list[str]] = {}
         for name, attribute in self.attributes.items():
-            asking = [stem(word) for word in attribute.units] if name in WORDS.core else []
+            also = [stem(word) for word in attribute.units] if name in WORDS.core else []
             groups = [f"group {group}" for of in attribute.groups for group in of]
-            for key in {*attribute.stems, *asking, *groups}:
+            for key in {*attribute.stems, *also, *groups}:
                 self._named_by.setdefault(key, []).append(name)
-        self.words = frozenset(self._named_by)
         self._cosine = lru_cache(maxsize=20_000)(self._cosine_of)
 
     def names(self, word: Word) -> bool:
@@ -108,8 +113,8 @@ class AttributeIndex:
         keys = (word.stem, *map(stem, whole), *(f"group {group}" for group in WORDS.groups.get(word.text, ())))
         return [name for key in keys for name in self._named_by.get(key, ())]
 
-    def match(self, asked: Sequence[Word], attribute: Attribute) -> Match:
-        """How well the asked words name the attribute."""
+    def match(self, asked: Sequence[Word], attribute: Attribute, carriers: Sequence[Word] = ()) -> Match:
+        """How well the asked words name the attribute. ``carriers`` ("support") count where its name has them."""
         said = [False] * len(attribute.stems)
         measured = False
         values: list[Word] = []
@@ -118,7 +123,7 @@ class AttributeIndex:
             if covered := _covers(word, attribute):
                 for place in covered:
                     said[place] = True
-            elif word.text in attribute.units or (attribute.unit and canonical(word.text) == canonical(attribute.unit)):
+            elif word.text in attribute.units or measures_alike(UNITS.get(word.text, ""), attribute.unit):
                 measured = True
             elif word.text in WORDS.question.modifier and len(asked) > 1:
                 continue
@@ -126,9 +131,14 @@ class AttributeIndex:
                 values.append(word)
             else:
                 rest.append(word)
+        if any(said):
+            for place in (place for word in carriers for place in _covers(word, attribute)):
+                said[place] = True
         named = sum(said) / len(said) if said else 0.0
         phrase = " ".join(word.text for word in asked)
-        return Match(attribute, named, measured, tuple(values), tuple(rest), self._cosine(phrase, attribute.field))
+        return Match(
+            attribute, named, sum(said), measured, tuple(values), tuple(rest), self._cosine(phrase, attribute.field)
+        )
 
     def _cosine_of(self, phrase: str, field: str) -> float:
         if self._embed is None:
@@ -166,17 +176,12 @@ def told_value(attribute: Attribute, texts: Sequence[str]) -> str:
     return ", ".join(shown_value(attribute, " ".join(text.split())) for text in texts)
 
 
-def canonical(unit: str) -> str:
-    """One spelling of a unit."""
-    return UNITS.get(unit, unit)
-
-
 def name_words(field: str) -> list[str]:
     """The words of a field's name, lower case."""
     return [word for word in re.split(r"[^a-z0-9]+", field.removeprefix(ATTRIBUTE).lower()) if word]
 
 
-def _attribute(columns: Columns, name: str) -> Attribute:
+def _attribute(columns: Columns, name: str, usable: Callable[[str], bool]) -> Attribute:
     words = name_words(name)
     # Units of whole words ("hours", "stars") are kept in the table of what they measure under that name.
     unit = words[-1] if len(words) > 1 and (words[-1] in WORDS.unit or words[-1] in UNITS) else ""
@@ -185,27 +190,30 @@ def _attribute(columns: Columns, name: str) -> Attribute:
     if not unit and words and words[-1] in WORDS.unit:
         unit = words[-1]
     is_number = columns.numbers(name) is not None
-    texts = [value.value for value in columns.values(name)]
+    texts = [value.value for value in columns.values(name) if usable(value.value)]
     is_flag = bool(texts) and not is_number and all(text.lower() in _FLAGS for text in texts)
     shown = " ".join(own)
+    values = () if is_flag else _words_of_values(texts)
     return Attribute(
         name, shown, f"{shown} {WORDS.measured.get(unit, '')}".strip(), tuple(stem(word) for word in own),
         tuple(WORDS.groups.get(word, frozenset()) for word in own), unit,
         WORDS.unit.get(unit, frozenset()) if is_number else frozenset(),
-        frozenset() if is_flag else _vocabulary(texts), is_flag, is_number,
+        frozenset().union(*values), values, is_flag, is_number,
     )  # fmt: skip
 
 
-def _core(columns: Columns, name: str, asking: Iterable[str]) -> Attribute:
+def _core(columns: Columns, name: str, asking: Iterable[str], usable: Callable[[str], bool]) -> Attribute:
     """A field that is no attribute; any one word that asks for it says its whole name."""
-    texts = [value.value for value in columns.values(name)] if columns.numbers(name) is None else []
+    numeric = columns.numbers(name) is not None
+    values = () if numeric else _words_of_values([value.value for value in columns.values(name) if usable(value.value)])
     group = frozenset({f"core {name}"})
     return Attribute(
-        name, name, name, (stem(name),), (group,), "", frozenset(asking), _vocabulary(texts), False, not texts
+        name, name, name, (stem(name),), (group,), "", frozenset(asking), frozenset().union(*values), values, False,
+        numeric,
     )  # fmt: skip
 
 
-def _vocabulary(texts: Sequence[str]) -> frozenset[str]:
+def _words_of_values(texts: Sequence[str]) -> tuple[frozenset[str], ...]:
     if len(texts) > _MOST_VALUES:
-        return frozenset()
-    return frozenset(word.stem for text in texts for word in words_of(text))
+        return ()
+    return tuple(frozenset(word.stem for word in words_of(text)) for text in texts)

@@ -54,6 +54,11 @@ def same_measure(value: float, unit: str, measure: Measure) -> bool | None:
     return any(abs(a - b) <= _CLOSE * max(abs(a), abs(b)) for a in ours[1] for b in theirs[1])
 
 
+def measures_alike(unit: str, other: str) -> bool:
+    """Whether two units measure the same thing."""
+    return bool(unit) and bool(other) and _in_base(0, unit)[0] == _in_base(0, other)[0]
+
+
 def bound_spans(text: str) -> list[tuple[int, int]]:
     """Where bounds stand that a number follows."""
     return [m.span() for m in _BOUNDS.finditer(text) if text[m.end() :].lstrip()[:1].isdigit()]

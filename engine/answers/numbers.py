@@ -12,8 +12,8 @@ class AnswerNumbers(Fitted, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """What makes an attribute the one that was asked for, and how sure an answer is.
 
     - ``least_cosine``: of a question's words and an attribute's name, from which words that are not in the name may
-      mean it all the same; ``least_alien_cosine`` where these are of another's name, ``least_flag_cosine`` where all of a
-      flag's name is said beside them.
+      mean it all the same; ``least_alien_cosine`` where these are of another's name, ``least_flag_cosine`` where all
+      of a flag's name is said beside them.
     - ``least_named``: the share of a name that must be said.
     - ``confidence_…``: a logistic model of whether an attribute's answer is right.
     - ``conflict_confidence``, ``text_confidence``, ``silent_confidence``: how probable it is that a contradiction, a

@@ -22,6 +22,7 @@ _INVISIBLE = re.compile(
 _EMAIL = re.compile(r"[\w.+-]+\s?@\s?[\w-]+(?:\.[\w-]+)+")
 _PHONE = re.compile(r"(?<![\w.])\+?\d[\d\s().-]{8,}\d(?![\w.])")
 _CARD = re.compile(r"(?<!\d)(?:\d[ -]?){13,19}(?!\d)")
+_LOOSE = " .;:,|-"  # what may be left at the end of a text that is cut
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|[\r\n]+")
 
 
@@ -123,7 +124,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True)
             if self.instructs(text[: match.start()]):
                 break
             end = match.start()
-        return text[:end]
+        return text[:end].rstrip(_LOOSE)
 
     def trusted_product(self, product: Product) -> Product:
         """A product with the beginnings of its texts that can be trusted; places in them are as in its own."""

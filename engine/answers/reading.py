@@ -48,6 +48,7 @@ class Question:
     polar: bool
     mentions: tuple[Mention, ...]
     asked: tuple[Word, ...]
+    carriers: tuple[Word, ...] = ()
     sides: tuple[Mention | str, ...] = ()
     about_it: bool = False
 
@@ -59,12 +60,12 @@ def read_question(text: str, names: NameFinder) -> Question:
     plain = [word.text for word in words]
     polar = _is_polar(text)
     about_it = bool(_IT.intersection(plain))
-    asked = _asked(text, words, mentions)
+    asked, carriers = _asked(text, words, mentions)
     sides = _sides(text, mentions)
     if sides:
-        return Question(text, "comparison", polar, mentions, asked, sides, about_it)
+        return Question(text, "comparison", polar, mentions, asked, carriers, sides, about_it)
     intent = _intent(text, plain, mentions, asked, polar, about_it)
-    return Question(text, intent, polar, mentions, asked, (), about_it)
+    return Question(text, intent, polar, mentions, asked, carriers, (), about_it)
 
 
 def _intent(
@@ -107,14 +108,16 @@ def _is_polar(text: str) -> bool:
     return False
 
 
-def _asked(text: str, words: Sequence[Word], mentions: Sequence[Mention]) -> tuple[Word, ...]:
-    """The words that say what is asked: outside names, no grammar, no bounds ("more than")."""
+def _asked(
+    text: str, words: Sequence[Word], mentions: Sequence[Mention]
+) -> tuple[tuple[Word, ...], tuple[Word, ...]]:  # fmt: skip
+    """The words that say what is asked: outside names, no grammar, no bounds ("more than"); and the carriers."""
     q = WORDS.question
     function = q.wh | q.subject | q.person | q.auxiliary | q.carrier | STOP_WORDS
     spans = [(m.start, m.end) for m in mentions] + bound_spans(text)
     outside = [word for word in words if not any(start <= word.start < end for start, end in spans)]
-    kept = [word for word in outside if word.text not in function or word.text in _DEGREE]
-    return tuple(kept)
+    kept = tuple(word for word in outside if word.text not in function or word.text in _DEGREE)
+    return kept, tuple(word for word in outside if word.text in q.carrier and word not in kept)
 
 
 def _sides(text: str, mentions: Sequence[Mention]) -> tuple[Mention | str, ...]:

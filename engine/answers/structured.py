@@ -43,7 +43,7 @@ class StructuredReader:
         asked = self.asked(question, products)
         if not asked:
             return None
-        match = self.meant(asked, products, polar=question.polar)
+        match = self.meant(asked, products, polar=question.polar, carriers=question.carriers)
         if match is None:
             return None
         attribute = match.attribute
@@ -74,7 +74,9 @@ class StructuredReader:
         )
         return kept or question.asked
 
-    def meant(self, asked: Sequence[Word], products: Sequence[Product], *, polar: bool) -> Match | None:
+    def meant(
+        self, asked: Sequence[Word], products: Sequence[Product], *, polar: bool, carriers: Sequence[Word] = ()
+    ) -> Match | None:  # fmt: skip
         """The attribute that the words mean, of those that one of the products has; None where none is, or where
         another is meant that they lack.
         """
@@ -82,7 +84,7 @@ class StructuredReader:
         own = [
             self._attributes.attributes[field] for field in (*fields, *_CORE) if field in self._attributes.attributes
         ]
-        matches = [self._attributes.match(asked, attribute) for attribute in own]
+        matches = [self._attributes.match(asked, attribute, carriers) for attribute in own]
         accepted = [match for match in matches if self._accepts(match, matches, polar)]
         if not accepted:
             return None
@@ -106,12 +108,18 @@ class StructuredReader:
             alien = any(self._attributes.names(word) for word in match.rest)
             return match.cosine >= (numbers.least_alien_cosine if alien else numbers.least_cosine)
         if match.named:
-            said = match.named >= numbers.least_named or bool(match.values)
+            said = match.named >= numbers.least_named or self._is_value(match)
             return said or match.cosine >= numbers.least_cosine
         if match.measured:  # "how many litres": of the only one that is measured in them
             alike = [one for one in matches if one.measured and not one.rest]
             return len(alike) == 1 and not match.values
-        return polar and bool(match.values)
+        return polar and self._is_value(match)
+
+    @staticmethod
+    def _is_value(match: Match) -> bool:
+        """Whether the words are of one value that some product has, and not each of another's."""
+        stems = {word.stem for word in match.values}
+        return bool(stems) and any(stems <= value for value in match.attribute.values)
 
     def _says(self, match: Match, products: Sequence[Product]) -> int:
         """1 where the words are of what a product has there, and not only of what others have."""
