@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import csv
 import random
+import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from engine.answers.attributes import name_words
-from engine.answers.fields import passages
+from engine.answers.fields import Passage, passages
+from engine.answers.records import Answer
 from engine.answers.wording import stem, words_of
+from engine.builder import open_encoder
+from engine.config import EngineConfig
 from engine.product import AttributeValue, Product
+from engine.search import SearchEngine
 
 PHRASES = Path(__file__).parent / "answers" / "synthetic_phrases.tsv"
 _NONE = "none"
@@ -139,3 +145,69 @@ def _says(product: Product, phrase: str) -> bool:
     said |= {stem(word) for name in product.attributes for word in name_words(name)}
     wanted = [word.stem for word in words_of(phrase) if len(word.text) > 2]
     return not wanted or sum(word in said for word in wanted) >= 0.5 * len(wanted)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """A question, its answer, whether that is right, and what it took."""
+
+    question: MadeQuestion
+    answer: Answer
+    right: bool
+    ms: float
+
+
+def asked(engine: SearchEngine, question: MadeQuestion) -> Outcome:
+    """Asks a made question."""
+    started = time.perf_counter()
+    answer = engine.ask(question.question, product_id=question.context)
+    ms = 1e3 * (time.perf_counter() - started)
+    return Outcome(question, answer, is_right(question, answer), ms)
+
+
+def is_right(question: MadeQuestion, answer: Answer) -> bool:
+    """Whether the very value of the field is cited, with the right verdict; of the others, whether nothing is said."""
+    if not question.attribute:
+        return answer.kind == "abstention"
+    field = f"attributes.{question.attribute}"
+    cited = any(
+        one.product_id == question.product_id and one.field.split("[")[0] == field and one.text == question.value
+        for one in answer.evidence
+    )
+    return answer.kind in ("fact", "yes_no") and cited and (answer.verdict or "") == question.verdict
+
+
+def baselines(
+    engine: SearchEngine, products: Sequence[Product], questions: Sequence[MadeQuestion]
+) -> dict[str, list[Outcome]]:
+    """What citing the passage with the most words, or the nearest, of the right product would be worth; and what saying
+    nothing, the commonest right answer there is.
+    """
+    by_id = {product.product_id: product for product in products}
+    embed = open_encoder(EngineConfig())
+    assert embed is not None
+    out: dict[str, list[Outcome]] = {"words": [], "cosine": [], "majority": []}
+    for question in questions:
+        found = list(_told(by_id[question.product_id]))
+        asked_words = {word.stem for word in words_of(question.question)}
+        overlap = [len(asked_words & {word.stem for word in words_of(text)}) for text, _ in found]
+        vector = embed.encode_queries([question.question])[0]
+        cosines = embed.encode_queries([text for text, _ in found]) @ vector
+        polar = bool(question.verdict) or question.question.lower().startswith(("does", "is"))
+        for name, scores in (("words", overlap), ("cosine", cosines.tolist())):
+            passage = found[max(range(len(found)), key=scores.__getitem__)][1]
+            answer = Answer(
+                kind="yes_no" if polar else "fact", text=passage.text, code="answered", confidence=1.0, reason=name,
+                verdict="yes" if polar else None, evidence=(passage.evidence(),),
+            )  # fmt: skip
+            out[name].append(Outcome(question, answer, is_right(question, answer), 0.0))
+        silent = Answer(kind="abstention", text="", code="not_said", confidence=1.0, reason="majority")
+        out["majority"].append(Outcome(question, silent, is_right(question, silent), 0.0))
+    return out
+
+
+def _told(product: Product) -> Iterator[tuple[str, Passage]]:
+    """A product's passages as sentences, attributes with their names before them."""
+    for passage in passages(product):
+        name = passage.field.removeprefix("attributes.").split("[")[0].replace("_", " ")
+        yield (f"{name}: {passage.text}" if passage.field.startswith("attributes.") else passage.text), passage

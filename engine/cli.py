@@ -108,6 +108,9 @@ def build(
     router: Annotated[
         str | None, typer.Option(metavar="catalog|TYPES.tsv|DIR|none", help="What finds types asked for.")
     ] = None,
+    documents: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Manuals, FAQs, reviews, rules (.jsonl, .md) for `aisle ask`.")
+    ] = None,
     lexical_backend: Annotated[
         Literal["tantivy", "lucene", "rank-bm25"] | None, typer.Option(help="What holds the words.")
     ] = None,
@@ -125,21 +128,22 @@ def build(
     search = settings.search if threads is None else msgspec.structs.replace(settings.search, threads=threads)
     if on_error == "skip" and rejects is None:
         rejects = out.with_name(f"{out.name}.rejects.jsonl")
-    n_rejected = _build(catalog, out, EngineConfig(index=index, search=search), on_error, rejects)
+    n_rejected = _build(catalog, out, EngineConfig(index=index, search=search), on_error, rejects, documents)
     if n_rejected:
         typer.echo(f"skipped    {n_rejected:,} rows, with reasons in {rejects}")
     typer.echo(f'\nSearch it: {program()} search {out} "your query"')
 
 
 def _build(
-    catalog: Path, out: Path, config: EngineConfig, on_error: OnError = "stop", rejects: Path | None = None
-) -> int:
+    catalog: Path, out: Path, config: EngineConfig, on_error: OnError = "stop", rejects: Path | None = None,
+    documents: Path | None = None,
+) -> int:  # fmt: skip
     """Builds, shows how far it is, and sums up. Returns how many rows were skipped."""
     started = time.perf_counter()
     try:
         with progress_bars() as (read, built):
             reader = read_catalog(catalog, on_error=on_error, rejects=rejects, progress=read)
-            build_index(reader, out, config, progress=built)
+            build_index(reader, out, config, documents=documents, progress=built)
     except KeyboardInterrupt:
         typer.echo(f"\nstopped: nothing was published, {out} is as it was", err=True)
         raise typer.Exit(130) from None

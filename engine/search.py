@@ -110,9 +110,11 @@ class SearchEngine:
     def build(
         cls, products: Iterable[Product | dict[str, object]], directory: str | Path | None = None,
         config: EngineConfig | None = None, *, encoder: Encoder | None = None, reranker: RerankerModel | None = None,
-        router: RouterModel | None = None, progress: Progress = lambda *_: None,
+        router: RouterModel | None = None, documents: str | Path | None = None, progress: Progress = lambda *_: None,
     ) -> Self:  # fmt: skip
         """Builds an index of ``products`` (records or mappings) and opens it.
+
+        ``documents`` is a folder of manuals, questions, reviews or rules, which ``ask`` may cite.
 
         Without ``directory`` the index lives in a temporary one until the engine is gone; ``save`` keeps it.
         Raises CatalogError on a bad or repeated product.
@@ -121,8 +123,9 @@ class SearchEngine:
         target = Path(directory) if directory else Path(tempfile.mkdtemp(prefix="aisle-"))
         try:
             build_index(
-                checked(products), target, config, encoder=encoder, reranker=reranker, router=router, progress=progress
-            )
+                checked(products), target, config, encoder=encoder, reranker=reranker, router=router,
+                documents=Path(documents) if documents else None, progress=progress,
+            )  # fmt: skip
             engine = cls.load(target, config.search, encoder=encoder, reranker=reranker, router=router)
         except BaseException:
             if directory is None:

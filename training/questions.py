@@ -15,15 +15,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engine.answers.classifier import FEATURES, FILE, QuestionModel, question_features
+from training.logistic import fit_logistic
 
 FALSE_ALARMS = 0.004
 _SYNTHETIC = Path(__file__).parent / "data" / "synthetic_questions.txt"
-_PENALTY = 1.0  # on the sum of squared weights, with examples as they are counted
-_ITERATIONS = 50
-Floats = NDArray[np.float64]
+_PENALTY = 30.0
 
 
 def questions(data: Path) -> list[str]:
@@ -54,20 +52,13 @@ def _column(path: Path, column: int) -> Iterator[str]:
 
 
 def fit(asked: Sequence[str], searched: Sequence[str]) -> QuestionModel:
-    """Newton's method on the penalised likelihood; each of the two kinds weighs as much as the other."""
+    """A logistic regression; each of the two kinds weighs as much as the other."""
     texts = [*asked, *searched]
-    values = np.array([[1.0, *question_features(text)] for text in texts])
+    values = np.array([question_features(text) for text in texts])
     truth = np.repeat([1.0, 0.0], [len(asked), len(searched)])
     share = np.where(truth > 0, len(texts) / (2 * len(asked)), len(texts) / (2 * len(searched)))
-    penalty = np.full(values.shape[1], _PENALTY)
-    penalty[0] = 0.0
-    weights: Floats = np.zeros(values.shape[1])
-    for _ in range(_ITERATIONS):
-        chance = 1 / (1 + np.exp(-np.clip(values @ weights, -30, 30)))
-        gradient = values.T @ (share * (truth - chance)) - penalty * weights
-        curve = (values * (share * chance * (1 - chance))[:, None]).T @ values + np.diag(penalty + 1e-9)
-        weights = weights + np.linalg.solve(curve, gradient)
-    chance = 1 / (1 + np.exp(-(values @ weights)))
+    offset, weights = fit_logistic(values, truth, _PENALTY, share)
+    chance = 1 / (1 + np.exp(-(values @ weights + offset)))
     threshold = float(np.quantile(chance[len(asked) :], 1 - FALSE_ALARMS))
     missed = float((chance[: len(asked)] < threshold).mean())
     provenance = (
@@ -77,8 +68,8 @@ def fit(asked: Sequence[str], searched: Sequence[str]) -> QuestionModel:
     )
     return QuestionModel(
         provenance=provenance,
-        offset=round(float(weights[0]), 4),
-        weights=dict(zip(FEATURES, (round(float(weight), 4) for weight in weights[1:]), strict=True)),
+        offset=round(offset, 4),
+        weights=dict(zip(FEATURES, (round(float(weight), 4) for weight in weights), strict=True)),
         threshold=round(min(threshold + 1e-3, 0.999), 4),
     )
 

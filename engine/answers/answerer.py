@@ -13,8 +13,10 @@ import numpy as np
 
 from engine.answers.attributes import AttributeIndex, Embed
 from engine.answers.checks import checked
+from engine.answers.cited import DocumentReader
 from engine.answers.classifier import QuestionModel, shipped_model
 from engine.answers.comparison import Side, compare
+from engine.answers.evidence import EvidenceModel
 from engine.answers.fields import value_passages
 from engine.answers.finding import Finding, title_of
 from engine.answers.mentions import Mention, NameFinder
@@ -29,6 +31,7 @@ from engine.cards import ProductCard
 from engine.columns import Columns
 from engine.config import SearchConfig
 from engine.dense.retriever import DenseRetriever
+from engine.documents import DOCUMENTS, DocumentStore
 from engine.domain import DOMAIN, Domain
 from engine.errors import IndexMismatchError, InvalidQueryError
 from engine.families.store import ProductFamilies
@@ -52,8 +55,8 @@ class Answerer:
 
     def __init__(
         self, columns: Columns, families: ProductFamilies, products: Callable[[Rows], Sequence[Product]],
-        embed: Embed | None, is_foreign: Callable[[str], bool], policy: Policy, numbers: AnswerNumbers = NUMBERS,
-        model: QuestionModel | None = None,
+        embed: Embed | None, is_foreign: Callable[[str], bool], policy: Policy, documents: DocumentStore | None = None,
+        numbers: AnswerNumbers = NUMBERS, model: QuestionModel | None = None,
     ) -> None:  # fmt: skip
         self._columns, self._products, self._is_foreign = columns, products, is_foreign
         self._policy, self._numbers, self._model = policy, numbers, model or shipped_model()
@@ -63,6 +66,9 @@ class Answerer:
         self._names = NameFinder(families, self._attributes, products, len(columns), words)
         self._structured = StructuredReader(self._attributes, numbers)
         self._texts = TextReader(numbers, policy.usable)
+        self._documents = None
+        if documents and embed:
+            self._documents = DocumentReader(documents, EvidenceModel.shipped(embed), numbers, policy.usable)
 
     def ask(self, text: str, search: Search, product_id: str = "") -> Answer:
         """The answer to a question, about the product ``product_id`` where it names none.
@@ -115,7 +121,10 @@ class Answerer:
         found = self._structured.read(question, products)
         if found is not None and found.code != "not_said":
             return found
-        return self._texts.read(question, asked, products) or found
+        return self._texts.read(question, asked, products) or self._cited(question, products) or found
+
+    def _cited(self, question: Question, products: Sequence[Product]) -> Finding | None:
+        return self._documents.read(question, products) if self._documents else None
 
     def _comparison(self, question: Question, context: tuple[Product, ...], search: Search) -> Answer:
         sides = [self._side(question, side) for side in question.sides[:_MOST_SIDES]]
@@ -202,14 +211,16 @@ class Answerer:
     def _about_none(self, question: Question, search: Search) -> Answer:
         """A question that names no product: a wish is answered with products, of others the nearest are offered."""
         if question.intent == "support":
+            if found := self._cited(question, ()):
+                return self._said(found)
             return _plain("abstention", "The shop's catalog does not say. Please ask its service.", "no_document")
         result = search(question.text, self._policy.answers.max_products)
         if self._is_foreign(question.text) and self._policy.off_domain.refuse:
             return self._refusal("off_domain")
         if question.intent == "recommendation":
-            found = recommend(result, self._attributes, self._policy, self._numbers.text_confidence)
-            if found is not None:
-                return self._said(found)
+            recommended = recommend(result, self._attributes, self._policy, self._numbers.text_confidence)
+            if recommended is not None:
+                return self._said(recommended)
         return self._offer(result)
 
     def _offer(self, result: SearchResult) -> Answer:
@@ -297,7 +308,8 @@ class Answerer:
         ids = {card.product_id for card in answer.products} | {one.product_id for one in answer.evidence}
         mask = self._columns.mask([In("product_id", sorted(ids))]) if ids else None
         rows = np.flatnonzero(mask) if mask is not None else np.empty(0, np.int64)
-        return checked(answer, {product.product_id: product for product in self._products(rows)}, self._policy)
+        products = {product.product_id: product for product in self._products(rows)}
+        return checked(answer, products, self._policy, self._documents.text if self._documents else lambda _: None)
 
 
 def _plain(kind: Kind, text: str, code: Code) -> Answer:
@@ -326,4 +338,5 @@ def open_answerer(
     # A store of its own: what an engine closes over must not keep it, for a temporary index goes with its last engine.
     products = ProductStore(version).get
     embed = dense.encoder.encode_queries if dense else None
-    return Answerer(columns, families, products, embed, is_foreign, Policy.read(config.policy))
+    documents = DocumentStore.open(version / DOCUMENTS) if (version / DOCUMENTS).exists() else None
+    return Answerer(columns, families, products, embed, is_foreign, Policy.read(config.policy), documents)

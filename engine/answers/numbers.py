@@ -15,6 +15,8 @@ class AnswerNumbers(Fitted, frozen=True, kw_only=True, forbid_unknown_fields=Tru
       mean it all the same; ``least_alien_cosine`` where these are of another's name, ``least_flag_cosine`` where all
       of a flag's name is said beside them.
     - ``least_named``: the share of a name that must be said.
+    - ``least_support``, ``least_support_share``: how probable a passage about the shop's service must be, and which
+      share of the question's words it must have, to answer.
     - ``confidence_…``: a logistic model of whether an attribute's answer is right.
     - ``conflict_confidence``, ``text_confidence``, ``silent_confidence``: how probable it is that a contradiction, a
       sentence, and silence were read aright.
@@ -29,6 +31,8 @@ class AnswerNumbers(Fitted, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     confidence_cosine: float
     confidence_values: float
     confidence_rest: float
+    least_support: float
+    least_support_share: float
     conflict_confidence: float
     text_confidence: float
     silent_confidence: float
