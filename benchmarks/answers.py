@@ -182,10 +182,10 @@ def _unfounded(answer: Answer) -> bool:
     """Whether the text has a figure, or a word beside those of the sentences that answers are made of, that neither its
     evidence, nor the title of one of its products, nor the name of a cited field has.
     """
-    named = [*(card.title for card in answer.products), *answer.missing]
-    fields = [one.field.replace("_", " ") for one in answer.evidence] + [row.attribute for row in answer.table]
-    said = {word.text for text in (*(one.text for one in answer.evidence), *named, *fields) for word in words_of(text)}
-    said |= {word.text for text in WORDS.shown.values() for word in words_of(text)} | SENTENCES
+    fields = [one.field.split("[")[0].replace("_", " ") for one in answer.evidence]
+    named = [*(card.title for card in answer.products), *answer.missing, *fields]
+    told = (*(one.text for one in answer.evidence), *named, *(row.attribute for row in answer.table))
+    said = {word.text for text in (*told, *WORDS.shown.values()) for word in words_of(text)} | SENTENCES
     words = {word.text for word in words_of(answer.text) if word.number is None and len(word.text) > 1}
     return bool(unfounded(answer.text, answer.evidence, named) or words - said)
 

@@ -184,15 +184,16 @@ class Answerer:
     # ------------------------------------------------------------------------------------------- which products it is
 
     def _subjects(self, question: Question, context: tuple[Product, ...]) -> tuple[Product, ...]:
-        """The products it is about: the one at hand where it speaks of "it", else the first that it names."""
+        """The products it is about: the one at hand where it speaks of "it", else those with the longest name."""
         if context and (question.about_it or not question.mentions):
             return context
         known = [mention for mention in question.mentions if mention.known]
         exact = [mention for mention in known if mention.exact]
         if any(not mention.known for mention in question.mentions) and not exact:
             return ()
-        chosen = (exact or known)[:1]
-        return self._trusted(chosen[0].rows) if chosen else ()
+        if not known:
+            return ()
+        return self._trusted(max(exact or known, key=lambda mention: mention.end - mention.start).rows)
 
     def _context(self, product_id: str) -> tuple[Product, ...]:
         if not product_id:

@@ -123,7 +123,11 @@ class AttributeIndex:
             if covered := _covers(word, attribute):
                 for place in covered:
                     said[place] = True
-            elif word.text in attribute.units or measures_alike(UNITS.get(word.text, ""), attribute.unit):
+            elif (
+                word.text in attribute.units
+                or word.text == attribute.unit
+                or measures_alike(UNITS.get(word.text, ""), attribute.unit)
+            ):
                 measured = True
             elif word.text in WORDS.question.modifier and len(asked) > 1:
                 continue

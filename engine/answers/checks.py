@@ -47,7 +47,8 @@ def checked(
     documents: Callable[[str], str | None] = lambda _: None,
 ) -> Answer:
     """The answer, cut to the policy's lengths, or an abstention where it does not hold."""
-    titles = [*(card.title for card in answer.products), *answer.missing]
+    fields = [one.field.split("[")[0] for one in answer.evidence]
+    titles = [*(card.title for card in answer.products), *answer.missing, *fields]
     sound = all(holds(one, products, documents) for one in answer.evidence)
     if answer.kind in _FACTS_OF and answer.code == "answered":
         sound = sound and bool(answer.evidence) and not unfounded(answer.text, answer.evidence, titles)

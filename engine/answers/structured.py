@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from engine.analysis.units import UNITS
 from engine.answers.attributes import ATTRIBUTE, Attribute, AttributeIndex, Match, shown_value, told_value
 from engine.answers.conflicts import conflicting
 from engine.answers.fields import Passage, text_passages, value_passages
@@ -67,12 +68,12 @@ class StructuredReader:
             for text in (product.title, *product.category)
             for word in words_of(text)
         }
-        kept = tuple(
-            word
-            for word in question.asked
-            if word.stem not in own or self._attributes.names(word) or not word.text.isalpha()
-        )
-        return kept or question.asked
+        kept = [word for word in question.asked if word.stem not in own or self._says_something(word)]
+        return tuple(kept) or question.asked
+
+    def _says_something(self, word: Word) -> bool:
+        """Whether a word names an attribute, or is a unit, a number or a code."""
+        return self._attributes.names(word) or word.text in UNITS or not word.text.isalpha()
 
     def meant(
         self, asked: Sequence[Word], products: Sequence[Product], *, polar: bool, carriers: Sequence[Word] = ()
@@ -113,7 +114,8 @@ class StructuredReader:
         if match.measured:  # "how many litres": of the only one that is measured in them
             alike = [one for one in matches if one.measured and not one.rest]
             return len(alike) == 1 and not match.values
-        return polar and self._is_value(match)
+        # The words of models' codes are those of anything.
+        return polar and self._is_value(match) and attribute.field != "model"
 
     @staticmethod
     def _is_value(match: Match) -> bool:
