@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +16,11 @@ from engine.answers.attributes import AttributeIndex, Embed
 from engine.answers.checks import checked
 from engine.answers.cited import DocumentReader
 from engine.answers.classifier import QuestionModel, shipped_model
-from engine.answers.comparison import Side, compare
+from engine.answers.comparison import Compared, Side, alike, compare
 from engine.answers.evidence import EvidenceModel
 from engine.answers.fields import value_passages
 from engine.answers.finding import Finding, title_of
+from engine.answers.lexicon import WORDS
 from engine.answers.mentions import Mention, NameFinder
 from engine.answers.numbers import NUMBERS, AnswerNumbers
 from engine.answers.policy import Policy
@@ -45,6 +47,8 @@ Search = Callable[[str, int], SearchResult]
 _OFFERED = 3  # products that are offered where none was named, or what was is not here
 _MOST_READ = 24  # products of one name that are read
 _MOST_SIDES = 3
+_COMPARING = WORDS.intent.compare | WORDS.intent.comparing | WORDS.intent.best | {"between"}
+_ASKS = re.compile(r"\W*(?:how|what|where|why|who|when)\b", re.IGNORECASE)
 _LONGEST_NAME = 60  # characters of a name that the catalog lacks
 
 
@@ -87,10 +91,11 @@ class Answerer:
         question = read_question(told, self._names)
         context = self._context(product_id)
         is_question = self._model.asks(told) or bool(question.sides)
+        asks = is_question or _ASKS.match(told) is not None
+        if asks and not question.mentions and (topic := self._policy.topic_of(told)):
+            return self._refusal("refused_topic", topic)
         if not is_question and not (context or question.mentions):
             return self._found(told, search, "this reads as a search")
-        if is_question and not question.mentions and (topic := self._policy.topic_of(told)):
-            return self._refusal("refused_topic", topic)
         answer = self._answer(question, context, search, is_question)
         return self._checked(answer)
 
@@ -99,13 +104,20 @@ class Answerer:
     def _answer(self, question: Question, context: tuple[Product, ...], search: Search, is_question: bool) -> Answer:
         if question.intent == "comparison":
             return self._comparison(question, context, search)
-        if not question.mentions and not (context and (question.about_it or question.intent != "recommendation")):
+        if question.intent == "recommendation" or not (question.mentions or context):
             return self._about_none(question, search)
         products = self._subjects(question, context)
         if not products:
             return self._no_such(self._sayable(question, question.mentions[0].text), search)
-        if question.intent == "compatibility" and (found := self._compatibility(question, products, context)):
-            return self._said(found)
+        foreign = [mention for mention in question.mentions if not mention.known]
+        if question.intent == "compatibility" or foreign:
+            # Who asks about a thing and another maker's asks whether they go together, whatever the words are.
+            names = foreign or [
+                mention for mention in question.mentions if context or mention is not question.mentions[0]
+            ]
+            fits = self._structured.fits(names[0].text, products) if names else None
+            if fits is not None or foreign:
+                return self._said(fits) if fits else self._silent(question, products)
         found = self._read(question, products)
         if found is not None:
             return self._said(found)
@@ -135,14 +147,15 @@ class Answerer:
         if not known:
             return self._no_such(missing[0], search) if missing else self._offer(search(question.text, _OFFERED))
         if not missing and len(known) > 1:
-            compared = compare(known, self._attributes)
+            compared = self._compared(question, alike(known))
             return self._said(compared.finding, compared.table)
         if not missing:
             return self._offer(search(question.text, _OFFERED))
         [first, *_] = known
         nearest = self._nearest(missing[0], search, first.products[0])
         offered = (first.products[0], *nearest)
-        compared = compare([Side(title_of(product), (product,)) for product in offered[:2]], self._attributes)
+        beside = [Side(title_of(product), (product,)) for product in offered[:2]]
+        compared = self._compared(question, beside)
         text = f"The shop does not have {missing[0]}."
         if nearest:
             text = f"{text} The nearest it has is {title_of(nearest[0])}. {compared.finding.text}"
@@ -152,6 +165,13 @@ class Answerer:
         )  # fmt: skip
         return self._said(finding, compared.table, missing)
 
+    def _compared(self, question: Question, sides: Sequence[Side]) -> Compared:
+        """The sides side by side, what the question asks about first."""
+        asked = [word for word in question.asked if word.text not in _COMPARING]
+        meant = self._structured.meant(asked, [side.products[0] for side in sides], polar=False) if asked else None
+        fields = (meant.attribute.field,) if meant else ()
+        return compare(sides, self._attributes, self._numbers.table_confidence, fields)
+
     def _side(self, question: Question, side: Mention | str) -> Side:
         name = self._sayable(question, side if isinstance(side, str) else side.text)
         return Side(name, () if isinstance(side, str) else self._trusted(side.rows))
@@ -159,13 +179,6 @@ class Answerer:
     def _sayable(self, question: Question, name: str) -> str:
         """A name that the catalog lacks, as an answer may repeat it."""
         return name[:_LONGEST_NAME] if self._policy.usable(question.text) else "the other"
-
-    def _compatibility(
-        self, question: Question, products: tuple[Product, ...], context: tuple[Product, ...]
-    ) -> Finding | None:  # fmt: skip
-        """Whether the first product goes with what is named after it: where a field or a text names that."""
-        others = [mention for mention in question.mentions if context or mention is not question.mentions[0]]
-        return self._structured.fits(others[0].text, products) if others else None
 
     def _opinion(self, products: tuple[Product, ...]) -> Finding | None:
         """What customers' ratings say, for the catalog has no opinion."""
@@ -187,10 +200,10 @@ class Answerer:
         """The products it is about: the one at hand where it speaks of "it", else those with the longest name."""
         if context and (question.about_it or not question.mentions):
             return context
+        if question.intent == "compatibility":
+            return self._trusted(question.mentions[0].rows)
         known = [mention for mention in question.mentions if mention.known]
         exact = [mention for mention in known if mention.exact]
-        if any(not mention.known for mention in question.mentions) and not exact:
-            return ()
         if not known:
             return ()
         return self._trusted(max(exact or known, key=lambda mention: mention.end - mention.start).rows)
@@ -216,9 +229,11 @@ class Answerer:
                 return self._said(found)
             return _plain("abstention", "The shop's catalog does not say. Please ask its service.", "no_document")
         result = search(question.text, self._policy.answers.max_products)
-        if self._is_foreign(question.text) and self._policy.off_domain.refuse:
+        wishes = question.intent == "recommendation"
+        lacking = result.route is None or bool(result.route.nearest)
+        if (lacking or not wishes) and self._is_foreign(question.text) and self._policy.off_domain.refuse:
             return self._refusal("off_domain")
-        if question.intent == "recommendation":
+        if wishes:
             recommended = recommend(result, self._attributes, self._policy, self._numbers.text_confidence)
             if recommended is not None:
                 return self._said(recommended)

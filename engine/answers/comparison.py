@@ -48,13 +48,29 @@ class _Row:
         return len(set(self.values)) > 1
 
 
-def compare(sides: Sequence[Side], index: AttributeIndex, first: Sequence[str] = ()) -> Compared:
-    """The table of two or more sides with products: the attributes that differ, then the others; of each kind those
-    named ``first`` first, then in the products' own order. Units are the catalog's, the same for all.
+def alike(sides: Sequence[Side]) -> list[Side]:
+    """The sides, each but the first with its product in front that has most in common with the first's: variants of
+    like storage are compared.
+    """
+    model = sides[0].products[0].attributes
+    out = [sides[0]]
+    for side in sides[1:]:
+        common = [sum(model.get(name) == value for name, value in p.attributes.items()) for p in side.products]
+        best = common.index(max(common))
+        out.append(Side(side.name, (side.products[best], *side.products[:best], *side.products[best + 1 :])))
+    return out
+
+
+def compare(
+    sides: Sequence[Side], index: AttributeIndex, confidence: float, first: Sequence[str] = ()
+) -> Compared:  # fmt: skip
+    """The table of two or more sides with products: the attributes named ``first``, those that differ, then the others,
+    in the products' own order. Units are the catalog's, the same for all.
     """
     shown = [side.products[0] for side in sides]
     rows = [_Row(index.attributes[field], _cells(shown, field)) for field in _fields(shown, index, first)]
-    rows = sorted((row for row in rows if any(row.cells)), key=lambda row: not row.differs)[:_MOST_ROWS]
+    said = [row for row in rows if any(row.cells)]
+    rows = sorted(said, key=lambda row: (row.attribute.field not in first, not row.differs))[:_MOST_ROWS]
     evidence: list[Evidence] = []
     table = []
     for row in rows:
@@ -69,17 +85,19 @@ def compare(sides: Sequence[Side], index: AttributeIndex, first: Sequence[str] =
         )  # fmt: skip
     fields = tuple(row.attribute.field.removeprefix(ATTRIBUTE) for row in rows)
     finding = Finding(
-        "comparison", _in_words(shown, table), "answered", 0.95, "their attributes side by side", None, tuple(shown),
-        tuple(evidence), fields,
+        "comparison", _in_words(shown, table, len(first)), "answered", confidence, "their attributes side by side",
+        None, tuple(shown), tuple(evidence), fields,
     )  # fmt: skip
     return Compared(finding, tuple(table))
 
 
-def _in_words(products: Sequence[Product], table: Sequence[TableRow]) -> str:
+def _in_words(products: Sequence[Product], table: Sequence[TableRow], n_asked: int) -> str:
     titles = " and ".join(title_of(product) for product in products)
     telling = [row for row in table if row.differs and None not in row.values][:_IN_TEXT]
     parts = [f"{row.attribute} {' against '.join(map(str, row.values))}" for row in telling]
     text = f"{titles} differ in: {'; '.join(parts)}." if parts else f"{titles} differ in nothing that both say."
+    same = [row for row in table[:n_asked] if not row.differs]
+    text += "".join(f" Both have {row.attribute} {row.values[0]}." for row in same)
     unsaid = [row.attribute for row in table if None in row.values][:_IN_TEXT]
     return f"{text} Not said of all: {', '.join(unsaid)}." if unsaid else text
 

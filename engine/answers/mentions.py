@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import takewhile
 
 import numpy as np
 
@@ -87,8 +88,8 @@ class NameFinder:
 
     def _at(self, question: str, found: Sequence[Token], at: int) -> tuple[Mention | None, int]:
         """The name that begins at a word, if one does, and where to read on."""
-        if self._starts_elsewhere(found, at):
-            end = self._foreign_end(found, at)
+        end = self._foreign_end(found, at)
+        if self._starts_elsewhere(found, at) and not (end == at + 1 and self._is_property(found[at].text)):
             return self._mention(question, found, at, end, np.empty(0, np.int64), exact=True), end
         text = found[at].text
         if text in GRAMMAR or text in WORDS.question.carrier or text in WORDS.intent.compatible or len(text) < 2:
@@ -108,11 +109,13 @@ class NameFinder:
             return None, at + 1
         rows = self._rows(run)
         lacking = end < len(found) and self._is_another(question, found, end)
+        if lacking and not coded and len(self._families.rows(found[end].text)):
+            return None, at + 1  # "travel adapter EP-T4510": the code is another thing's, which the words describe
         if lacking:
             end = self._foreign_end(found, end)
             return self._mention(question, found, at, end, np.empty(0, np.int64), exact=True), end
         if coded:
-            kept = self._of_variant(question, found, at, end, coded[-1], rows)
+            kept = self._of_variant(question, found, end, coded[-1], rows)
             return self._mention(question, found, at, end, kept, exact=True), end
         if len(rows) > self._most:
             return None, end
@@ -168,6 +171,9 @@ class NameFinder:
         while end > at + 1:
             last, before = found[end - 1], found[end - 2]
             word = next(iter(words_of(last.text)), None)
+            if last.text in GRAMMAR or last.text in WORDS.question.carrier:
+                end -= 1
+                continue
             measured = _MEASURE.fullmatch(before.text) or before.text.isdigit() or before.text in UNITS
             if word is None or measured or not self._attributes.names(word) or self._is_code(found, end - 1, end):
                 break
@@ -184,10 +190,16 @@ class NameFinder:
         if text.isalpha() and at + 1 < end and found[at + 1].text.isdigit():
             numbered = text not in self._brands and text not in UNITS and not self._measures(found, at + 1)
             return numbered and text + found[at + 1].text in self._families
+        if text.isdigit() and at + 1 < end and found[at + 1].text in self._variants:  # "990 PRO"
+            return len(text) > 1 and not self._measures(found, at)
         if text.isalpha() or text.isdigit() or text in self._values:
             return False
         measure = _MEASURE.fullmatch(text)
         return not (measure and measure[1] in UNITS)
+
+    def _is_property(self, text: str) -> bool:
+        """Whether a word that may name another maker's thing says what things have ("pixel")."""
+        return text in WORDS.groups or any(map(self._attributes.names, words_of(text)))
 
     def _is_foreign_code(self, token: Token) -> bool:
         """Whether a word looks like a model's code that no product has: letters, then digits."""
@@ -255,30 +267,25 @@ class NameFinder:
 
     # -------------------------------------------------------------------------------------------------- which of them
 
-    def _of_variant(
-        self, question: str, found: Sequence[Token], at: int, end: int, code: int, rows: Rows
-    ) -> Rows:  # fmt: skip
-        """Those of the variant that is said, none where only others are there."""
-        said = {token.text for token in found[at:end] if token.text in self._variants}
+    def _of_variant(self, question: str, found: Sequence[Token], end: int, code: int, rows: Rows) -> Rows:
+        """Those of the variant that is said after the code, none where only others are there."""
+        joined = found[code].text.isalpha()  # "fold 5"
+        name = found[code].text + (found[code + 1].text if joined else "")
+        after = [token.text for token in found[code + 1 + joined : end]]
+        said = set(takewhile(self._variants.__contains__, after))
         if any(question[token.end : token.end + 1] == "+" for token in found[code:end]):
             said.add(_PLUS)
-        name = {found[code].text}
-        if found[code].text.isalpha():
-            name = {found[code].text + found[code + 1].text}
-        products = self._products(rows)
-        have = [self._variant(product.title, name) for product in products]
+        have = [self._variant(product.title, name) for product in self._products(rows)]
         exact = np.array([of is None or of == said for of in have], np.bool_)
-        if not exact.any():
-            return np.empty(0, np.int64)
-        return self._of_one_kind(rows[exact])
+        return self._of_one_kind(rows[exact]) if exact.any() else np.empty(0, np.int64)
 
-    def _variant(self, title: str, code: set[str]) -> set[str] | None:
+    def _variant(self, title: str, code: str) -> set[str] | None:
         """The variant's words of the name in a title, None where the code stands in none ("SM-S938B")."""
         found = tokens(title)[:_READ]
         for place, token in enumerate(found):
             joined = token.text + found[place + 1].text if place + 1 < len(found) else ""
-            if token.text in code or joined in code:
-                after = place + (2 if joined in code else 1)
+            if code in (token.text, joined):
+                after = place + (2 if joined == code else 1)
                 variant = {_PLUS} if title[found[after - 1].end : found[after - 1].end + 1] == "+" else set()
                 while after < len(found) and found[after].text in self._variants:
                     variant.add(found[after].text)

@@ -18,8 +18,8 @@ class AnswerNumbers(Fitted, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     - ``least_support``, ``least_support_share``: how probable a passage about the shop's service must be, and which
       share of the question's words it must have, to answer.
     - ``confidence_…``: a logistic model of whether an attribute's answer is right.
-    - ``conflict_confidence``, ``text_confidence``, ``silent_confidence``: how probable it is that a contradiction, a
-      sentence, and silence were read aright.
+    - ``conflict_confidence``, ``text_confidence``, ``table_confidence``, ``silent_confidence``: how probable it is
+      that a contradiction, a sentence, a comparison, and silence were read aright.
     """
 
     least_cosine: float
@@ -35,6 +35,7 @@ class AnswerNumbers(Fitted, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     least_support_share: float
     conflict_confidence: float
     text_confidence: float
+    table_confidence: float
     silent_confidence: float
 
     def confidence(self, named: float, cosine: float, has_values: bool, n_rest: int) -> float:

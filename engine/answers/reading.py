@@ -19,14 +19,19 @@ _VERSUS = re.compile(r"(?<![\w-])(?:vs\.?|versus|v/s)(?![\w-])", re.IGNORECASE)
 _BETWEEN = re.compile(r"(?<![\w-])(?:and|or|with|to|than|from)(?![\w-])|,", re.IGNORECASE)
 _FITS = re.compile(
     r"\b(?:compatible (?:with|for|to)|fits?(?: on| in| into| with)?|works? (?:with|on|for)|connects? (?:to|with)|"
-    r"pairs? with|suitable for|made for|usable with|for use with|supports?|good for)\b",
+    r"pairs? with|suitable for|made for|usable with|for use with|good for)\b",
     re.IGNORECASE,
 )
 #: What stands before a question that is asked politely.
 _POLITE = re.compile(
-    r"\W*(?:(?:hi|hello|hey)\W+)?(?:please\W+)?(?:(?:can|could|would|will) (?:you|someone|anyone)(?: please)? "
+    r"\W*(?:(?:hi|hello|hey)\W+)?(?:please\W+)?(?:(?:can|could|would|will) (?:you|u|someone|anyone)(?: please)? "
     r"(?:tell|let|inform|show|give|say)(?: me)?(?: know)?|do you (?:happen to )?know|(?:please )?(?:tell|let) me"
     r"(?: know)?|i(?: would|'d)? (?:want|like|need) to know|i(?: am|'m| was) (?:just )?wondering)\b",
+    re.IGNORECASE,
+)
+_OFFERS = re.compile(
+    r"\W*(?:(?:is|are) there (?:a|an|any|some)\b|do you (?:guys )?(?:have|sell|stock|carry)\b|have you got\b|"
+    r"(?:can|could) you (?:recommend|suggest)\b)",
     re.IGNORECASE,
 )
 _IT = frozenset({"it", "its", "it's", "this", "these", "they", "that", "them", "their"})
@@ -61,7 +66,7 @@ def read_question(text: str, names: NameFinder) -> Question:
     polar = _is_polar(text)
     about_it = bool(_IT.intersection(plain))
     asked, carriers = _asked(text, words, mentions)
-    sides = _sides(text, mentions)
+    sides = _sides(text, mentions, about_it=about_it)
     if sides:
         return Question(text, "comparison", polar, mentions, asked, carriers, sides, about_it)
     intent = _intent(text, plain, mentions, asked, polar, about_it)
@@ -77,15 +82,25 @@ def _intent(
         return "support"
     if first == "how" and ({"to", "do", "can", "should"} & set(plain[1:2])):
         return "support"
-    if not mentions and not about_it:
-        wishes = said & WORDS.intent.best or any(_SUPERLATIVE.fullmatch(word) for word in plain)
-        if wishes or (first in ("which", "recommend", "suggest") or ("any" in said and polar)):
-            return "recommendation"
-    if polar and _FITS.search(text) and (len(mentions) > 1 or (about_it and mentions)):
-        return "compatibility"
+    if not about_it and not any(mention.exact for mention in mentions) and _wishes(text, plain):
+        return "recommendation"
+    if (polar or first == "which") and (fits := _FITS.search(text)):
+        before = [mention for mention in mentions if mention.start < fits.start()]
+        after = [mention for mention in mentions if mention.start > fits.start()]
+        if after and (before or about_it):
+            return "compatibility"
+        if after and any(word.start < fits.start() for word in asked):
+            return "recommendation"  # "will a silicone case fit my S24": of what is called so, none is named
     if said & WORDS.intent.opinion and all(word.text in WORDS.intent.opinion for word in asked):
         return "opinion"
     return "attribute"
+
+
+def _wishes(text: str, plain: Sequence[str]) -> bool:
+    """Whether a text asks for some product or other: "which … is best", "do you have a …"."""
+    if _OFFERS.match(text) or plain[:1] in (["recommend"], ["suggest"], ["which"]):
+        return True
+    return bool(WORDS.intent.best.intersection(plain)) or any(_SUPERLATIVE.fullmatch(word) for word in plain)
 
 
 def _only_attribute(asked: Sequence[Word]) -> bool:
@@ -114,27 +129,31 @@ def _asked(
     """The words that say what is asked: outside names, no grammar, no bounds ("more than"); and the carriers."""
     q = WORDS.question
     function = q.wh | q.subject | q.person | q.auxiliary | q.carrier | STOP_WORDS
-    spans = [(m.start, m.end) for m in mentions] + bound_spans(text)
+    polite = _POLITE.match(text)
+    spans = [(m.start, m.end) for m in mentions] + bound_spans(text) + ([polite.span()] if polite else [])
     outside = [word for word in words if not any(start <= word.start < end for start, end in spans)]
     kept = tuple(word for word in outside if word.text not in function or word.text in _DEGREE)
     return kept, tuple(word for word in outside if word.text in q.carrier and word not in kept)
 
 
-def _sides(text: str, mentions: Sequence[Mention]) -> tuple[Mention | str, ...]:
-    """What is compared: both sides of a "vs", or the names after a word that compares; none where nothing is."""
+def _sides(text: str, mentions: Sequence[Mention], *, about_it: bool) -> tuple[Mention | str, ...]:
+    """What is compared: both sides of a "vs", or the names after a word that compares; none where nothing is. One alone
+    is compared with the product at hand.
+    """
     parts = _VERSUS.split(text)
     if len(parts) > 1:
         return tuple(_side(part, text, mentions) for part in parts if _content(part))
     folded = text.lower()
     compares = bool(WORDS.intent.comparing.intersection(w.text for w in words_of(text)))
-    better = re.search(r"\b(?:better|or)\b", folded) is not None and len(mentions) > 1
-    if not mentions or not (compares or better):
-        return ()
-    if len(mentions) > 1:
+    if about_it and len(mentions) == 1 and (compares or " than " in folded):
         return tuple(mentions)
+    if len(mentions) > 1 and (compares or re.search(r"\b(?:better|or|than)\b", folded)):
+        return tuple(mentions)
+    if len(mentions) != 1 or not compares:
+        return ()
     [only] = mentions
     others = [part for part in _BETWEEN.split(text[: only.start]) + _BETWEEN.split(text[only.end :]) if _content(part)]
-    return (only, *others[:1]) if others and compares else ()
+    return (only, *others[:1]) if others else ()
 
 
 def _side(part: str, text: str, mentions: Sequence[Mention]) -> Mention | str:

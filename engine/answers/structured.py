@@ -10,6 +10,7 @@ from engine.answers.attributes import ATTRIBUTE, Attribute, AttributeIndex, Matc
 from engine.answers.conflicts import conflicting
 from engine.answers.fields import Passage, text_passages, value_passages
 from engine.answers.finding import Finding, Verdict, capital, title_of
+from engine.answers.lexicon import WORDS
 from engine.answers.measured import Measure, bound_before, measures, same_measure, within
 from engine.answers.numbers import AnswerNumbers
 from engine.answers.reading import Question
@@ -101,10 +102,13 @@ class StructuredReader:
         if not polar and (attribute.is_flag or any(word.number is not None for word in match.values)):
             return attribute.is_flag and match.named == 1 and not match.rest
         if match.rest:
-            if match.values or any(word.number is not None for word in match.rest):
+            measured = polar and match.measured and match.attribute.is_number
+            if (match.values and not measured) or any(word.number is not None for word in match.rest):
                 return False
             # "Screen refresh rate": a word of another attribute must not make it that.
             if match.flagged and match.cosine >= numbers.least_flag_cosine:
+                return True
+            if polar and match.measured and self._is_theirs(match, matches):
                 return True
             alien = any(self._attributes.names(word) for word in match.rest)
             return match.cosine >= (numbers.least_alien_cosine if alien else numbers.least_cosine)
@@ -116,6 +120,17 @@ class StructuredReader:
             return len(alike) == 1 and not match.values
         # The words of models' codes are those of anything.
         return polar and self._is_value(match) and attribute.field != "model"
+
+    @staticmethod
+    def _is_theirs(match: Match, matches: Sequence[Match]) -> bool:
+        """Whether a measure can only be of the attribute ("a 120 Hz display"): the one in its unit, and the other words
+        are of the names of the product's others.
+        """
+        alike = [one for one in matches if one.measured and one.attribute.is_number]
+        others = {stem for one in matches for stem in one.attribute.stems}
+        groups = {group for one in matches for of in one.attribute.groups for group in of}
+        theirs = all(w.stem in others or groups & WORDS.groups.get(w.text, frozenset()) for w in match.rest)
+        return len(alike) == 1 and bool(match.values) and theirs
 
     @staticmethod
     def _is_value(match: Match) -> bool:
@@ -154,7 +169,7 @@ class StructuredReader:
             by_value.setdefault(tuple(passage.text for passage in one.values), []).append(one)
         if len(by_value) == 1:
             [(values, ones)] = by_value.items()
-            about = title_of(ones[0].product) if len(products) == 1 else "all variants that say it"
+            about = title_of(ones[0].product) if len(products) == 1 else _all(said, products)
             text = f"{capital(attribute.shown)} of {about}: {told_value(attribute, values)}."
         else:
             parts = [
@@ -181,7 +196,7 @@ class StructuredReader:
         values = [f"{attribute.shown} {told_value(attribute, _texts(one.cited))}" for one in first]
         if len(verdicts) == 1:
             [verdict] = verdicts
-            about = title_of(first[0].product) if len(products) == 1 else "all variants that say it"
+            about = title_of(first[0].product) if len(products) == 1 else _all(known, products)
             text = f"{capital(str(verdict))}: {values[0]} ({about})."
         else:
             verdict = None
@@ -307,6 +322,10 @@ def _left_open(match: Match, said: Sequence[Said], confidence: float) -> Finding
 
 def _name(attribute: Attribute) -> str:
     return attribute.field.removeprefix(ATTRIBUTE)
+
+
+def _all(said: Sequence[Said], products: Sequence[Product]) -> str:
+    return "every variant" if len(said) == len(products) else "every variant that says it"
 
 
 def _texts(passages: Sequence[Passage]) -> tuple[str, ...]:
