@@ -317,6 +317,8 @@ class SearchEngine:
         Raises InvalidQueryError, and ConfigError on a policy that cannot be read.
         """
         _check(question, 1, 0, None)
+        if not isinstance(product_id, str):
+            raise InvalidQueryError(f"product_id is {type(product_id).__name__}; it must be text, empty for none")
         return self._answerer.ask(_readable(question), self.search, product_id)
 
     @cached_property

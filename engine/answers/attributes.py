@@ -198,8 +198,9 @@ def _attribute(columns: Columns, name: str, usable: Callable[[str], bool]) -> At
     is_flag = bool(texts) and not is_number and all(text.lower() in _FLAGS for text in texts)
     shown = " ".join(own)
     values = () if is_flag else _words_of_values(texts)
+    phrase = " ".join(dict.fromkeys((*own, *WORDS.measured.get(unit, "").split())))
     return Attribute(
-        name, shown, f"{shown} {WORDS.measured.get(unit, '')}".strip(), tuple(stem(word) for word in own),
+        name, shown, phrase, tuple(stem(word) for word in own),
         tuple(WORDS.groups.get(word, frozenset()) for word in own), unit,
         WORDS.unit.get(unit, frozenset()) if is_number else frozenset(),
         frozenset().union(*values), values, is_flag, is_number,

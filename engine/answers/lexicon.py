@@ -52,6 +52,11 @@ class AnswerWords(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=
     shown: dict[str, str]
 
     @cached_property
+    def dimensions(self) -> frozenset[str]:
+        """The words of what any unit measures."""
+        return frozenset().union(*self.unit.values())
+
+    @cached_property
     def joins(self) -> dict[tuple[str, ...], str]:
         """What two words are as one."""
         return {words: name for name, words in self.joined.items()}

@@ -105,12 +105,16 @@ class StructuredReader:
             measured = polar and match.measured and match.attribute.is_number
             if (match.values and not measured) or any(word.number is not None for word in match.rest):
                 return False
-            # "Screen refresh rate": a word of another attribute must not make it that.
+            if any(word.text in WORDS.dimensions for word in match.rest):
+                return False  # "charging time" is not told in watts
             if match.flagged and match.cosine >= numbers.least_flag_cosine:
                 return True
             if polar and match.measured and self._is_theirs(match, matches):
                 return True
-            alien = any(self._attributes.names(word) for word in match.rest)
+            # A word of another attribute makes it another thing ("wireless charging"), unless a name of several words
+            # is said whole ("screen refresh rate").
+            several = match.named == 1 and match.n_said > 1
+            alien = not several and any(self._attributes.names(word) for word in match.rest)
             return match.cosine >= (numbers.least_alien_cosine if alien else numbers.least_cosine)
         if match.named:
             said = match.named >= numbers.least_named or self._is_value(match)
