@@ -14,11 +14,22 @@ from engine.errors import (
     InvalidQueryError,
     MissingExtraError,
     ModelError,
+    RulesError,
 )
 from engine.filters import Equal, Exists, In, Range
 from engine.product import Product
 from engine.search import SearchEngine
-from engine.types import Candidates, FacetCount, Hit, SearchResult, StageReport, StageTrace, TermMatch
+from engine.types import (
+    Candidates,
+    FacetCount,
+    Group,
+    Hit,
+    RuleEffect,
+    SearchResult,
+    StageReport,
+    StageTrace,
+    TermMatch,
+)
 
 __all__ = [
     "AdapterError",
@@ -31,6 +42,7 @@ __all__ = [
     "Equal",
     "Exists",
     "FacetCount",
+    "Group",
     "Hit",
     "In",
     "IndexConfig",
@@ -43,6 +55,8 @@ __all__ = [
     "ModelError",
     "Product",
     "Range",
+    "RuleEffect",
+    "RulesError",
     "SearchConfig",
     "SearchEngine",
     "SearchResult",

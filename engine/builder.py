@@ -27,6 +27,7 @@ from engine.domain import DOMAIN, Domain
 from engine.errors import CatalogError, ConfigError
 from engine.families.store import FAMILIES, ProductFamilies
 from engine.families.type_words import learn, save
+from engine.families.variants import build_variants
 from engine.languages.detect import LANGUAGE_PRODUCTS, catalog_language
 from engine.lexical.retriever import LexicalRetriever
 from engine.product import Product
@@ -95,6 +96,7 @@ def build_index(
         SpellingModel.build(store).save(version / SPELLING)
         (version / FAMILIES).mkdir()
         families_note = ProductFamilies.build(version / FAMILIES, store)
+        variants_note = build_variants(version / FAMILIES, store)
         with tempfile.NamedTemporaryFile(dir=version, suffix=".tmp") as file:
             # On disk: the vectors of a million products are 1.5 GB, of which an index needs a slice at a time.
             vectors = np.memmap(file, np.float32, "w+", shape=(len(store), encoder.dim if encoder else 1))
@@ -104,7 +106,13 @@ def build_index(
                 Domain.learn(VectorIndex.open(version / DENSE, kind), encoder).save(version / DOMAIN)
             route_note = _build_route(version, store, encoder, vectors, router, progress)
         rerank_note = _build_rerank(version, store, reranker, progress)
-        notes = {**dense.notes, RERANK: rerank_note, ROUTE: route_note, FAMILIES: families_note}
+        notes = {
+            **dense.notes,
+            RERANK: rerank_note,
+            ROUTE: route_note,
+            FAMILIES: families_note,
+            "variants": variants_note,
+        }
         if documents is not None:
             passages = read_documents(documents, (product.product_id for product in store))
             notes[DOCUMENTS] = DocumentStore.build(version / DOCUMENTS, passages, encoder)

@@ -12,7 +12,15 @@ import msgspec
 import typer
 from typer.core import TyperGroup
 
-from engine import adapter_commands, answer_commands, family_commands, model_commands, need_commands, route_commands
+from engine import (
+    adapter_commands,
+    answer_commands,
+    family_commands,
+    model_commands,
+    need_commands,
+    route_commands,
+    rule_commands,
+)
 from engine import explain as explaining
 from engine.adapter_commands import AdapterName
 from engine.arguments import AsJson, Catalog, ConfigFile, Index, Query, print_json, search_config
@@ -23,6 +31,7 @@ from engine.config import EngineConfig
 from engine.demo import DEFAULT_INDEX, QUERIES, SAMPLE, sample_index
 from engine.errors import AisleError, IndexCorruptError
 from engine.filters import parse_filter
+from engine.rule_commands import Context, RulesFile, parsed_context, ruled
 from engine.search import SearchEngine
 from engine.storage.manifest import Manifest, current_version, problems, read_manifest
 from engine.terminal import megabytes, print_result, program, progress_bars
@@ -69,6 +78,7 @@ app.command()(model_commands.export)
 app.command()(model_commands.curate)
 app.add_typer(model_commands.train, name="train")
 app.add_typer(adapter_commands.adapter, name="adapter")
+app.add_typer(rule_commands.rules, name="rules")
 
 
 @app.callback()
@@ -183,6 +193,15 @@ def search(
     ] = None,
     adapter: AdapterName = None,
     locale: Annotated[str, typer.Option(help="The shopper's, such as es-MX, where the words leave it open.")] = "",
+    rules: RulesFile = None,
+    context: Context = None,
+    group: Annotated[
+        str,
+        typer.Option(
+            metavar="FIELD",
+            help="Show one product for each value of a field; family is one for all colours and storages.",
+        ),
+    ] = "",
     explain: Annotated[bool, typer.Option("--explain", help="Show for every hit how it got there.")] = False,
     as_json: AsJson = False,
     config: ConfigFile = None,
@@ -194,10 +213,10 @@ def search(
     Example: aisle search shop-index "double door fridge" --filter 'price<=60000' --facet brand
     """
     wanted = [parse_filter(text) for text in filters or ()]
-    engine = SearchEngine.load(index, search_config(config))
+    engine = SearchEngine.load(index, ruled(search_config(config), rules))
     result = engine.search(
         query, k, filters=wanted, facets=facets or (), offset=offset, deadline_ms=deadline_ms,
-        explain=explain or not as_json, adapter=adapter, locale=locale,
+        explain=explain or not as_json, adapter=adapter, locale=locale, context=parsed_context(context), group=group,
     )  # fmt: skip
     if as_json:
         print_json(explaining.result_as_dict(result))
@@ -215,6 +234,8 @@ def explain(
     query: Query,
     product_id: Annotated[str, typer.Argument(metavar="PRODUCT_ID", help="The product to explain.")],
     adapter: AdapterName = None,
+    rules: RulesFile = None,
+    context: Context = None,
     as_json: AsJson = False,
     config: ConfigFile = None,
 ) -> None:
@@ -224,7 +245,8 @@ def explain(
 
     Example: aisle explain demo-index "samzung fridge" SKU-0278
     """
-    hit = SearchEngine.load(index, search_config(config)).explain(query, product_id, adapter=adapter)
+    engine = SearchEngine.load(index, ruled(search_config(config), rules))
+    hit = engine.explain(query, product_id, adapter=adapter, context=parsed_context(context))
     if as_json:
         print_json({"query": query, **explaining.as_dict(hit)})
     else:

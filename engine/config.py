@@ -88,6 +88,9 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     - ``rewriter``: the directory of a query rewriter, or empty for none. Where the index has a reranker, and the best
       of the first results is less probable than ``rewrite_below``, the query is asked in other words too, whose
       products count ``rewrite_weight`` of its own; 0 turns that off.
+    - ``rules``: a file of the shop's rules, read again when it changes, or empty for none.
+    - ``out_of_stock``: whether what cannot be bought comes ``behind`` what can, or is ``hidden``; empty leaves it where
+      it is. ``unavailable`` has the values of ``availability`` that mean so, whatever their case and signs.
     - ``nearest``: whether a query that finds nothing gets the nearest products there are, marked as such.
     - ``policy``: what answers to questions may be about: ``shipped``, or the path of a file.
     - ``threads``: cores used in batches, builds and by all reranking together; 0 means all that this process may use.
@@ -120,6 +123,9 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     rewriter: str = ""
     rewrite_below: float = 0.5
     rewrite_weight: float = 0.5
+    rules: str = ""
+    out_of_stock: Literal["", "behind", "hidden"] = ""
+    unavailable: tuple[str, ...] = ("out of stock", "sold out", "discontinued", "unavailable", "not available")
     nearest: bool = True
     policy: str = "shipped"
     threads: int = 0

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
@@ -41,6 +41,7 @@ from engine.builder import (
 )
 from engine.columns import Columns
 from engine.config import EngineConfig, SearchConfig
+from engine.controls import Controls, checked_context
 from engine.dense.retriever import DenseRetriever
 from engine.dense.vectors import VectorIndex
 from engine.errors import ConfigError, InvalidFilterError, InvalidQueryError
@@ -67,7 +68,7 @@ from engine.storage.manifest import (
 )
 from engine.storage.products import ProductStore
 from engine.text import fingerprints
-from engine.types import Candidates, FacetCount, Hit, Mask, Route, SearchResult, TermMatch
+from engine.types import Candidates, FacetCount, Group, Hit, Mask, Route, Rows, RuleEffect, SearchResult, TermMatch
 from engine.understanding.facts import CatalogFacts
 from engine.understanding.spelling import SpellingModel
 from engine.understanding.understand import Understood
@@ -78,6 +79,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_NO_CONTEXT: Mapping[str, str] = {}
+_OTHERS = 20  # products of a group that a hit names beside itself
 _MAX_QUERY = 2_000  # characters; what is beyond is not read, and the understand stage says so
 
 
@@ -92,6 +95,7 @@ class SearchEngine:
         self, version: Path, manifest: Manifest, config: SearchConfig, products: ProductStore, columns: Columns,
         ranker: Ranker, facts: CatalogFacts, spelling: SpellingModel | None, router: Router | None,
         adapters: AdapterRegistry, families: ProductFamilies | None = None, numbers: GuidanceNumbers = NUMBERS,
+        clock: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
         self.version, self.manifest, self.config = version, manifest, config
         self._products, self._columns, self._ranker = products, columns, ranker
@@ -101,6 +105,7 @@ class SearchEngine:
             version, manifest, config, columns, ranker, facts, spelling, router, families, products.get, numbers
         )
         self._analyzer = Analyzer(manifest.config.language)
+        self._controls = Controls(config, columns, self._analyzer, version / FAMILIES, clock)
         # What the stages after ranking lately took, in ms a hit, route or facet; deadlines are planned with it.
         self._latencies = {stage: LatencyEstimate() for stage in ("hydrate", "describe", "explain", "facets")}
 
@@ -200,19 +205,20 @@ class SearchEngine:
         AdapterStore(self.version.parent.parent).copy(AdapterStore(Path(directory)))
 
     def configured(
-        self, config: SearchConfig, *, combiner: Combiner | None = None, rewriter: Rewriter | None = None
-    ) -> SearchEngine:
+        self, config: SearchConfig, *, combiner: Combiner | None = None, rewriter: Rewriter | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> SearchEngine:  # fmt: skip
         """This index, searched another way.
 
         Shares all data, adapters, and the reranker's threads; retrievers, a reranker and a rewriter that were not
-        loaded stay out. ``combiner`` stands in for the configured one, ``rewriter`` for the one that was loaded. Raises
-        ConfigError, and ModelError on a combiner of no use.
+        loaded stay out. ``combiner`` stands in for the configured one, ``rewriter`` for the one that was loaded; rules
+        hold by ``clock``, in seconds since 1970. Raises ConfigError, and ModelError on a combiner of no use.
         """
         combiner = combiner or open_combiner(config.combiner)
         ranker = self._ranker.configured(config, *_fitting(combiner, self.manifest), rewriter)
         return SearchEngine(
             self.version, self.manifest, config, self._products, self._columns, ranker, self._facts, self._spelling,
-            self._router, self._adapters, self._product_families, self._numbers,
+            self._router, self._adapters, self._product_families, self._numbers, clock,
         )  # fmt: skip
 
     def __len__(self) -> int:
@@ -249,7 +255,7 @@ class SearchEngine:
     def search(
         self, query: str, k: int = 10, *, filters: Sequence[Filter] = (), offset: int = 0,
         deadline_ms: float | None = None, facets: Sequence[str] = (), explain: bool = False,
-        adapter: str | None = None, locale: str = "",
+        adapter: str | None = None, locale: str = "", context: Mapping[str, str] = _NO_CONTEXT, group: str = "",
     ) -> SearchResult:  # fmt: skip
         """The ``k`` best products for ``query`` after the first ``offset``.
 
@@ -259,13 +265,18 @@ class SearchEngine:
         ``facets`` names fields to count over the candidates; ``explain`` fills in every hit's ``matches``. ``adapter``
         names what the encoder, the reranker or both answer with, as the reports of their stages say. ``locale``, such
         as ``es-MX``, says what the query's words are to be read as, where its script leaves that open; one that is not
-        known is told in the report of ``understand``.
+        known is told in the report of ``understand``. ``context`` is what the shop's rules may ask of a search, such as
+        ``{"channel": "app"}``. With ``group``, a field, or ``family`` for variants of one product, of the products that
+        have one value there only the best is a hit, which tells of the others.
         Raises InvalidQueryError, InvalidFilterError and AdapterError.
         """
         _check(query, k, offset, deadline_ms)
         started = time.perf_counter()
         deadline = None if deadline_ms is None else started + deadline_ms / 1e3
-        request = Request(_readable(query), deadline, adapted=self._adapters.chosen(adapter), locale=locale)
+        request = Request(
+            _readable(query), deadline, adapted=self._adapters.chosen(adapter), locale=locale,
+            context=checked_context(context), group=group,
+        )  # fmt: skip
         request.reserve_ms = self._reserve_ms(k, explain, len(facets))
         allowed = self._filter(request, filters)
         ranking, understood = self._ranking(request, offset + k, allowed)
@@ -274,25 +285,33 @@ class SearchEngine:
         if explain:
             hits = self._explain(request, hits)
         counts = self._facets(request, ranking, facets)
-        return SearchResult(query, hits, tuple(request.reports), len(ranking.final), route, counts)
+        ruled = [rule.id for rule in request.ruling.rules] if request.ruling else []
+        redirect = request.ruling.redirect if request.ruling else ""
+        return SearchResult(
+            query, hits, tuple(request.reports), len(request.arrangement.found), route, counts, tuple(ruled), redirect
+        )
 
     def search_batch(
         self, queries: Sequence[str], k: int = 10, *, filters: Sequence[Filter] = (), facets: Sequence[str] = (),
         explain: bool = False, adapter: str | None = None, locale: str = "",
+        context: Mapping[str, str] = _NO_CONTEXT, group: str = "",
     ) -> list[SearchResult]:  # fmt: skip
         """``search`` for each query, in order, on ``threads`` cores."""
 
         def one(query: str) -> SearchResult:
             return self.search(
-                query, k, filters=filters, facets=facets, explain=explain, adapter=adapter, locale=locale
-            )
+                query, k, filters=filters, facets=facets, explain=explain, adapter=adapter, locale=locale,
+                context=context, group=group,
+            )  # fmt: skip
 
         if self.config.n_threads == 1 or len(queries) < 2:
             return [one(query) for query in queries]
         with ThreadPoolExecutor(min(self.config.n_threads, len(queries))) as pool:
             return list(pool.map(one, queries))
 
-    def explain(self, query: str, product_id: str, *, adapter: str | None = None) -> Hit:
+    def explain(
+        self, query: str, product_id: str, *, adapter: str | None = None, context: Mapping[str, str] = _NO_CONTEXT
+    ) -> Hit:
         """Why a product is where it is for a query, found or not: rank 0 says that it is not among the candidates.
 
         Raises InvalidQueryError when the index has no such product, and AdapterError.
@@ -302,12 +321,17 @@ class SearchEngine:
         rows = np.flatnonzero(mask) if mask is not None else np.empty(0, np.int64)
         if not len(rows):
             raise InvalidQueryError(f"the index has no product {product_id!r}")
-        request = Request(_readable(query), None, adapted=self._adapters.chosen(adapter))
+        request = Request(
+            _readable(query), None, adapted=self._adapters.chosen(adapter), context=checked_context(context)
+        )
         ranking, _ = self._ranking(request, 1, None)
         place = np.flatnonzero(ranking.final.rows == rows[0])
         rank, score = (int(place[0]) + 1, float(ranking.final.scores[place[0]])) if len(place) else (0, 0.0)
         product = self._products[int(rows[0])]
-        return Hit(product, rank, score, next(ranking.traces(rows[:1], explain=True)), self._matches(request, product))
+        return Hit(
+            product, rank, score, next(ranking.traces(rows[:1], explain=True)), self._matches(request, product),
+            _ruled(request, rows[:1])[0],
+        )  # fmt: skip
 
     def ask(self, question: str, *, product_id: str = "") -> Answer:
         """The answer to a shopper's question, with the words of the catalog that it rests on.
@@ -346,10 +370,11 @@ class SearchEngine:
         if understood is None:
             return Ranking.empty(), Understood(request.query, request.query)
         self._reader.guide(request, understood, allowed)
+        allowed = self._controls.arrange(request, allowed)
         return self._ranker.rank(request, needed, allowed), understood
 
     def _understood(self, request: Request) -> Understood | None:
-        return self._reader.understand(request)
+        return self._controls.read(request, self._reader.understand)
 
     def _describe(
         self, request: Request, understood: Understood, ranking: Ranking, first: Sequence[Hit]
@@ -383,14 +408,23 @@ class SearchEngine:
     def _hydrate(self, request: Request, ranking: Ranking, offset: int, k: int, explain: bool) -> tuple[Hit, ...]:
         started = time.perf_counter()
         rows, scores = ranking.final.rows[offset : offset + k], ranking.final.scores[offset : offset + k]
+        found = zip(
+            rows.tolist(), self._products.get(rows), scores.tolist(), ranking.traces(rows, explain),
+            _ruled(request, rows), strict=True,
+        )  # fmt: skip
         hits = tuple(
-            Hit(product, rank, score, trace)
-            for rank, (product, score, trace) in enumerate(
-                zip(self._products.get(rows), scores.tolist(), ranking.traces(rows, explain), strict=True), offset + 1
-            )
+            Hit(product, rank, score, trace, (), ruled, self._group(request, row))
+            for rank, (row, product, score, trace, ruled) in enumerate(found, offset + 1)
         )
         self._timed("hydrate", request.report("hydrate", started, len(ranking.final), len(hits)), len(hits))
         return hits
+
+    def _group(self, request: Request, row: int) -> Group | None:
+        found = request.arrangement.group(row, _OTHERS)
+        if found is None:
+            return None
+        field, count, others = found
+        return Group(field, count, tuple(product.product_id for product in self._products.get(others)))
 
     def _explain(self, request: Request, hits: tuple[Hit, ...]) -> tuple[Hit, ...]:
         started = time.perf_counter()
@@ -403,7 +437,7 @@ class SearchEngine:
 
     def _facets(self, request: Request, ranking: Ranking, names: Sequence[str]) -> dict[str, tuple[FacetCount, ...]]:
         started = time.perf_counter()
-        counts = {name: self._columns.facets(name, ranking.final.rows) for name in names}
+        counts = {name: self._columns.facets(name, request.arrangement.found) for name in names}
         if names:
             self._timed("facets", request.report("facets", started, len(ranking.final), len(counts)), len(counts))
         return counts
@@ -434,6 +468,11 @@ def _open_dense(version: Path, manifest: Manifest, config: SearchConfig, encoder
 def _fitting(combiner: Combiner | None, manifest: Manifest) -> tuple[Combiner | None, str]:
     """The combiner, and why it cannot be used on the index; empty where it can."""
     return combiner, combiner.misfit(manifest.encoder, manifest.reranker) if combiner else ""
+
+
+def _ruled(request: Request, rows: Rows) -> list[tuple[RuleEffect, ...]]:
+    """What rules did to each row."""
+    return request.ruling.effects(rows) if request.ruling else [()] * len(rows)
 
 
 def _readable(query: str) -> str:
