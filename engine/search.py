@@ -347,9 +347,11 @@ class SearchEngine:
 
     @cached_property
     def _answerer(self) -> Answerer:
-        from engine.answers.answerer import open_answerer  # it stands above: only who asks loads it
+        from engine.answers.answerer import Answerer  # they stand above: only who asks loads them
+        from engine.answers.shop import open_shop
 
-        return open_answerer(self.version, self.config, self._columns, self._product_families, self._ranker.dense)
+        families, dense = self._product_families, self._ranker.dense
+        return Answerer(open_shop(self.version, self.config, self._columns, families, dense, self._spelling))
 
     # ------------------------------------------------------------------------------------------------------- stages
 

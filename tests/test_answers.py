@@ -303,3 +303,10 @@ def test_nothing_asked(sample: engine.SearchEngine, question: str):
 def test_what_is_no_text_is_refused(sample: engine.SearchEngine, arguments: Any):
     with pytest.raises(InvalidQueryError, match="must be text"):
         sample.ask(arguments[0], product_id=arguments[1])
+
+
+def test_slips_are_read_as_the_catalog_spells_them(sample: engine.SearchEngine):
+    answer = sample.ask("what is the batery capcity of the galxy s24 ultra")
+    check(answer, "fact", None, "5000")
+    assert "as the catalog spells them" in answer.reason
+    assert sample.ask("Does it have a SAR value?", product_id="SKU-0200").code == "not_said"

@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
+import msgspec
 import numpy as np
 
-from engine.answers.attributes import AttributeIndex, Embed
+from engine.answers.attributes import AttributeIndex
 from engine.answers.checks import checked
 from engine.answers.cited import DocumentReader
 from engine.answers.classifier import QuestionModel, shipped_model
@@ -23,56 +23,42 @@ from engine.answers.finding import Finding, title_of
 from engine.answers.lexicon import WORDS
 from engine.answers.mentions import Mention, NameFinder
 from engine.answers.numbers import NUMBERS, AnswerNumbers
-from engine.answers.policy import Policy
 from engine.answers.reading import Question, read_question
 from engine.answers.recommend import recommend
 from engine.answers.records import Answer, Code, Kind, TableRow
+from engine.answers.shop import Shop
 from engine.answers.structured import StructuredReader
 from engine.answers.texts import TextReader
 from engine.cards import ProductCard
-from engine.columns import Columns
-from engine.config import SearchConfig
-from engine.dense.retriever import DenseRetriever
-from engine.documents import DOCUMENTS, DocumentStore
-from engine.domain import DOMAIN, Domain
-from engine.errors import IndexMismatchError, InvalidQueryError
-from engine.families.store import ProductFamilies
+from engine.errors import InvalidQueryError
 from engine.filters import Equal, In
 from engine.product import Product
-from engine.storage.products import ProductStore
 from engine.types import Rows, SearchResult
-from engine.understanding.words import tokens
 
 Search = Callable[[str, int], SearchResult]
 _OFFERED = 3  # products that are offered where none was named, or what was is not here
 _MOST_READ = 24  # products of one name that are read
 _MOST_SIDES = 3
+_UNANSWERED = ("not_said", "which_product", "no_such_product")
 _COMPARING = WORDS.intent.compare | WORDS.intent.comparing | WORDS.intent.best | {"between"}
 _ASKS = re.compile(r"\W*(?:how|what|where|why|who|when)\b", re.IGNORECASE)
 _LONGEST_NAME = 60  # characters of a name that the catalog lacks
 
 
 class Answerer:
-    """Thread-safe. ``products`` gives those of rows; ``embed`` vectors of unit length, None where there are none;
-    ``is_foreign`` says whether a question is about nothing in the catalog.
-    """
+    """Answers questions to one index. Thread-safe."""
 
-    def __init__(
-        self, columns: Columns, families: ProductFamilies, products: Callable[[Rows], Sequence[Product]],
-        embed: Embed | None, is_foreign: Callable[[str], bool], policy: Policy, documents: DocumentStore | None = None,
-        numbers: AnswerNumbers = NUMBERS, model: QuestionModel | None = None,
-    ) -> None:  # fmt: skip
-        self._columns, self._products, self._is_foreign = columns, products, is_foreign
-        self._policy, self._numbers, self._model = policy, numbers, model or shipped_model()
-        self._attributes = AttributeIndex(columns, embed, policy.usable)
-        brands = columns.values("brand") if "brand" in columns.fields else ()
-        words = frozenset(token.text for brand in brands for token in tokens(brand.value))
-        self._names = NameFinder(families, self._attributes, products, len(columns), words)
+    def __init__(self, shop: Shop, numbers: AnswerNumbers = NUMBERS, model: QuestionModel | None = None) -> None:
+        self._shop, self._policy, self._numbers = shop, shop.policy, numbers
+        self._model = model or shipped_model()
+        self._attributes = AttributeIndex(shop.columns, shop.embed, shop.policy.usable)
+        self._names = NameFinder(shop.families, self._attributes, shop.products, len(shop.columns), shop.brand_words)
         self._structured = StructuredReader(self._attributes, numbers)
-        self._texts = TextReader(numbers, policy.usable)
+        self._texts = TextReader(numbers, shop.policy.usable)
         self._documents = None
-        if documents and embed:
-            self._documents = DocumentReader(documents, EvidenceModel.shipped(embed), numbers, policy.usable)
+        if shop.documents and shop.embed:
+            model_of_evidence = EvidenceModel.shipped(shop.embed)
+            self._documents = DocumentReader(shop.documents, model_of_evidence, numbers, shop.policy.usable)
 
     def ask(self, text: str, search: Search, product_id: str = "") -> Answer:
         """The answer to a question, about the product ``product_id`` where it names none.
@@ -82,12 +68,9 @@ class Answerer:
         """
         told = self._policy.without_instructions(text)
         if not any(c.isalnum() for c in told):
-            code: Code = "instructions" if told != text else "nothing_asked"
-            return (
-                self._refusal(code)
-                if code == "instructions"
-                else _plain("abstention", "What would you like to know?", code)
-            )
+            if told != text:
+                return self._refusal("instructions")
+            return _plain("abstention", "What would you like to know?", "nothing_asked")
         question = read_question(told, self._names)
         context = self._context(product_id)
         is_question = self._model.asks(told) or bool(question.sides)
@@ -96,8 +79,21 @@ class Answerer:
             return self._refusal("refused_topic", topic)
         if not is_question and not (context or question.mentions):
             return self._found(told, search, "this reads as a search")
-        answer = self._answer(question, context, search, is_question)
-        return self._checked(answer)
+        answer = self._checked(self._answer(question, context, search, is_question))
+        return self._respelt(answer, told, context, search) or answer
+
+    def _respelt(
+        self, answer: Answer, told: str, context: tuple[Product, ...], search: Search
+    ) -> Answer | None:  # fmt: skip
+        """The answer to the question as the catalog spells its words, where as typed it has none; None where that has
+        none either.
+        """
+        if answer.code not in _UNANSWERED or (meant := self._shop.correct(told)) == told:
+            return None
+        again = self._checked(self._answer(read_question(meant, self._names), context, search, True))
+        if again.code in _UNANSWERED or again.kind == "refusal":
+            return None
+        return msgspec.structs.replace(again, reason=f"{again.reason}; some words were read as the catalog spells them")
 
     # -------------------------------------------------------------------------------------------------- by the intent
 
@@ -112,9 +108,7 @@ class Answerer:
         foreign = [mention for mention in question.mentions if not mention.known]
         if question.intent == "compatibility" or foreign:
             # Who asks about a thing and another maker's asks whether they go together, whatever the words are.
-            names = foreign or [
-                mention for mention in question.mentions if context or mention is not question.mentions[0]
-            ]
+            names = foreign or list(question.mentions[0 if context else 1 :])
             fits = self._structured.fits(names[0].text, products) if names else None
             if fits is not None or foreign:
                 return self._said(fits) if fits else self._silent(question, products)
@@ -211,14 +205,14 @@ class Answerer:
     def _context(self, product_id: str) -> tuple[Product, ...]:
         if not product_id:
             return ()
-        mask = self._columns.mask([Equal("product_id", product_id)])
+        mask = self._shop.columns.mask([Equal("product_id", product_id)])
         rows = np.flatnonzero(mask) if mask is not None else np.empty(0, np.int64)
         if not len(rows):
             raise InvalidQueryError(f"the index has no product {product_id!r}; give the product_id of one that it has")
         return self._trusted(rows[:1])
 
     def _trusted(self, rows: Rows) -> tuple[Product, ...]:
-        return tuple(self._policy.trusted_product(product) for product in self._products(rows[:_MOST_READ]))
+        return tuple(self._policy.trusted_product(product) for product in self._shop.products(rows[:_MOST_READ]))
 
     # ------------------------------------------------------------------------------------------------ without a reader
 
@@ -231,7 +225,7 @@ class Answerer:
         result = search(question.text, self._policy.answers.max_products)
         wishes = question.intent == "recommendation"
         lacking = result.route is None or bool(result.route.nearest)
-        if (lacking or not wishes) and self._is_foreign(question.text) and self._policy.off_domain.refuse:
+        if (lacking or not wishes) and self._shop.is_foreign(question.text) and self._policy.off_domain.refuse:
             return self._refusal("off_domain")
         if wishes:
             recommended = recommend(result, self._attributes, self._policy, self._numbers.text_confidence)
@@ -322,37 +316,11 @@ class Answerer:
     def _checked(self, answer: Answer) -> Answer:
         """The answer as far as it holds, against the products as they are stored."""
         ids = {card.product_id for card in answer.products} | {one.product_id for one in answer.evidence}
-        mask = self._columns.mask([In("product_id", sorted(ids))]) if ids else None
+        mask = self._shop.columns.mask([In("product_id", sorted(ids))]) if ids else None
         rows = np.flatnonzero(mask) if mask is not None else np.empty(0, np.int64)
-        products = {product.product_id: product for product in self._products(rows)}
+        products = {product.product_id: product for product in self._shop.products(rows)}
         return checked(answer, products, self._policy, self._documents.text if self._documents else lambda _: None)
 
 
 def _plain(kind: Kind, text: str, code: Code) -> Answer:
     return Answer(kind=kind, text=text, code=code, confidence=1.0, reason=text)
-
-
-def open_answerer(
-    version: Path,
-    config: SearchConfig,
-    columns: Columns,
-    families: ProductFamilies | None,
-    dense: DenseRetriever | None,
-) -> Answerer:
-    """The answerer of an index version. Raises ConfigError on a policy that cannot be read, and IndexMismatchError on
-    an index without families.
-    """
-    if families is None:
-        raise IndexMismatchError(f"{version} keeps no names of products, by which questions name them; build it again")
-    domain = Domain.open(version / DOMAIN) if dense and (version / DOMAIN).exists() else None
-
-    def is_foreign(question: str) -> bool:
-        if dense is None or domain is None or not dense.encoder.understands(question):
-            return False
-        return domain.is_foreign(float(dense.index.search(dense.vector(question), 1, None).scores[0]))
-
-    # A store of its own: what an engine closes over must not keep it, for a temporary index goes with its last engine.
-    products = ProductStore(version).get
-    embed = dense.encoder.encode_queries if dense else None
-    documents = DocumentStore.open(version / DOCUMENTS) if (version / DOCUMENTS).exists() else None
-    return Answerer(columns, families, products, embed, is_foreign, Policy.read(config.policy), documents)
