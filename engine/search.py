@@ -333,17 +333,18 @@ class SearchEngine:
             _ruled(request, rows[:1])[0],
         )  # fmt: skip
 
-    def ask(self, question: str, *, product_id: str = "") -> Answer:
+    def ask(self, question: str, *, product_id: str = "", writer: Callable[[str], str] | None = None) -> Answer:
         """The answer to a shopper's question, with the words of the catalog that it rests on.
 
         ``product_id`` is the product at hand, which "it" means. What no field says is not made up: the answer then is
-        an abstention. A text that is no question is answered with what it finds.
+        an abstention. A text that is no question is answered with what it finds. ``writer``, any language model that
+        answers a prompt, may put the answer into other words; what the evidence does not hold of them is dropped.
         Raises InvalidQueryError, and ConfigError on a policy that cannot be read.
         """
         _check(question, 1, 0, None)
         if not isinstance(product_id, str):
             raise InvalidQueryError(f"product_id is {type(product_id).__name__}; it must be text, empty for none")
-        return self._answerer.ask(_readable(question), self.search, product_id)
+        return self._answerer.ask(_readable(question), self.search, product_id, writer)
 
     @cached_property
     def _answerer(self) -> Answerer:

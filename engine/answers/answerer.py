@@ -29,6 +29,7 @@ from engine.answers.records import Answer, Code, Kind, TableRow
 from engine.answers.shop import Shop
 from engine.answers.structured import StructuredReader
 from engine.answers.texts import TextReader
+from engine.answers.written import Writer, rewritten
 from engine.cards import ProductCard
 from engine.errors import InvalidQueryError
 from engine.filters import Equal, In
@@ -60,12 +61,18 @@ class Answerer:
             model_of_evidence = EvidenceModel.shipped(shop.embed)
             self._documents = DocumentReader(shop.documents, model_of_evidence, numbers, shop.policy.usable)
 
-    def ask(self, text: str, search: Search, product_id: str = "") -> Answer:
+    def ask(self, text: str, search: Search, product_id: str = "", writer: Writer | None = None) -> Answer:
         """The answer to a question, about the product ``product_id`` where it names none.
 
-        ``search`` is the engine's own. A text that is no question is answered with what it finds. Raises
-        InvalidQueryError where the index has no such product.
+        ``search`` is the engine's own. A text that is no question is answered with what it finds. ``writer`` may put
+        the answer into other words. Raises InvalidQueryError where the index has no such product.
         """
+        answer = self._asked(text, search, product_id)
+        if writer is None:
+            return answer
+        return rewritten(answer, self._policy.without_instructions(text), writer, self._policy)
+
+    def _asked(self, text: str, search: Search, product_id: str) -> Answer:
         told = self._policy.without_instructions(text)
         if not any(c.isalnum() for c in told):
             if told != text:
