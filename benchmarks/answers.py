@@ -61,8 +61,8 @@ SENTENCES = frozenset(
     word.text
     for word in words_of(
         "Yes, no of every variant that says it depends on the variant for. Names; does not name it. Does not say, its "
-        "lists. And, against, differ in nothing both. Not said. The catalog contradicts itself about: the title says, "
-        "the text says, the attribute. The catalog has no opinion. Customers rate, out of, ratings. The shop does not "
+        "lists. And, against, differ in nothing both. Not said of all. The catalog contradicts itself about: the title "
+        "says, the text says, the attribute. The catalog has no opinion. Customers rate, out of, ratings. The shop does not "
         "have. The nearest it has is. Ports INR"
     )
 )

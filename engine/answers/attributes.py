@@ -22,6 +22,7 @@ from engine.seams import Embeddings
 
 ATTRIBUTE = "attributes."
 _MOST_VALUES = 2_000  # texts of a field that are read for words
+_FEW_WORDS = 2
 _FLAGS = frozenset({"true", "false", "yes", "no"})
 Embed = Callable[[Sequence[str]], Embeddings]
 
@@ -194,7 +195,7 @@ def _attribute(columns: Columns, name: str, usable: Callable[[str], bool]) -> At
     if not unit and words and words[-1] in WORDS.unit:
         unit = words[-1]
     is_number = columns.numbers(name) is not None
-    texts = [value.value for value in columns.values(name) if usable(value.value)]
+    texts = [value.value for value in columns.values(name) if _may_count(value.value, usable)]
     is_flag = bool(texts) and not is_number and all(text.lower() in _FLAGS for text in texts)
     shown = " ".join(own)
     values = () if is_flag else _words_of_values(texts)
@@ -210,12 +211,21 @@ def _attribute(columns: Columns, name: str, usable: Callable[[str], bool]) -> At
 def _core(columns: Columns, name: str, asking: Iterable[str], usable: Callable[[str], bool]) -> Attribute:
     """A field that is no attribute; any one word that asks for it says its whole name."""
     numeric = columns.numbers(name) is not None
-    values = () if numeric else _words_of_values([value.value for value in columns.values(name) if usable(value.value)])
+    values = (
+        ()
+        if numeric
+        else _words_of_values([value.value for value in columns.values(name) if _may_count(value.value, usable)])
+    )
     group = frozenset({f"core {name}"})
     return Attribute(
         name, name, name, (stem(name),), (group,), "", frozenset(asking), frozenset().union(*values), values, False,
         numeric,
     )  # fmt: skip
+
+
+def _may_count(text: str, usable: Callable[[str], bool]) -> bool:
+    """Whether a value may be what questions are compared with. One of a word or two tells nobody what to do."""
+    return text.count(" ") < _FEW_WORDS or usable(text)
 
 
 def _words_of_values(texts: Sequence[str]) -> tuple[frozenset[str], ...]:
