@@ -62,8 +62,8 @@ SENTENCES = frozenset(
     for word in words_of(
         "Yes, no of every variant that says it depends on the variant for. Names; does not name it. Does not say, its "
         "lists. And, against, differ in nothing both. Not said of all. The catalog contradicts itself about: the title "
-        "says, the text says, the attribute. The catalog has no opinion. Customers rate, out of, ratings. The shop does not "
-        "have. The nearest it has is. Ports INR"
+        "says, the text says, the attribute. The catalog has no opinion. Customers rate, out of, ratings. The shop "
+        "does not have. The nearest it has is. Ports INR"
     )
 )
 
@@ -71,7 +71,7 @@ _Set = Annotated[str, typer.Option("--set", help="sample or epqa.")]
 _Data = Annotated[Path | None, typer.Option(envvar="AISLE_DATA", help="The folder of judged sets.")]
 _Test = Annotated[Path | None, typer.Option("--test", metavar="FILE", help="Questions in place of the set's own.")]
 _Questions = Annotated[int, typer.Option("-n", min=2, help="Made questions.")]
-_Split = Annotated[str, typer.Option(help="Phrases of made questions: dev or held.")]
+_Split = Annotated[str, typer.Option(help="Phrases of made questions: dev, held or last.")]
 _Fuzz = Annotated[int, typer.Option(min=0, help="Texts without sense that are asked.")]
 _Out = Annotated[Path, typer.Option("--out", help="The result, as JSON.")]
 

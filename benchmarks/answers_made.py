@@ -1,7 +1,7 @@
 """Questions made from a catalog's attributes, half of which no field answers: what answers are measured with.
 
 No shopper asked them. ``answers/synthetic_phrases.tsv`` has what people call attributes, and things that none is about;
-phrases of its split ``held`` were written before the readers and not looked at while they were made.
+phrases of its splits ``held`` and ``last`` were asked for the first time when the readers were done.
 """
 
 from __future__ import annotations

@@ -11,9 +11,9 @@ from engine.fitted import Fitted
 class AnswerNumbers(Fitted, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What makes an attribute the one that was asked for, and how sure an answer is.
 
-    - ``least_cosine``: of a question's words and an attribute's name, from which words that are not in the name may
-      mean it all the same; ``least_alien_cosine`` where these are of another's name, ``least_flag_cosine`` where all
-      of a flag's name is said beside them.
+    - ``least_cosine_…``: of a question's words and an attribute's name, from which words that are not in the name may
+      mean it all the same: where the name is said whole and is of several words, a flag's, or of one word; of one word,
+      and the others are of another's name; where it is said in part, or not at all.
     - ``least_named``: the share of a name that must be said.
     - ``least_support``, ``least_support_share``: how probable a passage about the shop's service must be, and which
       share of the question's words it must have, to answer.
@@ -22,9 +22,12 @@ class AnswerNumbers(Fitted, frozen=True, kw_only=True, forbid_unknown_fields=Tru
       that a contradiction, a sentence, a comparison, and silence were read aright.
     """
 
-    least_cosine: float
-    least_alien_cosine: float
-    least_flag_cosine: float
+    least_cosine_several: float
+    least_cosine_flag: float
+    least_cosine_whole: float
+    least_cosine_alien: float
+    least_cosine_part: float
+    least_cosine_none: float
     least_named: float
     confidence_offset: float
     confidence_named: float

@@ -107,23 +107,33 @@ class StructuredReader:
                 return False
             if any(word.text in WORDS.dimensions for word in match.rest):
                 return False  # "charging time" is not told in watts
-            if match.flagged and match.cosine >= numbers.least_flag_cosine:
-                return True
             if polar and match.measured and self._is_theirs(match, matches):
                 return True
-            # A word of another attribute makes it another thing ("wireless charging"), unless a name of several words
-            # is said whole ("screen refresh rate").
-            several = match.named == 1 and match.n_said > 1
-            alien = not several and any(self._attributes.names(word) for word in match.rest)
-            return match.cosine >= (numbers.least_alien_cosine if alien else numbers.least_cosine)
+            return match.cosine >= self._least_cosine(match)
         if match.named:
             said = match.named >= numbers.least_named or self._is_value(match)
-            return said or match.cosine >= numbers.least_cosine
+            return said or match.cosine >= numbers.least_cosine_part
         if match.measured:  # "how many litres": of the only one that is measured in them
             alike = [one for one in matches if one.measured and not one.rest]
             return len(alike) == 1 and not match.values
         # The words of models' codes are those of anything.
         return polar and self._is_value(match) and attribute.field != "model"
+
+    def _least_cosine(self, match: Match) -> float:
+        """How near the words must be to a name, where some of them are not of it.
+
+        A word of another attribute makes it another thing ("wireless charging"), unless the name is a flag's, or of
+        several words, and said whole ("screen refresh rate").
+        """
+        numbers = self._numbers
+        if match.named < 1:
+            return numbers.least_cosine_part if match.named else numbers.least_cosine_none
+        if match.n_said > 1:
+            return numbers.least_cosine_several
+        if match.flagged:
+            return numbers.least_cosine_flag
+        alien = any(self._attributes.names(word) for word in match.rest)
+        return numbers.least_cosine_alien if alien and not match.measured else numbers.least_cosine_whole
 
     @staticmethod
     def _is_theirs(match: Match, matches: Sequence[Match]) -> bool:
