@@ -16,9 +16,11 @@ from engine.errors import (
     ModelError,
     RulesError,
 )
+from engine.feedback_log import FeedbackLog
 from engine.filters import Equal, Exists, In, Range
 from engine.product import Product
 from engine.search import SearchEngine
+from engine.suggestions.completer import Suggestion
 from engine.types import (
     Candidates,
     FacetCount,
@@ -42,6 +44,7 @@ __all__ = [
     "Equal",
     "Exists",
     "FacetCount",
+    "FeedbackLog",
     "Group",
     "Hit",
     "In",
@@ -62,5 +65,6 @@ __all__ = [
     "SearchResult",
     "StageReport",
     "StageTrace",
+    "Suggestion",
     "TermMatch",
 ]

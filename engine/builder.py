@@ -34,6 +34,7 @@ from engine.product import Product
 from engine.seams import Combiner, Embeddings, Encoder, RerankerModel, Rewriter, RouterModel
 from engine.storage.manifest import FORMAT_VERSION, Manifest, publishing
 from engine.storage.products import ProductStore
+from engine.suggestions.store import SUGGESTIONS, build_suggestions
 from engine.text import fingerprints
 from engine.understanding.spelling import SpellingModel
 
@@ -94,6 +95,7 @@ def build_index(
         LexicalRetriever.build(version / LEXICAL, stream, config.index.lexical_backend, analyzer)
         store = ProductStore(version)
         SpellingModel.build(store).save(version / SPELLING)
+        suggestions_note = build_suggestions(version / SUGGESTIONS, store, index.queries)
         (version / FAMILIES).mkdir()
         families_note = ProductFamilies.build(version / FAMILIES, store)
         variants_note = build_variants(version / FAMILIES, store)
@@ -101,9 +103,11 @@ def build_index(
             # On disk: the vectors of a million products are 1.5 GB, of which an index needs a slice at a time.
             vectors = np.memmap(file, np.float32, "w+", shape=(len(store), encoder.dim if encoder else 1))
             dense = _build_dense(version, store, encoder, vectors, config, progress)
-            if encoder is not None:
+            if encoder is not None and index.language == "english":
                 kind = msgspec.convert(dense.kind, Kind)
-                Domain.learn(VectorIndex.open(version / DENSE, kind), encoder).save(version / DOMAIN)
+                domain = Domain.learn(store, VectorIndex.open(version / DENSE, kind), encoder)
+                if domain is not None:
+                    domain.save(version / DOMAIN)
             route_note = _build_route(version, store, encoder, vectors, router, progress)
         rerank_note = _build_rerank(version, store, reranker, progress)
         notes = {
@@ -112,6 +116,7 @@ def build_index(
             ROUTE: route_note,
             FAMILIES: families_note,
             "variants": variants_note,
+            "suggest": suggestions_note,
         }
         if documents is not None:
             passages = read_documents(documents, (product.product_id for product in store))

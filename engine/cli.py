@@ -16,10 +16,12 @@ from engine import (
     adapter_commands,
     answer_commands,
     family_commands,
+    log_commands,
     model_commands,
     need_commands,
     route_commands,
     rule_commands,
+    suggest_commands,
 )
 from engine import explain as explaining
 from engine.adapter_commands import AdapterName
@@ -73,12 +75,14 @@ app.command()(answer_commands.ask)
 app.command()(need_commands.needs)
 app.command()(family_commands.families)
 app.command()(family_commands.synonyms)
+app.command()(suggest_commands.suggest)
 app.command()(model_commands.convert)
 app.command()(model_commands.export)
 app.command()(model_commands.curate)
 app.add_typer(model_commands.train, name="train")
 app.add_typer(adapter_commands.adapter, name="adapter")
 app.add_typer(rule_commands.rules, name="rules")
+app.add_typer(log_commands.log, name="log")
 
 
 @app.callback()
@@ -118,6 +122,9 @@ def build(
     router: Annotated[
         str | None, typer.Option(metavar="catalog|TYPES.tsv|DIR|none", help="What finds types asked for.")
     ] = None,
+    queries: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A log of queries, to suggest them: QUERY<TAB>COUNT lines.")
+    ] = None,
     documents: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Manuals, FAQs, reviews, rules (.jsonl, .md) for `aisle ask`.")
     ] = None,
@@ -133,6 +140,7 @@ def build(
     """
     settings = EngineConfig.read(config) if config else EngineConfig()
     changes = {"lexical_backend": lexical_backend, "encoder": encoder, "reranker": reranker, "router": router}
+    changes["queries"] = str(queries) if queries else None
     changes = {name: "" if value == "none" else value for name, value in changes.items() if value is not None}
     index = msgspec.structs.replace(settings.index, **changes)
     search = settings.search if threads is None else msgspec.structs.replace(settings.search, threads=threads)

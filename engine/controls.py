@@ -7,7 +7,7 @@ Between reading a query and ranking: it changes which query is read, which rows 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,16 +21,18 @@ from engine.config import SearchConfig
 from engine.errors import IndexMismatchError, InvalidQueryError
 from engine.families.variants import VARIANTS, open_variants
 from engine.grouping import Groups
+from engine.product import Product
 from engine.rules.live import LiveRules
 from engine.rules.matching import WordReader
 from engine.rules.ruling import Ruling
-from engine.types import Mask
+from engine.types import Group, Mask, Rows, RuleEffect
 from engine.understanding.understand import Understood
 
 if TYPE_CHECKING:
     from engine.ranker import Request
 
 FAMILY = "family"  # what groups variants of one product, as against a field of the catalog
+_OTHERS = 20  # products of a group that a hit names beside itself
 RULES = "rules"  # the stage, as reports name it
 
 
@@ -97,6 +99,19 @@ class Controls:
         lift = ruling.lift if ruling and ruling.moves else None
         request.arrangement = Arrangement(lift, behind, groups, pins, allowed)
         return allowed
+
+    def told(
+        self, request: Request, rows: Rows, products: Callable[[Rows], Sequence[Product]]
+    ) -> Iterator[tuple[tuple[RuleEffect, ...], Group | None]]:
+        """For each row that is shown what rules did to it, and what it stands for; ``products`` gives those of rows."""
+        effects = request.ruling.effects(rows) if request.ruling else [()] * len(rows)
+        for row, ruled in zip(rows.tolist(), effects, strict=True):
+            found = request.arrangement.group(row, _OTHERS)
+            if found is None:
+                yield ruled, None
+                continue
+            field, count, others = found
+            yield ruled, Group(field, count, tuple(product.product_id for product in products(others)))
 
     def _grouped(self, field: str) -> Groups:
         """Raises InvalidFilterError on no field, IndexMismatchError where an older build derived no families."""

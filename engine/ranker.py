@@ -54,9 +54,11 @@ class Request:
     ``adapted`` has the encoder and the reranker of the adapter that was chosen.
     ``guided`` is whether the first tier, whose word holds for all, has been looked at for what ``guidance`` says.
     ``domain`` tells what is too far from the catalog, None where nothing does, and ``foreign`` is whether this query
-    is: then no type and no want is acted on. ``lacking`` is whether no product has one of its words,
-    ``near`` the cosine of the nearest product, and ``has_code`` whether a
+    is: then no type is told, and no want acted on. ``lacking`` is whether no product has one of its words,
+    ``relevant`` are the rows of the first tier that superlatives may put in order, ``in_category`` is whether the query
+    names a category, ``near`` the cosine of the nearest product, and ``has_code`` whether a
     product has a model code of the query.
+    ``last_resort`` is whether no word was found or understood, so that the most popular products were taken.
     ``evidence`` is what the latest fusion saw, None where there was nothing to fuse.
     ``context`` is what the shop says of the search, for its rules, and ``group`` the field of which one product a value
     is shown, empty for none. ``ruling`` is what the rules say, None where there are none, and ``ruling_ms`` what they
@@ -75,8 +77,11 @@ class Request:
     evidence: Evidence | None = None
     domain: Domain | None = None
     foreign: bool = False
+    last_resort: bool = False
     lacking: bool = False
+    in_category: bool = False
     near: float = 1.0
+    relevant: Rows = field(default_factory=lambda: np.empty(0, np.int64))
     has_code: bool = False
     context: Mapping[str, str] = field(default_factory=dict)
     group: str = ""
@@ -182,7 +187,7 @@ class Ranker:
         final = new.final
         if request.guidance.wants.orders:
             started = time.perf_counter()
-            final = request.guidance.wants.ordered(final)
+            final = request.guidance.wants.ordered(final, request.relevant, request.guidance.meets)
             own = (*own, ("order", final))
             request.report("order", started, len(final), len(final), "superlatives, or types in turn")
         started, n_found, arrangement = time.perf_counter(), len(final), request.arrangement
@@ -309,6 +314,7 @@ class Ranker:
             liked = self._columns.percentiles
             scores = np.zeros(len(rows), np.float32) if liked is None else liked[rows]
             found, note = Candidates.ranked(rows, scores, depth), "by popularity"
+            request.last_resort = True
         request.report("nearest", started, len(self._columns), len(found), f"nothing found, so the nearest {note}")
         return found
 
@@ -334,6 +340,8 @@ class Ranker:
         wants = request.guidance.wants
         if wants:
             started = time.perf_counter()
+            if not len(request.relevant):
+                request.relevant = wants.relevant(found)
             found = wants.preferred(found)
             stages.append(("needs", found))
             request.report("needs", started, len(found), len(found), "; ".join(p.reason for p in wants.preferences))
@@ -357,15 +365,19 @@ class Ranker:
     def _abstain(self, request: Request) -> None:
         """Takes the route and the wants back where the query asks for nothing that is near this catalog."""
         guidance = request.guidance
-        # A colour is said of anything.
-        limited = any(limit.kind != "color" for limit, _ in guidance.limits)
-        asks = request.has_code or guidance.wants.groups or limited or guidance.excludes or guidance.named
-        if request.domain is None or asks or not request.domain.is_foreign(request.near, lacking=request.lacking):
+        if request.domain is None or self.dense is None or request.has_code or guidance.named:
+            return
+        limited = any(limit.kind != "color" for limit, _ in guidance.limits)  # a colour is said of anything
+        refusal = request.domain.refusal(
+            request.meant, self.dense.vector(request.meant), request.near, lacking=request.lacking,
+            told=limited or guidance.excludes is not None or request.in_category or bool(guidance.wants.groups),
+        )  # fmt: skip
+        if not refusal:
             return
         request.foreign = True
         routed = request.guidance.routed
         if routed is not None:
-            routed = Routed(routed.product_types, "none", (), request.domain.reason(request.near))
+            routed = Routed((), "none", (), refusal)
         request.guidance = replace(request.guidance, routed=routed, wants=NO_WANTS)
 
     def _signals(self, query: str, rows: Rows, allowed: Mask | None) -> list[Candidates]:

@@ -18,6 +18,7 @@ from engine.explain import printable
 from engine.rules.preview import Change, Preview, preview
 from engine.rules.schema import read_rules
 from engine.search import SearchEngine
+from engine.terminal import training_progress
 
 RulesFile = Annotated[Path | None, typer.Option("--rules", metavar="FILE", help="The shop's rules, see aisle rules.")]
 Context = Annotated[
@@ -67,11 +68,23 @@ def check(
     now = _moment(at) if at else time.time()
     engine = SearchEngine.load(index, search_config(config))
     asked = _queries(queries) if queries else []
-    result = preview(engine, found, str(file), asked, now, k=k, locale=locale, context=parsed_context(context))
+    with training_progress() as bar:
+        result = preview(
+            engine, found, str(file), asked, now, k=k, locale=locale, context=parsed_context(context),
+            progress=lambda done, total: bar("queries", done, total, ""),
+        )  # fmt: skip
     if as_json:
         print_json(
             {
-                "rules": [{"id": rule.id, "note": rule.note, "queries": result.fired[rule.id]} for rule in found],
+                "rules": [
+                    {
+                        "id": rule.id,
+                        "note": rule.note,
+                        "queries": result.fired[rule.id],
+                        "moved": result.touched[rule.id],
+                    }
+                    for rule in found
+                ],
                 "changes": msgspec.to_builtins(result.changes),
                 "warnings": msgspec.to_builtins(result.warnings),
             }
@@ -115,6 +128,10 @@ def _queries(path: Path) -> list[str]:
 
 def _lines(result: Preview, n_rules: int, n_queries: int) -> list[str]:
     lines = [line for change in result.changes if change.rules for line in _change_lines(change)]
+    lines += [
+        f"rule {rule!r}: {count} queries, {result.touched[rule]} places of products"
+        for rule, count in result.fired.items()
+    ]
     lines += [f"warning: rule {found.rule!r} {found.reason}" for found in result.warnings]
     changed = sum(change.changes for change in result.changes)
     told = f", {changed} of {n_queries} queries change" if n_queries else ""
@@ -127,7 +144,8 @@ def _change_lines(change: Change) -> list[str]:
         lines.append(f"    redirects to {change.redirect}")
     if change.replaced:
         lines.append(f"    is searched as {change.replaced}")
-    lines += [f"    + {rank:>3}  {product_id}" for product_id, rank in change.came]
-    lines += [f"    - {rank:>3}  {product_id}" for product_id, rank in change.went]
-    lines += [f"    {old:>3} → {new}  {product_id}" for product_id, old, new in change.moved]
+    for moved in change.moved:
+        why = "; ".join(f"{effect.rule}: {effect.action} {effect.detail}" for effect in moved.why)
+        place = f"{moved.before or '+':>5} → {moved.after or '-':<3}"
+        lines.append(f"    {place} {moved.product_id}  {why}".rstrip())
     return lines if len(lines) > 1 else [*lines, "    changes nothing"]

@@ -46,6 +46,7 @@ from engine.dense.retriever import DenseRetriever
 from engine.dense.vectors import VectorIndex
 from engine.errors import ConfigError, InvalidFilterError, InvalidQueryError
 from engine.families.store import FAMILIES, ProductFamilies
+from engine.feedback_log import FeedbackLog
 from engine.filters import Equal, Exists, Filter, In, Range
 from engine.guidance import NUMBERS, GuidanceNumbers
 from engine.latency import LatencyEstimate
@@ -67,8 +68,10 @@ from engine.storage.manifest import (
     require_intact,
 )
 from engine.storage.products import ProductStore
+from engine.suggestions.completer import Completer, Suggestion, open_suggestions
+from engine.suggestions.store import SUGGESTIONS
 from engine.text import fingerprints
-from engine.types import Candidates, FacetCount, Group, Hit, Mask, Route, Rows, RuleEffect, SearchResult, TermMatch
+from engine.types import Candidates, FacetCount, Hit, Mask, Route, SearchResult, TermMatch
 from engine.understanding.facts import CatalogFacts
 from engine.understanding.spelling import SpellingModel
 from engine.understanding.understand import Understood
@@ -80,7 +83,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _NO_CONTEXT: Mapping[str, str] = {}
-_OTHERS = 20  # products of a group that a hit names beside itself
+_MAX_TYPED = 200  # characters that suggestions look at
 _MAX_QUERY = 2_000  # characters; what is beyond is not read, and the understand stage says so
 
 
@@ -330,7 +333,7 @@ class SearchEngine:
         product = self._products[int(rows[0])]
         return Hit(
             product, rank, score, next(ranking.traces(rows[:1], explain=True)), self._matches(request, product),
-            _ruled(request, rows[:1])[0],
+            *next(self._controls.told(request, rows[:1], self._products.get)),
         )  # fmt: skip
 
     def ask(self, question: str, *, product_id: str = "", writer: Callable[[str], str] | None = None) -> Answer:
@@ -400,6 +403,8 @@ class SearchEngine:
             lacking = ["no product is near what was asked for"]
         if nearest and not lacking:
             lacking = [f"no product was found for {request.query!r}"]
+        if request.last_resort:
+            lacking.append("no word of the query was found or understood, so these are the most popular products")
         best = [hit.product for hit in first[: min(SKUS, len(found))]]
         best += self._products.get(found.rows[len(best) : SKUS])
         route = describe_route(
@@ -412,22 +417,15 @@ class SearchEngine:
         started = time.perf_counter()
         rows, scores = ranking.final.rows[offset : offset + k], ranking.final.scores[offset : offset + k]
         found = zip(
-            rows.tolist(), self._products.get(rows), scores.tolist(), ranking.traces(rows, explain),
-            _ruled(request, rows), strict=True,
+            self._products.get(rows), scores.tolist(), ranking.traces(rows, explain),
+            self._controls.told(request, rows, self._products.get), strict=True,
         )  # fmt: skip
         hits = tuple(
-            Hit(product, rank, score, trace, (), ruled, self._group(request, row))
-            for rank, (row, product, score, trace, ruled) in enumerate(found, offset + 1)
+            Hit(product, rank, score, trace, (), ruled, group)
+            for rank, (product, score, trace, (ruled, group)) in enumerate(found, offset + 1)
         )
         self._timed("hydrate", request.report("hydrate", started, len(ranking.final), len(hits)), len(hits))
         return hits
-
-    def _group(self, request: Request, row: int) -> Group | None:
-        found = request.arrangement.group(row, _OTHERS)
-        if found is None:
-            return None
-        field, count, others = found
-        return Group(field, count, tuple(product.product_id for product in self._products.get(others)))
 
     def _explain(self, request: Request, hits: tuple[Hit, ...]) -> tuple[Hit, ...]:
         started = time.perf_counter()
@@ -444,6 +442,29 @@ class SearchEngine:
         if names:
             self._timed("facets", request.report("facets", started, len(ranking.final), len(counts)), len(counts))
         return counts
+
+    def suggest(self, typed: str, k: int = 8) -> list[Suggestion]:
+        """The ``k`` likeliest things that a shopper who has typed this much may mean, the likeliest first.
+
+        None where there is no letter or digit in it. The first call of an engine reads what later ones need.
+        Raises InvalidQueryError, IndexMismatchError where the index was built without suggestions, and
+        IndexCorruptError.
+        """
+        _check(typed, k, 0, None)
+        return self._completer.suggest(_readable(typed[:_MAX_TYPED]), int(k))
+
+    @cached_property
+    def log(self) -> FeedbackLog:
+        """Writes what was shown and clicked where the settings say. Raises ConfigError where they do not."""
+        if not self.config.log:
+            raise ConfigError(
+                "there is no log; name its directory with the setting log, as SearchConfig(log='shop-log')"
+            )
+        return FeedbackLog(self.config.log, version=self.version.name, keep_days=self.config.log_days)
+
+    @cached_property
+    def _completer(self) -> Completer:
+        return open_suggestions(self.version / SUGGESTIONS)
 
     def needs(self) -> list[tuple[ShownNeed, str]]:
         """What the lexicon of needs asks for in each category, with the title of the product that meets it best."""
@@ -471,11 +492,6 @@ def _open_dense(version: Path, manifest: Manifest, config: SearchConfig, encoder
 def _fitting(combiner: Combiner | None, manifest: Manifest) -> tuple[Combiner | None, str]:
     """The combiner, and why it cannot be used on the index; empty where it can."""
     return combiner, combiner.misfit(manifest.encoder, manifest.reranker) if combiner else ""
-
-
-def _ruled(request: Request, rows: Rows) -> list[tuple[RuleEffect, ...]]:
-    """What rules did to each row."""
-    return request.ruling.effects(rows) if request.ruling else [()] * len(rows)
 
 
 def _readable(query: str) -> str:

@@ -173,7 +173,8 @@ class Routed:
     ``reason`` says in words why that action. ``name_of`` gives the name of the type asked for that a row is of, empty
     where it is of none. ``members`` gives the rows, bool (n_products,), that are of a type or of one below it, by the
     type's id; None where there is no telling. ``revise`` gives all of this again in the light of what the search found,
-    whose best score is about 1; None where the router says the same whatever is found.
+    whose best score is about 1; None where the router says the same whatever is found. ``narrowed`` gives all of this
+    again for a query that names a category, by the rows of that, bool (n_products,); None where it knows no better.
     """
 
     product_types: tuple[TypeProbability, ...]
@@ -185,6 +186,7 @@ class Routed:
     name_of: Callable[[int], str] = lambda row: ""
     members: Callable[[str], Mask] | None = None
     revise: Callable[[Candidates], Routed] | None = None
+    narrowed: Callable[[Mask], Routed] | None = None
 
 
 @dataclass(frozen=True, slots=True)

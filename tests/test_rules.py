@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -21,11 +22,15 @@ import engine
 from engine import Equal, InvalidQueryError, RulesError, SearchConfig, SearchEngine
 from engine.analysis.analyzer import Analyzer
 from engine.cli import app
+from engine.columns import Columns
+from engine.config import toml_value
+from engine.filters import parse_filter
 from engine.rules.live import LiveRules
 from engine.rules.matching import RuleIndex, WordReader
 from engine.rules.preview import preview
 from engine.rules.schema import parse_rules, read_rules
 from engine.types import Routed, TypeProbability
+from tests.conftest import synthetic_products
 
 NOON = datetime(2026, 10, 20, 12, tzinfo=ZoneInfo("UTC")).timestamp()
 DAY = 86_400.0
@@ -334,6 +339,40 @@ class TestActions:
             with pytest.raises(InvalidQueryError, match="context"):
                 ruled(rule("then = { hide = 'color=red' }")).search("thing", context=bad)
 
+    @given(st.data())
+    @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    def test_pages_and_filters_hold_whatever_rules_do(self, ruled, data):
+        some = st.integers(0, 119).map(lambda n: f"P{n:04d}")
+        filters = st.sampled_from(["color=Red", "brand=Acme", "price<=600", "smart=true", "category=Mobiles"])
+        pins = data.draw(st.dictionaries(st.integers(1, 30), some, max_size=4))
+        unique = {product_id: rank for rank, product_id in pins.items()}
+        then = {
+            "pin": unique,
+            "boost": [{"where": where, "by": 0.4} for where in data.draw(st.lists(filters, max_size=2))],
+            "bury": [{"where": where} for where in data.draw(st.lists(filters, max_size=1))],
+            "hide": data.draw(st.lists(filters, max_size=1)),
+            "filter": data.draw(st.lists(filters, max_size=1)),
+        }
+        written = "\n".join(f"{name} = {toml_value(value)}" for name, value in then.items())
+        if then == {"pin": {}, "boost": [], "bury": [], "hide": [], "filter": []}:
+            return
+        engine_ = ruled(f"{rule('')}[rule.then]\n{written}\n", depth=data.draw(st.sampled_from([15, 200])))
+        asked = [parse_filter(data.draw(filters))] if data.draw(st.booleans()) else []
+        group = data.draw(st.sampled_from(["", "price", "color"]))
+        whole = engine_.search("thing", 130, filters=asked, group=group)
+        assert len(set(ids(whole))) == len(whole.hits)
+        shown = [product for product in synthetic_products() if product.product_id in set(ids(whole))]
+        columns = Columns.open(engine_.version)
+        rows = np.array([columns.row(product.product_id) for product in shown], np.int64)
+        for text in then["filter"]:
+            assert columns.passing([parse_filter(text)], rows).all()
+        for text in then["hide"]:
+            assert not columns.passing([parse_filter(text)], rows).any()
+        assert columns.passing(asked, rows).all()
+        pages = [ids(engine_.search("thing", 9, offset=at, filters=asked, group=group)) for at in range(0, 130, 9)]
+        assert [found for page in pages for found in page] == ids(whole)
+        assert all(a.score >= b.score for a, b in pairwise(whole.hits))
+
     def test_a_search_without_rules_is_as_it_was(self, ruled, load):
         engine_ = ruled(rule("when = { query = 'never' }\nthen = { hide = 'color=red' }"))
         for query in ("thing", "red phone", "fridge"):
@@ -380,6 +419,25 @@ class TestReloading:
         first = live.current()
         monkeypatch.setattr("engine.rules.live.read_file", lambda path: pytest.fail("was read"))
         assert live.current() is first
+
+    def test_threads_see_one_file_or_the_other_while_it_changes(self, load, tmp_path):
+        path, texts = tmp_path / "rules.toml", [rule(f"then = {{ pin = {{ P000{n} = 1 }} }}") for n in (1, 2)]
+        path.write_text(texts[0])
+        engine_ = load().configured(SearchConfig(rules=str(path)))
+
+        def change(_: int) -> None:
+            for turn in range(40):
+                (tmp_path / "new.toml").write_text(texts[turn % 2])
+                (tmp_path / "new.toml").replace(path)
+                engine_.search("thing", 1)
+
+        with ThreadPoolExecutor(4) as pool:
+            changing = pool.submit(change, 0)
+            found = list(pool.map(lambda _: engine_.search("thing", 2), range(120)))
+            changing.result()
+        assert {ids(one)[0] for one in found} <= {"P0001", "P0002"}
+        assert not any(one.degraded for one in found)
+        assert ids(engine_.search("thing", 1)) == ["P0002"]
 
     def test_a_bad_file_at_the_start_is_an_error(self, load, tmp_path):
         with pytest.raises(RulesError, match="cannot be read"):
@@ -444,7 +502,9 @@ class TestCheck:
     def test_changes_and_warnings(self, index, files):
         output = self.run(index, files[0], "--queries", files[1]).output
         assert "fridge  (pins, hides)" in output
-        assert "→ 1  F4" in output
+        assert "→ 1   F4  pins: pin to rank 1" in output
+        assert "→ -   F0  hides: hide brand=B0" in output
+        assert "rule 'pins': 1 queries" in output
         for said in (
             "'X', which the catalog does not have", "pins 'F0' and hides it", "'F0' to 1, where 'pins' pins",
             "brand=Nobody, which is of no product; there is B0", "is over", "no product has a field 'colr'",
@@ -454,7 +514,14 @@ class TestCheck:
 
     def test_as_json(self, index, files):
         data = json.loads(self.run(index, files[0], "--queries", files[1], "--json").output)
-        assert data["changes"][0]["went"] == [["F0", 1]]
+        went = next(moved for moved in data["changes"][0]["moved"] if moved["product_id"] == "F0")
+        assert went == {
+            "product_id": "F0", "before": 1, "after": 0,
+            "why": [{"rule": "hides", "action": "hide", "detail": "brand=B0"}],
+        }  # fmt: skip
+        assert [(found["id"], found["queries"], found["moved"]) for found in data["rules"]] == [
+            ("pins", 1, 1), ("hides", 1, 1), ("idle", 0, 0), ("over", 0, 0),
+        ]  # fmt: skip
         assert data["changes"][1]["rules"] == []
         assert {found["rule"] for found in data["warnings"]} == {"pins", "hides", "idle", "over"}
 

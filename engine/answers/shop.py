@@ -59,12 +59,13 @@ def open_shop(
     """
     if families is None:
         raise IndexMismatchError(f"{version} keeps no names of products, by which questions name them; build it again")
-    domain = Domain.open(version / DOMAIN) if dense and (version / DOMAIN).exists() else None
+    domain = Domain.open(version / DOMAIN, dense.encoder.dim) if dense and (version / DOMAIN).exists() else None
 
     def is_foreign(question: str) -> bool:
         if dense is None or domain is None or not dense.encoder.understands(question):
             return False
-        return domain.is_foreign(float(dense.index.search(dense.vector(question), 1, None).scores[0]))
+        vector = dense.vector(question)
+        return bool(domain.refusal(question, vector, float(dense.index.search(vector, 1, None).scores[0])))
 
     def correct(question: str) -> str:
         """Long words alone: a short one that the catalog lacks ("SAR") is as likely something that it has not."""

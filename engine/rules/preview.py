@@ -3,35 +3,44 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
+import numpy as np
 
 from engine.columns import Columns
 from engine.errors import InvalidFilterError
 from engine.filters import Equal, Filter, In, Range
 from engine.rules.schema import Rule
 from engine.search import SearchEngine
-from engine.types import SearchResult
+from engine.types import RuleEffect, SearchResult
+
+
+class Moved(msgspec.Struct, frozen=True, kw_only=True):
+    """A product whose rank rules changed, by 0 where it is not among the first hits. ``why`` names the rules that did
+    something to it; none did to those that only made room.
+    """
+
+    product_id: str
+    before: int
+    after: int
+    why: tuple[RuleEffect, ...] = ()
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """What rules do to the first ``k`` hits of a query: products that came and went, and those that moved, each with
-    its rank before and after.
-    """
+    """What rules do to the first ``k`` hits of a query: the products that moved, came and went, by their new ranks."""
 
     query: str
     rules: tuple[str, ...]
     replaced: str
     redirect: str
-    came: tuple[tuple[str, int], ...]
-    went: tuple[tuple[str, int], ...]
-    moved: tuple[tuple[str, int, int], ...]
+    moved: tuple[Moved, ...]
 
     @property
     def changes(self) -> bool:
-        return bool(self.redirect or self.replaced or self.came or self.went or self.moved)
+        return bool(self.redirect or self.replaced or self.moved)
 
 
 class Warned(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,16 +52,19 @@ class Warned(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """``changes`` by query, in order; ``warnings`` by rule; ``fired`` how many of the queries each rule is for."""
+    """``changes`` by query, in order; ``warnings`` by rule; by rule how many of the queries it is for, ``fired``, and
+    how many places of products it changed, ``touched``.
+    """
 
     changes: tuple[Change, ...]
     warnings: tuple[Warned, ...]
     fired: Mapping[str, int]
+    touched: Mapping[str, int]
 
 
 def preview(
     engine: SearchEngine, rules: Sequence[Rule], path: str, queries: Sequence[str], now: float, *, k: int = 10,
-    locale: str = "", context: Mapping[str, str] | None = None,
+    locale: str = "", context: Mapping[str, str] | None = None, progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Preview:  # fmt: skip
     """Searches ``queries`` without and with the rules of the file ``path``, which are ``rules``.
 
@@ -62,11 +74,14 @@ def preview(
     before = engine.configured(msgspec.structs.replace(engine.config, rules=""))
     after = engine.configured(msgspec.structs.replace(engine.config, rules=path), clock=lambda: now)
     changes, fired = [], Counter[str]()
-    for query in queries:
+    by_id = {rule.id: rule for rule in rules}
+    for done, query in enumerate(queries, 1):
         plain = before.search(query, k, locale=locale)
         changed = after.search(query, k, locale=locale, context=context or {})
         fired.update(changed.rules)
-        changes.append(_change(query, plain, changed))
+        gone = partial(_gone, columns, [by_id[found] for found in changed.rules])
+        changes.append(_change(query, plain, changed, gone))
+        progress(done, len(queries))
     warnings = [
         *(Warned(rule=rule.id, reason=reason) for rule in rules for reason in _idle(rule, columns, now)),
         *_shadowed(rules),
@@ -77,12 +92,27 @@ def preview(
             for rule in rules
             if rule.enabled and rule.span.holds(now) and not fired[rule.id]
         ]
-    return Preview(tuple(changes), tuple(warnings), fired)
+    touched = Counter(rule for change in changes for moved in change.moved for rule in {of.rule for of in moved.why})
+    return Preview(tuple(changes), tuple(warnings), fired, touched)
 
 
-def _change(query: str, before: SearchResult, after: SearchResult) -> Change:
+def _change(
+    query: str, before: SearchResult, after: SearchResult, gone: Callable[[str], tuple[RuleEffect, ...]]
+) -> Change:
+    """``gone`` says what rules did to a product that is no longer there."""
     old = {hit.product.product_id: hit.rank for hit in before.hits}
     new = {hit.product.product_id: hit.rank for hit in after.hits}
+    stayed = (
+        Moved(
+            product_id=hit.product.product_id, before=old.get(hit.product.product_id, 0), after=hit.rank, why=hit.rules
+        )
+        for hit in after.hits
+    )
+    went = (
+        Moved(product_id=product_id, before=rank, after=0, why=gone(product_id))
+        for product_id, rank in old.items()
+        if product_id not in new
+    )
     read = after.route.corrected if after.route else ""
     usual = before.route.corrected if before.route else ""
     return Change(
@@ -90,10 +120,31 @@ def _change(query: str, before: SearchResult, after: SearchResult) -> Change:
         rules=after.rules,
         replaced=read if after.rules and read != usual else "",
         redirect=after.redirect,
-        came=tuple((found, rank) for found, rank in new.items() if found not in old),
-        went=tuple((found, rank) for found, rank in old.items() if found not in new),
-        moved=tuple((found, old[found], rank) for found, rank in new.items() if old.get(found, rank) != rank),
+        moved=(*(one for one in stayed if one.before != one.after), *went),
     )
+
+
+def _gone(columns: Columns, rules: Sequence[Rule], product_id: str) -> tuple[RuleEffect, ...]:
+    """Which of the rules that are for a search take a product away, or bury it."""
+    row = columns.row(product_id)
+    if row is None:
+        return ()
+    found = [
+        RuleEffect(rule.id, "hide", text) for rule in rules for of, text in rule.hide if _passes((of,), columns, row)
+    ]
+    found += [
+        RuleEffect(rule.id, "filter", f"not {text}")
+        for rule in rules
+        for of, text in rule.keep
+        if not _passes((of,), columns, row, unknown=True)
+    ]
+    found += [
+        RuleEffect(rule.id, "bury", f"{move.by:+.3f} for {move.text}")
+        for rule in rules
+        for move in rule.moves
+        if move.by < 0 and _passes(move.filters, columns, row)
+    ]
+    return tuple(found)
 
 
 def _idle(rule: Rule, columns: Columns, now: float) -> Iterator[str]:
@@ -116,7 +167,7 @@ def _idle(rule: Rule, columns: Columns, now: float) -> Iterator[str]:
     for product_id in rule.then.pin:
         row = columns.row(product_id)
         for filter, text in rule.hide:
-            if row is not None and _passes(filter, columns, row):
+            if row is not None and _passes((filter,), columns, row):
                 yield f"pins {product_id!r} and hides it, by {text}"
 
 
@@ -144,12 +195,12 @@ def _near(filters: tuple[Filter, ...], columns: Columns) -> str:
     return ""
 
 
-def _passes(filter: Filter, columns: Columns, row: int) -> bool:
+def _passes(filters: tuple[Filter, ...], columns: Columns, row: int, *, unknown: bool = False) -> bool:
+    """Whether a row passes; ``unknown`` where the catalog has no such field."""
     try:
-        mask = columns.mask([filter])
+        return bool(columns.passing(filters, np.array([row], np.int64))[0])
     except InvalidFilterError:
-        return False
-    return mask is not None and bool(mask[row])
+        return unknown
 
 
 def _shadowed(rules: Sequence[Rule]) -> Iterator[Warned]:
