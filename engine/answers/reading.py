@@ -110,6 +110,14 @@ def _wishes(text: str, plain: Sequence[str]) -> bool:
     return bool(WORDS.intent.best.intersection(plain)) or any(_SUPERLATIVE.fullmatch(word) for word in plain)
 
 
+def wish_of(text: str) -> str:
+    """A question for products as a shopper would search for them: without the words that ask."""
+    q = WORDS.question
+    asking = q.wh | q.auxiliary | q.request | q.person | {"buy", "get", "there", "any"}
+    kept = [part for part in text.split() if not asking.issuperset(word.text for word in words_of(part))]
+    return " ".join(kept).rstrip("?! ") or text
+
+
 def _only_attribute(asked: Sequence[Word]) -> bool:
     """Whether none of the words is about the shop's own service."""
     return not any(word.text in WORDS.intent.policy for word in asked)
