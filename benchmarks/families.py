@@ -82,7 +82,7 @@ FAMILIES = (
 #: nothing is right), the figures that are chosen by do not see. ``threads`` belongs to the machine. What is far enough
 #: behind, and what a phrase can mean to exclude, few judged queries tell.
 NOT_TUNED = frozenset({
-    "field_weights.title", "depth", "min_similarity", "rewrite_below", "rewrite_weight", "threads",
+    "field_weights.title", "depth", "log_days", "min_similarity", "rewrite_below", "rewrite_weight", "threads",
     "guidance.other_penalty", "guidance.behind", "guidance.far_behind", "guidance.likely_type",
     "guidance.least_excluded", "guidance.most_excluded",
 })  # fmt: skip

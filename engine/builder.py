@@ -26,12 +26,14 @@ from engine.domain import DOMAIN, Domain
 from engine.errors import CatalogError, ConfigError
 from engine.families.store import FAMILIES, ProductFamilies
 from engine.families.type_words import learn, save
+from engine.families.variants import build_variants
 from engine.languages.detect import LANGUAGE_PRODUCTS, catalog_language
 from engine.lexical.retriever import LexicalRetriever
 from engine.product import Product
 from engine.seams import Combiner, Embeddings, Encoder, RerankerModel, Rewriter, RouterModel
 from engine.storage.manifest import FORMAT_VERSION, Manifest, publishing
 from engine.storage.products import ProductStore
+from engine.suggestions.store import SUGGESTIONS, build_suggestions
 from engine.text import fingerprints
 from engine.understanding.spelling import SpellingModel
 
@@ -90,8 +92,10 @@ def build_index(
         LexicalRetriever.build(version / LEXICAL, stream, config.index.lexical_backend, analyzer)
         store = ProductStore(version)
         SpellingModel.build(store).save(version / SPELLING)
+        suggestions_note = build_suggestions(version / SUGGESTIONS, store, index.queries)
         (version / FAMILIES).mkdir()
         families_note = ProductFamilies.build(version / FAMILIES, store)
+        variants_note = build_variants(version / FAMILIES, store)
         with tempfile.NamedTemporaryFile(dir=version, suffix=".tmp") as file:
             # On disk: the vectors of a million products are 1.5 GB, of which an index needs a slice at a time.
             vectors = np.memmap(file, np.float32, "w+", shape=(len(store), encoder.dim if encoder else 1))
@@ -118,7 +122,14 @@ def build_index(
             reranker=reranker.fingerprint if reranker else "",
             router=router.fingerprint if router and encoder else "",
             config=index,
-            notes={**dense.notes, RERANK: rerank_note, ROUTE: route_note, FAMILIES: families_note},
+            notes={
+                **dense.notes,
+                RERANK: rerank_note,
+                ROUTE: route_note,
+                FAMILIES: families_note,
+                "variants": variants_note,
+                "suggest": suggestions_note,
+            },
             files={},
         )
     return directory

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from engine.adapter_registry import NOT_ADAPTED, Adapted
 from engine.analysis.analyzer import STOP_WORDS
+from engine.arrangement import ARRANGE, Arrangement
 from engine.columns import Columns
 from engine.config import SearchConfig
 from engine.dense.retriever import DenseRetriever
@@ -31,6 +32,7 @@ from engine.lexical.retriever import LexicalRetriever, QueryExpansion
 from engine.preferences import NO_WANTS
 from engine.reranking import COMBINE, Combined, Reranking
 from engine.rewriting import REWRITE, Rewriting
+from engine.rules.ruling import Ruling
 from engine.seams import Combiner, Fusion, Reranker, Rewriter
 from engine.types import Candidates, Mask, Routed, Rows, StageReport, StageStatus, StageTrace
 
@@ -58,6 +60,9 @@ class Request:
     product has a model code of the query.
     ``last_resort`` is whether no word was found or understood, so that the most popular products were taken.
     ``evidence`` is what the latest fusion saw, None where there was nothing to fuse.
+    ``context`` is what the shop says of the search, for its rules, and ``group`` the field of which one product a value
+    is shown, empty for none. ``ruling`` is what the rules say, None where there are none, and ``ruling_ms`` what they
+    took so far; ``arrangement`` has the last say on the order.
     """
 
     query: str
@@ -78,6 +83,11 @@ class Request:
     near: float = 1.0
     relevant: Rows = field(default_factory=lambda: np.empty(0, np.int64))
     has_code: bool = False
+    context: Mapping[str, str] = field(default_factory=dict)
+    group: str = ""
+    ruling: Ruling | None = None
+    ruling_ms: float = 0.0
+    arrangement: Arrangement = field(default_factory=Arrangement)
     reports: list[StageReport] = field(default_factory=list)
 
     @property
@@ -180,15 +190,16 @@ class Ranker:
             final = request.guidance.wants.ordered(final, request.relevant, request.guidance.meets)
             own = (*own, ("order", final))
             request.report("order", started, len(final), len(final), "superlatives, or types in turn")
+        started, n_found, arrangement = time.perf_counter(), len(final), request.arrangement
+        final = arrangement.first(final)
+        if arrangement.note:
+            own = (*own, (ARRANGE, final))
+            request.report(ARRANGE, started, n_found, len(final), arrangement.note)
         ranking = Ranking(final, ranking.stages + own, ranking.exhausted, new.combined)
-        while len(ranking.final) < needed and not ranking.exhausted:
+        while len(ranking.final) < needed and not ranking.exhausted and len(ranking.final) < arrangement.most:
             depth *= _DEPTH_GROWTH
             deeper = self._rank_tier(request, depth, allowed)
-            more = ~np.isin(deeper.final.rows, ranking.final.rows)
-            final = Candidates(
-                np.concatenate([ranking.final.rows, deeper.final.rows[more]]),
-                np.concatenate([ranking.final.scores, np.minimum(deeper.final.scores[more], _last(ranking.final))]),
-            )
+            final = arrangement.deeper(ranking.final, deeper.final)
             ranking = Ranking(final, deeper.stages + own, deeper.exhausted, new.combined)
         return ranking
 
@@ -401,10 +412,6 @@ def _moved(query: NDArray[np.float32], best: NDArray[np.float32], weight: float)
     """
     moved = (1 - weight) * query + weight * best.mean(axis=0)
     return np.asarray(moved / np.linalg.norm(moved), np.float32)
-
-
-def _last(ranked: Candidates) -> np.float32:
-    return ranked.scores[-1] if len(ranked) else np.float32(np.inf)
 
 
 def _fusion(config: SearchConfig) -> Fusion:

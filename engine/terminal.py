@@ -21,7 +21,7 @@ from rich.tree import Tree
 
 from engine.adapters import AdapterInfo
 from engine.builder import DENSE, LEXICAL, RERANK, ROUTE
-from engine.explain import printable, timings, understanding, why
+from engine.explain import grouped, printable, timings, understanding, why
 from engine.needs.shown import ShownNeed
 from engine.types import Route, SearchResult, SkuCandidate, TypeProbability
 
@@ -49,6 +49,8 @@ def print_result(result: SearchResult) -> None:
     console = _console()
     if said := understanding(result):
         console.print(_text(said))
+    if result.redirect:
+        console.print(_text(f"a rule redirects to {result.redirect}"))
     if result.hits:
         table = Table(box=None, pad_edge=False)
         table.add_column("#", justify="right")
@@ -59,7 +61,10 @@ def print_result(result: SearchResult) -> None:
         for hit in result.hits:
             product = hit.product
             price = _price(product.price, product.currency)
-            cells = (str(hit.rank), f"{hit.score:.3f}", product.title, price, why(hit))
+            reasons = [why(hit), *(f"{effect.rule}: {effect.action} {effect.detail}" for effect in hit.rules)]
+            if hit.group and hit.group.count > 1:
+                reasons.append(grouped(hit.group))
+            cells = (str(hit.rank), f"{hit.score:.3f}", product.title, price, "; ".join(reasons))
             table.add_row(*map(_text, cells))
         console.print(table)
     else:

@@ -17,6 +17,7 @@ Mask = NDArray[np.bool_]
 Features = NDArray[np.float32]  # (n, one column a feature)
 StageStatus = Literal["ran", "skipped", "degraded"]
 RouteAction = Literal["filter", "boost", "none"]
+RuleAction = Literal["pin", "boost", "bury", "hide", "filter"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,10 +107,32 @@ class TermMatch:
 
 
 @dataclass(frozen=True, slots=True)
+class RuleEffect:
+    """What a rule of the shop did to one product: ``detail`` says it in words."""
+
+    rule: str
+    action: RuleAction
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """What one product of a result stands for: ``count`` products that pass the filters, itself among them.
+
+    ``others`` are ids of the others, those that the query found first, and of many only the first.
+    """
+
+    field: str
+    count: int
+    others: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """One product of a result. ``rank`` counts from 1; ``score`` is the last stage's, comparable within the result.
 
     ``trace`` holds one entry per stage that ranked; ``matches`` is filled when the search was asked to explain.
+    ``rules`` are what rules of the shop did to it; ``group`` is None where the search was not asked to group.
     """
 
     product: Product
@@ -117,6 +140,8 @@ class Hit:
     score: float
     trace: tuple[StageTrace, ...] = ()
     matches: tuple[TermMatch, ...] = ()
+    rules: tuple[RuleEffect, ...] = ()
+    group: Group | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +227,8 @@ class SearchResult:
 
     ``n_candidates`` counts the products the hits were picked from. ``route`` is None where neither understanding nor
     routing is on. ``facets`` maps each requested field to its values, most frequent first, over those candidates.
+    ``rules`` are the ids of the shop's rules that were for this search, and ``redirect`` the page that one of them
+    names, empty where none does.
     """
 
     query: str
@@ -210,6 +237,8 @@ class SearchResult:
     n_candidates: int
     route: Route | None = None
     facets: Mapping[str, tuple[FacetCount, ...]] = field(default_factory=dict)
+    rules: tuple[str, ...] = ()
+    redirect: str = ""
 
     @property
     def degraded(self) -> bool:
