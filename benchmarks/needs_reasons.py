@@ -139,7 +139,7 @@ def _values(text: str, product: Product) -> Iterator[tuple[object, str | None]]:
         name = "_".join(words[:length])
         told = " ".join(words[length:]) or None
         keys = [key for key in product.attributes if key == name or key.rpartition("_")[0] == name]
-        named = {key: product.attributes[key] for key in keys}
+        named: dict[str, object] = {key: product.attributes[key] for key in keys}
         if not named and (own := _held(name, product)) is not None:
             named = {name: own}
         if named:
