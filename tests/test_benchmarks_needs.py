@@ -112,12 +112,13 @@ def test_first_hit_and_precision_are_counted_by_kind(shop: Judge) -> None:
         ("refresh rate 120 Hz", "true"), ("refresh rate 60 Hz", "false"), ("screen size 6.7 in", "true"),
         ("s pen", "true"),
         ("battery 20 hours", "true"), ("battery 5000 mAh", "true"), ("battery 20 mAh", "false"),
+        ("says gaming", "true"), ("says cooking", "false"),
         ("is splendid", "unknown"), ("is popular", "no fact"), ("connectivity NFC", "true"),
     ],
 )  # fmt: skip
 def test_a_told_fact_is_read_back(reason: str, verdict: str) -> None:
     phone = Product(
-        product_id="p", title="Phone", category=("Mobiles", "Galaxy S"), price=29999,
+        product_id="p", title="Phone", category=("Mobiles", "Galaxy S"), price=29999, description="Made for games.",
         attributes={"refresh_rate_hz": 120, "ram_gb": 12, "screen_size_in": 6.7, "s_pen": True, "foldable": False,
                     "color": "Black", "connectivity": ["5G", "NFC"], "battery_mah": 5000, "battery_hours": 20},
     )  # fmt: skip
