@@ -154,8 +154,8 @@ def main(
     for name, told in found.items():
         means = " ".join(f"{value}: {mean:.3f}" for value, mean in told["means"].items())
         by_fold = " ".join(f"{value:g}" for value in told["by_fold"])
-        gain, deviation = f"{told['gain']:+.4f}", f"{told['standard_error']:.4f}"
-        cells.append([name, f"{told['today']:g}", means, by_fold, gain, deviation])
+        gain, spread = f"{told['gain']:+.4f}", f"{told['standard_error']:.4f}"
+        cells.append([name, f"{told['today']:g}", means, by_fold, gain, spread])
     console.print(table(f"{len(rows)} queries, {FOLDS} folds", cells))
     console.print(f"written: {out}", highlight=False, soft_wrap=True)
 

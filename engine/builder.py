@@ -22,6 +22,7 @@ from engine.columns import Columns
 from engine.config import EngineConfig, IndexConfig
 from engine.dense.encoder import ENCODERS, OnnxEncoder
 from engine.dense.vectors import Kind, VectorIndex, choose_kind
+from engine.documents import DOCUMENTS, DocumentStore, read_documents
 from engine.domain import DOMAIN, Domain
 from engine.errors import CatalogError, ConfigError
 from engine.families.store import FAMILIES, ProductFamilies
@@ -66,13 +67,15 @@ def build_index(
     encoder: Encoder | None = None,
     reranker: RerankerModel | None = None,
     router: RouterModel | None = None,
+    documents: Path | None = None,
     progress: Progress = lambda *_: None,
 ) -> Path:
     """Builds and publishes an index of ``products`` in ``directory``; returns the directory.
 
     Streams: products are written as they come; in memory stay the vocabulary and the columns. Ids must be unique
     (``engine.catalog`` and ``SearchEngine.build`` see to that). ``encoder``, ``reranker`` and ``router`` replace the
-    configured ones. On any error the directory is as it was before. Raises ConfigError on a router without an encoder.
+    configured ones. ``documents`` is a folder of them, which answers may cite. On any error the directory is as it was
+    before. Raises ConfigError on a router without an encoder.
     """
     config = _settled(config or EngineConfig())
     directory = Path(directory)
@@ -107,6 +110,17 @@ def build_index(
                     domain.save(version / DOMAIN)
             route_note = _build_route(version, store, encoder, vectors, router, progress)
         rerank_note = _build_rerank(version, store, reranker, progress)
+        notes = {
+            **dense.notes,
+            RERANK: rerank_note,
+            ROUTE: route_note,
+            FAMILIES: families_note,
+            "variants": variants_note,
+            "suggest": suggestions_note,
+        }
+        if documents is not None:
+            passages = read_documents(documents, (product.product_id for product in store))
+            notes[DOCUMENTS] = DocumentStore.build(version / DOCUMENTS, passages, encoder)
         save(
             version / FAMILIES, learn(Columns.open(version), ProductFamilies.open(version / FAMILIES), _embed(encoder))
         )
@@ -122,14 +136,7 @@ def build_index(
             reranker=reranker.fingerprint if reranker else "",
             router=router.fingerprint if router and encoder else "",
             config=index,
-            notes={
-                **dense.notes,
-                RERANK: rerank_note,
-                ROUTE: route_note,
-                FAMILIES: families_note,
-                "variants": variants_note,
-                "suggest": suggestions_note,
-            },
+            notes=notes,
             files={},
         )
     return directory

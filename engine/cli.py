@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from engine import (
     adapter_commands,
+    answer_commands,
     family_commands,
     log_commands,
     model_commands,
@@ -70,6 +71,7 @@ app = typer.Typer(
 
 app.command()(route_commands.route)
 app.command()(route_commands.types)
+app.command()(answer_commands.ask)
 app.command()(need_commands.needs)
 app.command()(family_commands.families)
 app.command()(family_commands.synonyms)
@@ -123,6 +125,9 @@ def build(
     queries: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A log of queries, to suggest them: QUERY<TAB>COUNT lines.")
     ] = None,
+    documents: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Manuals, FAQs, reviews, rules (.jsonl, .md) for `aisle ask`.")
+    ] = None,
     lexical_backend: Annotated[
         Literal["tantivy", "lucene", "rank-bm25"] | None, typer.Option(help="What holds the words.")
     ] = None,
@@ -141,21 +146,22 @@ def build(
     search = settings.search if threads is None else msgspec.structs.replace(settings.search, threads=threads)
     if on_error == "skip" and rejects is None:
         rejects = out.with_name(f"{out.name}.rejects.jsonl")
-    n_rejected = _build(catalog, out, EngineConfig(index=index, search=search), on_error, rejects)
+    n_rejected = _build(catalog, out, EngineConfig(index=index, search=search), on_error, rejects, documents)
     if n_rejected:
         typer.echo(f"skipped    {n_rejected:,} rows, with reasons in {rejects}")
     typer.echo(f'\nSearch it: {program()} search {out} "your query"')
 
 
 def _build(
-    catalog: Path, out: Path, config: EngineConfig, on_error: OnError = "stop", rejects: Path | None = None
-) -> int:
+    catalog: Path, out: Path, config: EngineConfig, on_error: OnError = "stop", rejects: Path | None = None,
+    documents: Path | None = None,
+) -> int:  # fmt: skip
     """Builds, shows how far it is, and sums up. Returns how many rows were skipped."""
     started = time.perf_counter()
     try:
         with progress_bars() as (read, built):
             reader = read_catalog(catalog, on_error=on_error, rejects=rejects, progress=read)
-            build_index(reader, out, config, progress=built)
+            build_index(reader, out, config, documents=documents, progress=built)
     except KeyboardInterrupt:
         typer.echo(f"\nstopped: nothing was published, {out} is as it was", err=True)
         raise typer.Exit(130) from None

@@ -96,6 +96,7 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     - ``log``: the directory in which ``engine.log`` writes what was shown and clicked, or empty for none; ``log_days``:
       after how many days without a change its files are deleted, 0 keeps them.
     - ``nearest``: whether a query that finds nothing gets the nearest products there are, marked as such.
+    - ``policy``: what answers to questions may be about: ``shipped``, or the path of a file.
     - ``threads``: cores used in batches, builds and by all reranking together; 0 means all that this process may use.
     """
 
@@ -132,6 +133,7 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     log: str = ""
     log_days: int = 0
     nearest: bool = True
+    policy: str = "shipped"
     threads: int = 0
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -76,6 +76,10 @@ from engine.understanding.facts import CatalogFacts
 from engine.understanding.spelling import SpellingModel
 from engine.understanding.understand import Understood
 
+if TYPE_CHECKING:
+    from engine.answers.answerer import Answerer
+    from engine.answers.records import Answer
+
 logger = logging.getLogger(__name__)
 
 _NO_CONTEXT: Mapping[str, str] = {}
@@ -114,9 +118,11 @@ class SearchEngine:
     def build(
         cls, products: Iterable[Product | dict[str, object]], directory: str | Path | None = None,
         config: EngineConfig | None = None, *, encoder: Encoder | None = None, reranker: RerankerModel | None = None,
-        router: RouterModel | None = None, progress: Progress = lambda *_: None,
+        router: RouterModel | None = None, documents: str | Path | None = None, progress: Progress = lambda *_: None,
     ) -> Self:  # fmt: skip
         """Builds an index of ``products`` (records or mappings) and opens it.
+
+        ``documents`` is a folder of manuals, questions, reviews or rules, which ``ask`` may cite.
 
         Without ``directory`` the index lives in a temporary one until the engine is gone; ``save`` keeps it.
         Raises CatalogError on a bad or repeated product.
@@ -125,8 +131,9 @@ class SearchEngine:
         target = Path(directory) if directory else Path(tempfile.mkdtemp(prefix="aisle-"))
         try:
             build_index(
-                checked(products), target, config, encoder=encoder, reranker=reranker, router=router, progress=progress
-            )
+                checked(products), target, config, encoder=encoder, reranker=reranker, router=router,
+                documents=Path(documents) if documents else None, progress=progress,
+            )  # fmt: skip
             engine = cls.load(target, config.search, encoder=encoder, reranker=reranker, router=router)
         except BaseException:
             if directory is None:
@@ -328,6 +335,27 @@ class SearchEngine:
             product, rank, score, next(ranking.traces(rows[:1], explain=True)), self._matches(request, product),
             *next(self._controls.told(request, rows[:1], self._products.get)),
         )  # fmt: skip
+
+    def ask(self, question: str, *, product_id: str = "", writer: Callable[[str], str] | None = None) -> Answer:
+        """The answer to a shopper's question, with the words of the catalog that it rests on.
+
+        ``product_id`` is the product at hand, which "it" means. What no field says is not made up: the answer then is
+        an abstention. A text that is no question is answered with what it finds. ``writer``, any language model that
+        answers a prompt, may put the answer into other words; what the evidence does not hold of them is dropped.
+        Raises InvalidQueryError, and ConfigError on a policy that cannot be read.
+        """
+        _check(question, 1, 0, None)
+        if not isinstance(product_id, str):
+            raise InvalidQueryError(f"product_id is {type(product_id).__name__}; it must be text, empty for none")
+        return self._answerer.ask(_readable(question), self.search, product_id, writer)
+
+    @cached_property
+    def _answerer(self) -> Answerer:
+        from engine.answers.answerer import Answerer  # they stand above: only who asks loads them
+        from engine.answers.shop import open_shop
+
+        families, dense = self._product_families, self._ranker.dense
+        return Answerer(open_shop(self.version, self.config, self._columns, families, dense, self._spelling))
 
     # ------------------------------------------------------------------------------------------------------- stages
 

@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.cards import RankedCard, SearchPage
 from engine.product import Product
 
 Rows = NDArray[np.int64]
@@ -248,3 +250,16 @@ class SearchResult:
     @property
     def elapsed_ms(self) -> float:
         return sum(stage.elapsed_ms for stage in self.stages)
+
+    def to_json(self) -> bytes:
+        """The result by the JSON Schema that answers share, with title, price and features of every product."""
+        route = self.route
+        page = SearchPage(
+            query=self.query.encode(errors="replace").decode(),
+            products=tuple(RankedCard.ranked(hit.product, hit.rank, hit.score) for hit in self.hits),
+            n_candidates=self.n_candidates,
+            corrected=route.corrected if route else self.query.encode(errors="replace").decode(),
+            notes=route.notes if route else (),
+            nearest=route.nearest if route else "",
+        )
+        return msgspec.json.encode(page)
