@@ -58,6 +58,7 @@ class ReplayEngine(SearchEngine):
             ranker.dense = DenseRetriever(encoder, index, self.config.min_similarity)
         self.rerank_with(ranker.reranker)
         self._router = _KeptRouter(self._router) if isinstance(self._router, TypeRouter) else self._router
+        self._numbers = GUIDANCE_NUMBERS
         self._reader = self._reader.acting(self._router, self._numbers)
         self._products = _KeptProducts(self.version)
         self._readings: dict[tuple[object, ...], tuple[Understood | None, str, tuple[QueryExpansion, ...]]] = {}

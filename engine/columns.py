@@ -61,7 +61,9 @@ class Columns:
         self, n: int, fields: dict[str, _Field], postings: Rows, number_rows: Rows, numbers: NDArray[np.float64]
     ) -> None:
         self._n, self._fields = n, fields
-        self._postings, self._number_rows, self._numbers = postings, number_rows, numbers
+        # As plain arrays: a slice of a memory map costs ten times that of the array it is.
+        self._postings, self._number_rows = np.asarray(postings), np.asarray(number_rows)
+        self._numbers = np.asarray(numbers)
         self._folded = {
             name: {fold(name, value): span for value, span in field.values.items()} for name, field in fields.items()
         }
@@ -91,12 +93,6 @@ class Columns:
             field.values, self._folded[name], self._postings, self._number_rows[numbers], self._numbers[numbers]
         )
 
-    def row_of(self, product_id: str) -> int | None:
-        """The row of a product; None where there is none."""
-        column = self.column("product_id")
-        span = column.folded.get(product_id) if column else None
-        return int(column.rows[span[0]]) if column and span else None
-
     def mask(self, filters: Iterable[Filter]) -> Mask | None:
         """Rows that pass all filters, bool (n,); None when there are no filters.
 
@@ -104,6 +100,16 @@ class Columns:
         """
         masks = [self._mask(filter) for filter in filters]
         return np.logical_and.reduce(masks) if masks else None
+
+    def passing(self, filters: Iterable[Filter], rows: Rows) -> Mask:
+        """Which of some rows pass all filters, bool (n_rows,), at a cost that does not grow with the catalog.
+
+        Raises as ``mask`` does.
+        """
+        passes = np.ones(len(rows), np.bool_)
+        for filter in filters:
+            passes &= self._passes(filter, rows)
+        return passes
 
     def facets(self, field: str, rows: Rows) -> tuple[FacetCount, ...]:
         """How many of ``rows`` have each value of a text field, most frequent first, then by name."""
@@ -130,6 +136,19 @@ class Columns:
         """A field's texts and how many products have each, in the order first met; none where it holds numbers only."""
         _, column = self._field(field)
         return tuple(FacetCount(value, end - start) for value, (start, end) in column.spans.items())
+
+    def row(self, product_id: str) -> int | None:
+        """The row of a product, None where there is none of the id."""
+        column = self.column("product_id")
+        span = column.folded.get(product_id) if column else None
+        return int(column.rows[span[0]]) if column and span else None
+
+    def groups(self, field: str) -> Iterator[Rows]:
+        """For each value of a field, text or number, the rows that have it. Raises InvalidFilterError on no field."""
+        _, column = self._field(field)
+        yield from (column.rows[start:end] for start, end in column.spans.values())
+        order = np.argsort(column.numbers, kind="stable")
+        yield from np.split(column.number_rows[order], np.flatnonzero(np.diff(column.numbers[order])) + 1)
 
     def postings(self, field: str) -> Iterator[tuple[str, Rows]]:
         """Each text of a field with the rows that have it, ascending; none where no product has any."""
@@ -161,6 +180,25 @@ class Columns:
         close = difflib.get_close_matches(name, known, 3) or sorted(known)[:8]
         raise InvalidFilterError(f"no product has a field {name!r}. Did you mean: {', '.join(close)}?")
 
+    def _passes(self, filter: Filter, rows: Rows) -> Mask:
+        name, column = self._field(filter.field)
+        if isinstance(filter, Exists) or (isinstance(filter, Range) and not len(column.numbers)):
+            return self._mask(filter)[rows]  # which raises where there is no range
+        if isinstance(filter, Range):
+            numbers = _numbers_of(column, rows)
+            low = -np.inf if filter.at_least is None else filter.at_least
+            high = np.inf if filter.at_most is None else filter.at_most
+            return np.asarray((numbers >= low) & (numbers <= high))  # NaN, of rows without a number, does neither
+        passes = np.zeros(len(rows), np.bool_)
+        for value in (filter.value,) if isinstance(filter, Equal) else filter.values:
+            span, number = _span(name, column, value)
+            if span:
+                postings = column.rows[slice(*span)]
+                passes |= postings.take(postings.searchsorted(rows), mode="clip") == rows
+            if number is not None:
+                passes |= _numbers_of(column, rows) == number
+        return passes
+
     def _evaluate(self, filter: Filter) -> Mask:
         name, column = self._field(filter.field)
         mask = np.zeros(self._n, np.bool_)
@@ -188,20 +226,11 @@ class Columns:
         mask[column.number_rows[passes]] = True
 
     def _equal(self, mask: Mask, name: str, column: Column, value: Value) -> None:
-        text = text_of(value)
-        if name == "category":
-            text = PATH_SEPARATOR.join(part.strip() for part in text.split(">"))
-        span = column.folded.get(fold(name, text))
+        span, number = _span(name, column, value)
         if span:
             mask[column.rows[slice(*span)]] = True
-        if len(column.numbers) and not isinstance(value, bool):
-            try:
-                number = float(value)
-            except ValueError:
-                if not column.spans:
-                    raise InvalidFilterError(f"{name!r} holds numbers, not {value!r}") from None
-            else:
-                mask[column.number_rows[column.numbers == number]] = True
+        if number is not None:
+            mask[column.number_rows[column.numbers == number]] = True
 
     @classmethod
     def build(cls, directory: Path, products: Iterable[Product]) -> Iterator[Product]:
@@ -233,6 +262,29 @@ class Columns:
         except (OSError, ValueError, msgspec.MsgspecError) as error:
             raise IndexCorruptError(f"the columns in {directory} cannot be read: {error}") from error
         return cls(n, fields, *arrays)
+
+
+def _span(name: str, column: Column, value: Value) -> tuple[tuple[int, int] | None, float | None]:
+    """Where the rows that have a value as a text lie, and the number that it may be as well."""
+    text = text_of(value)
+    if name == "category":
+        text = PATH_SEPARATOR.join(part.strip() for part in text.split(">"))
+    span = column.folded.get(fold(name, text))
+    if not len(column.numbers) or isinstance(value, bool):
+        return span, None
+    try:
+        return span, float(value)
+    except ValueError:
+        if not column.spans:
+            raise InvalidFilterError(f"{name!r} holds numbers, not {value!r}") from None
+        return span, None
+
+
+def _numbers_of(column: Column, rows: Rows) -> NDArray[np.float64]:
+    """A column's number for each of some rows, NaN where a row has none; the column has numbers."""
+    at = column.number_rows.searchsorted(rows)
+    found = column.number_rows.take(at, mode="clip") == rows
+    return np.where(found, column.numbers.take(at, mode="clip"), np.nan)
 
 
 def _write(

@@ -11,72 +11,45 @@ import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from engine.adapter_registry import AdapterRegistry
 from engine.adapters import Adapter, AdapterInfo
 from engine.analysis.analyzer import Analyzer
-from engine.builder import (
-    DENSE,
-    LEXICAL,
-    RERANK,
-    ROUTE,
-    SPELLING,
-    Progress,
-    build_index,
-    checked,
-    dense_kind,
-    open_combiner,
-    open_encoder,
-    open_reranker,
-    open_rewriter,
-    open_router,
-)
-from engine.columns import Columns
+from engine.builder import Progress, build_index, checked
 from engine.config import EngineConfig, SearchConfig
-from engine.dense.retriever import DenseRetriever
-from engine.dense.vectors import VectorIndex
+from engine.controls import checked_context
 from engine.errors import ConfigError, InvalidFilterError, InvalidQueryError
-from engine.families.store import FAMILIES, ProductFamilies
+from engine.feedback_log import FeedbackLog
 from engine.filters import Equal, Exists, Filter, In, Range
-from engine.guidance import NUMBERS, GuidanceNumbers
 from engine.latency import LatencyEstimate
-from engine.lexical.retriever import LexicalRetriever
 from engine.needs.shown import ShownNeed, shown
+from engine.opening import Opened, live_index, open_index
 from engine.product import Product
-from engine.query_reader import QueryReader
-from engine.ranker import Ranker, Ranking, Request
+from engine.ranker import Ranking, Request
 from engine.routes import SKUS, describe_route
-from engine.seams import Combiner, Encoder, RerankerModel, Rewriter, Router, RouterModel
+from engine.seams import Combiner, Encoder, RerankerModel, Rewriter, RouterModel
 from engine.storage.adapter_store import AdapterStore
-from engine.storage.manifest import (
-    Manifest,
-    matching,
-    mismatch,
-    open_version,
-    publishing,
-    read_manifest,
-    require_intact,
-)
-from engine.storage.products import ProductStore
-from engine.text import fingerprints
+from engine.storage.manifest import publishing
+from engine.suggestions.completer import Suggestion
 from engine.types import Candidates, FacetCount, Hit, Mask, Route, SearchResult, StageReport, TermMatch
-from engine.understanding.facts import CatalogFacts
-from engine.understanding.spelling import SpellingModel
 from engine.understanding.understand import Understood
 from engine.updates.engine import LiveUpdates, on_snapshot
-from engine.updates.live import LiveIndex
-from engine.updates.state import Parts, State
+
+if TYPE_CHECKING:
+    from engine.answers.answerer import Answerer
+    from engine.answers.records import Answer
 
 logger = logging.getLogger(__name__)
 
+_NO_CONTEXT: Mapping[str, str] = {}
+_MAX_TYPED = 200  # characters that suggestions look at
 _MAX_QUERY = 2_000  # characters; what is beyond is not read, and the understand stage says so
 
 
@@ -90,20 +63,13 @@ class SearchEngine(LiveUpdates):
 
     on_search: Callable[[tuple[StageReport, ...]], None] | None = None
 
-    def __init__(
-        self, version: Path, manifest: Manifest, config: SearchConfig, products: ProductStore, columns: Columns,
-        ranker: Ranker, facts: CatalogFacts, spelling: SpellingModel | None, router: Router | None,
-        adapters: AdapterRegistry, families: ProductFamilies | None = None, numbers: GuidanceNumbers = NUMBERS,
-        reader: QueryReader | None = None,
-    ) -> None:  # fmt: skip
-        self.version, self.manifest, self.config = version, manifest, config
-        self._products, self._columns, self._ranker = products, columns, ranker
-        self._facts, self._spelling, self._router, self._adapters = facts, spelling, router, adapters
-        self._numbers, self._product_families = numbers, families
-        self._reader = reader or QueryReader(
-            version, manifest, config, columns, ranker, facts, spelling, router, families, products.get, numbers
-        )
-        self._analyzer = Analyzer(manifest.config.language)
+    def __init__(self, opened: Opened) -> None:
+        self._opened = opened
+        self.version, self.manifest, self.config = opened.version, opened.manifest, opened.config
+        self._products, self._columns, self._ranker = opened.products, opened.parts.columns, opened.ranker
+        self._router, self._adapters = opened.parts.router, opened.adapters
+        self._reader, self._controls = opened.reader, opened.controls
+        self._analyzer = Analyzer(opened.manifest.config.language)
         # What the stages after ranking lately took, in ms a hit, route or facet; deadlines are planned with it.
         self._latencies = {stage: LatencyEstimate() for stage in ("hydrate", "describe", "explain", "facets")}
 
@@ -113,9 +79,11 @@ class SearchEngine(LiveUpdates):
     def build(
         cls, products: Iterable[Product | dict[str, object]], directory: str | Path | None = None,
         config: EngineConfig | None = None, *, encoder: Encoder | None = None, reranker: RerankerModel | None = None,
-        router: RouterModel | None = None, progress: Progress = lambda *_: None,
+        router: RouterModel | None = None, documents: str | Path | None = None, progress: Progress = lambda *_: None,
     ) -> Self:  # fmt: skip
         """Builds an index of ``products`` (records or mappings) and opens it.
+
+        ``documents`` is a folder of manuals, questions, reviews or rules, which ``ask`` may cite.
 
         Without ``directory`` the index lives in a temporary one until the engine is gone; ``save`` keeps it.
         Raises CatalogError on a bad or repeated product.
@@ -124,8 +92,9 @@ class SearchEngine(LiveUpdates):
         target = Path(directory) if directory else Path(tempfile.mkdtemp(prefix="aisle-"))
         try:
             build_index(
-                checked(products), target, config, encoder=encoder, reranker=reranker, router=router, progress=progress
-            )
+                checked(products), target, config, encoder=encoder, reranker=reranker, router=router,
+                documents=Path(documents) if documents else None, progress=progress,
+            )  # fmt: skip
             engine = cls.load(target, config.search, encoder=encoder, reranker=reranker, router=router)
         except BaseException:
             if directory is None:
@@ -148,63 +117,19 @@ class SearchEngine(LiveUpdates):
         IndexNotFoundError, IndexCorruptError, IndexMismatchError or ModelError.
         """
         config = config or SearchConfig()
-        given = reranker, router
         reload = partial(
             cls.load, directory, config, encoder=encoder, reranker=reranker, router=router, rewriter=rewriter,
             verify=verify,
         )  # fmt: skip
-        version, lock = open_version(Path(directory))
-        manifest = read_manifest(version)
-        if verify:
-            require_intact(version, manifest)
-        analyzer = Analyzer(manifest.config.language)
-        for part, index, here in zip(
-            ("analyzer", "fields"), (manifest.analyzer, manifest.fields), fingerprints(analyzer), strict=True
-        ):
-            if index != here:
-                raise mismatch(part, index, here)
-        lexical = dense = None
-        if "lexical" in config.retrievers:
-            lexical = LexicalRetriever.open(version / LEXICAL, manifest.config.lexical_backend, analyzer, config)
-        if "dense" in config.retrievers and manifest.dense_kind:
-            dense = _open_dense(version, manifest, config, encoder)
-        if lexical is None and dense is None:
-            raise ConfigError(
-                f"{directory} has no vectors, so it cannot be searched with retrievers={config.retrievers}"
-            )
-        opened = None
-        if config.rerank_depth and (manifest.reranker or reranker):
-            reranker = matching("reranker", manifest.reranker, reranker or open_reranker(manifest.config.reranker))
-            opened = reranker.open(version / RERANK, config.n_threads)
-        columns = Columns.open(version)
-        fitting = _fitting(open_combiner(config.combiner), manifest)
-        ranker = Ranker(config, columns, lexical, dense, opened, *fitting, rewriter or open_rewriter(config.rewriter))
-        facts = CatalogFacts.from_columns(columns)
-        spelling = SpellingModel.load(version / SPELLING) if (version / SPELLING).exists() else None
-        families = ProductFamilies.open(version / FAMILIES) if (version / FAMILIES).exists() else None
-        guide = None
-        if config.route_weight and (manifest.router or router):
-            router = matching("router", manifest.router, router or open_router("catalog"))
-            guide = router.open(version / ROUTE)
-        adapters = AdapterRegistry(dense.encoder if dense else None, opened)
-        adapters.load(AdapterStore(Path(directory)))
-        products = ProductStore(version)
-        engine = cls(
-            version, manifest, config, products, columns, ranker, facts, spelling, guide, adapters, families
-        )  # fmt: skip
-        # Products of its own, as the query reader's: both are in cycles, and a temporary index goes with its last
-        # engine.
-        parts = Parts(ProductStore(version), columns, lexical, dense, opened, guide, spelling, families)
-        dim = dense.encoder.dim if dense else 0
-        live = LiveIndex(
-            version, State(parts, config, version / LEXICAL, dim),
-            _Shown(cls, version, manifest, config, ranker, facts, adapters, engine._reader),
-            partial(_encoder_of, manifest, config, dense.encoder if dense else encoder), lock,
-        )  # fmt: skip
-        engine._follow(live, reload, given)
+        opened, lock = open_index(
+            Path(directory), config, encoder=encoder, reranker=reranker, router=router, rewriter=rewriter, verify=verify
+        )
+        engine = cls(opened)
+        live = live_index(opened, cls, encoder, lock)
+        engine._follow(live, reload, (reranker, router))
         live.open()
         # The first search of a process pays for what libraries set up lazily; it should not be a shopper's.
-        engine.search(products[0].title, 1)
+        engine.search(opened.products[0].title, 1)
         return engine
 
     @on_snapshot
@@ -218,20 +143,16 @@ class SearchEngine(LiveUpdates):
 
     @on_snapshot
     def configured(
-        self, config: SearchConfig, *, combiner: Combiner | None = None, rewriter: Rewriter | None = None
-    ) -> SearchEngine:
+        self, config: SearchConfig, *, combiner: Combiner | None = None, rewriter: Rewriter | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> SearchEngine:  # fmt: skip
         """This index, searched another way.
 
         Shares all data, adapters, and the reranker's threads; retrievers, a reranker and a rewriter that were not
-        loaded stay out. ``combiner`` stands in for the configured one, ``rewriter`` for the one that was loaded. Raises
-        ConfigError, and ModelError on a combiner of no use.
+        loaded stay out. ``combiner`` stands in for the configured one, ``rewriter`` for the one that was loaded; rules
+        hold by ``clock``, in seconds since 1970. Raises ConfigError, and ModelError on a combiner of no use.
         """
-        combiner = combiner or open_combiner(config.combiner)
-        ranker = self._ranker.configured(config, *_fitting(combiner, self.manifest), rewriter)
-        return SearchEngine(
-            self.version, self.manifest, config, self._products, self._columns, ranker, self._facts, self._spelling,
-            self._router, self._adapters, self._product_families, self._numbers,
-        )  # fmt: skip
+        return SearchEngine(self._opened.configured(config, combiner, rewriter, clock))
 
     @on_snapshot
     def __len__(self) -> int:
@@ -269,7 +190,7 @@ class SearchEngine(LiveUpdates):
     def search(
         self, query: str, k: int = 10, *, filters: Sequence[Filter] = (), offset: int = 0,
         deadline_ms: float | None = None, facets: Sequence[str] = (), explain: bool = False,
-        adapter: str | None = None, locale: str = "",
+        adapter: str | None = None, locale: str = "", context: Mapping[str, str] = _NO_CONTEXT, group: str = "",
     ) -> SearchResult:  # fmt: skip
         """The ``k`` best products for ``query`` after the first ``offset``.
 
@@ -279,10 +200,18 @@ class SearchEngine(LiveUpdates):
         ``facets`` names fields to count over the candidates; ``explain`` fills in every hit's ``matches``. ``adapter``
         names what the encoder, the reranker or both answer with, as the reports of their stages say. ``locale``, such
         as ``es-MX``, says what the query's words are to be read as, where its script leaves that open; one that is not
-        known is told in the report of ``understand``.
+        known is told in the report of ``understand``. ``context`` is what the shop's rules may ask of a search, such as
+        ``{"channel": "app"}``. With ``group``, a field, or ``family`` for variants of one product, of the products that
+        have one value there only the best is a hit, which tells of the others.
         Raises InvalidQueryError, InvalidFilterError and AdapterError.
         """
-        result = self.snapshot()._search(query, k, filters, offset, deadline_ms, facets, explain, adapter, locale)
+        return self._observed(
+            self.snapshot()._search(
+                query, k, filters, offset, deadline_ms, facets, explain, adapter, locale, context, group
+            )
+        )
+
+    def _observed(self, result: SearchResult) -> SearchResult:
         if self.on_search is not None:
             try:
                 self.on_search(result.stages)
@@ -291,13 +220,17 @@ class SearchEngine(LiveUpdates):
         return result
 
     def _search(
-        self, query: str, k: int, filters: Sequence[Filter], offset: int, deadline_ms: float | None,
-        facets: Sequence[str], explain: bool, adapter: str | None, locale: str,
+        self, query: str, k: int, filters: Sequence[Filter] = (), offset: int = 0, deadline_ms: float | None = None,
+        facets: Sequence[str] = (), explain: bool = False, adapter: str | None = None, locale: str = "",
+        context: Mapping[str, str] = _NO_CONTEXT, group: str = "",
     ) -> SearchResult:  # fmt: skip
         _check(query, k, offset, deadline_ms)
         started = time.perf_counter()
         deadline = None if deadline_ms is None else started + deadline_ms / 1e3
-        request = Request(_readable(query), deadline, adapted=self._adapters.chosen(adapter), locale=locale)
+        request = Request(
+            _readable(query), deadline, adapted=self._adapters.chosen(adapter), locale=locale,
+            context=checked_context(context), group=group,
+        )  # fmt: skip
         request.reserve_ms = self._reserve_ms(k, explain, len(facets))
         allowed = self._filter(request, filters)
         ranking, understood = self._ranking(request, offset + k, allowed)
@@ -306,18 +239,24 @@ class SearchEngine(LiveUpdates):
         if explain:
             hits = self._explain(request, hits)
         counts = self._facets(request, ranking, facets)
-        return SearchResult(query, hits, tuple(request.reports), len(ranking.final), route, counts)
+        ruled = [rule.id for rule in request.ruling.rules] if request.ruling else []
+        redirect = request.ruling.redirect if request.ruling else ""
+        return SearchResult(
+            query, hits, tuple(request.reports), len(request.arrangement.found), route, counts, tuple(ruled), redirect
+        )
 
     def search_batch(
         self, queries: Sequence[str], k: int = 10, *, filters: Sequence[Filter] = (), facets: Sequence[str] = (),
         explain: bool = False, adapter: str | None = None, locale: str = "",
+        context: Mapping[str, str] = _NO_CONTEXT, group: str = "",
     ) -> list[SearchResult]:  # fmt: skip
         """``search`` for each query, in order, on ``threads`` cores."""
 
         def one(query: str) -> SearchResult:
             return self.search(
-                query, k, filters=filters, facets=facets, explain=explain, adapter=adapter, locale=locale
-            )
+                query, k, filters=filters, facets=facets, explain=explain, adapter=adapter, locale=locale,
+                context=context, group=group,
+            )  # fmt: skip
 
         if self.config.n_threads == 1 or len(queries) < 2:
             return [one(query) for query in queries]
@@ -325,7 +264,9 @@ class SearchEngine(LiveUpdates):
             return list(pool.map(one, queries))
 
     @on_snapshot
-    def explain(self, query: str, product_id: str, *, adapter: str | None = None) -> Hit:
+    def explain(
+        self, query: str, product_id: str, *, adapter: str | None = None, context: Mapping[str, str] = _NO_CONTEXT
+    ) -> Hit:
         """Why a product is where it is for a query, found or not: rank 0 says that it is not among the candidates.
 
         Raises InvalidQueryError when the index has no such product, and AdapterError.
@@ -335,12 +276,43 @@ class SearchEngine(LiveUpdates):
         rows = np.flatnonzero(mask) if mask is not None else np.empty(0, np.int64)
         if not len(rows):
             raise InvalidQueryError(f"the index has no product {product_id!r}")
-        request = Request(_readable(query), None, adapted=self._adapters.chosen(adapter))
+        request = Request(
+            _readable(query), None, adapted=self._adapters.chosen(adapter), context=checked_context(context)
+        )
         ranking, _ = self._ranking(request, 1, None)
         place = np.flatnonzero(ranking.final.rows == rows[0])
         rank, score = (int(place[0]) + 1, float(ranking.final.scores[place[0]])) if len(place) else (0, 0.0)
         product = self._products[int(rows[0])]
-        return Hit(product, rank, score, next(ranking.traces(rows[:1], explain=True)), self._matches(request, product))
+        return Hit(
+            product, rank, score, next(ranking.traces(rows[:1], explain=True)), self._matches(request, product),
+            *next(self._controls.told(request, rows[:1], self._products.get)),
+        )  # fmt: skip
+
+    def ask(self, question: str, *, product_id: str = "", writer: Callable[[str], str] | None = None) -> Answer:
+        """The answer to a shopper's question, with the words of the catalog that it rests on.
+
+        ``product_id`` is the product at hand, which "it" means. What no field says is not made up: the answer then is
+        an abstention. A text that is no question is answered with what it finds. ``writer``, any language model that
+        answers a prompt, may put the answer into other words; what the evidence does not hold of them is dropped.
+        Raises InvalidQueryError, and ConfigError on a policy that cannot be read.
+        """
+        _check(question, 1, 0, None)
+        if not isinstance(product_id, str):
+            raise InvalidQueryError(f"product_id is {type(product_id).__name__}; it must be text, empty for none")
+        now = self.snapshot()
+
+        def search(text: str, k: int) -> SearchResult:
+            return self._observed(now._search(text, k))
+
+        return now._answerer.ask(_readable(question), search, product_id, writer)
+
+    @cached_property
+    def _answerer(self) -> Answerer:
+        from engine.answers.answerer import Answerer  # they stand above: only who asks loads them
+        from engine.answers.shop import open_shop
+
+        opened = self._opened
+        return Answerer(open_shop(opened.version, opened.config, opened.parts, opened.documents))
 
     # ------------------------------------------------------------------------------------------------------- stages
 
@@ -361,10 +333,11 @@ class SearchEngine(LiveUpdates):
         if understood is None:
             return Ranking.empty(), Understood(request.query, request.query)
         self._reader.guide(request, understood, allowed)
+        allowed = self._controls.arrange(request, allowed)
         return self._ranker.rank(request, needed, allowed), understood
 
     def _understood(self, request: Request) -> Understood | None:
-        return self._reader.understand(request)
+        return self._controls.read(request, self._reader.understand)
 
     def _describe(
         self, request: Request, understood: Understood, ranking: Ranking, first: Sequence[Hit]
@@ -387,6 +360,8 @@ class SearchEngine(LiveUpdates):
             lacking = ["no product is near what was asked for"]
         if nearest and not lacking:
             lacking = [f"no product was found for {request.query!r}"]
+        if request.last_resort:
+            lacking.append("no word of the query was found or understood, so these are the most popular products")
         best = [hit.product for hit in first[: min(SKUS, len(found))]]
         best += self._products.get(found.rows[len(best) : SKUS])
         route = describe_route(
@@ -398,11 +373,13 @@ class SearchEngine(LiveUpdates):
     def _hydrate(self, request: Request, ranking: Ranking, offset: int, k: int, explain: bool) -> tuple[Hit, ...]:
         started = time.perf_counter()
         rows, scores = ranking.final.rows[offset : offset + k], ranking.final.scores[offset : offset + k]
+        found = zip(
+            self._products.get(rows), scores.tolist(), ranking.traces(rows, explain),
+            self._controls.told(request, rows, self._products.get), strict=True,
+        )  # fmt: skip
         hits = tuple(
-            Hit(product, rank, score, trace)
-            for rank, (product, score, trace) in enumerate(
-                zip(self._products.get(rows), scores.tolist(), ranking.traces(rows, explain), strict=True), offset + 1
-            )
+            Hit(product, rank, score, trace, (), ruled, group)
+            for rank, (product, score, trace, (ruled, group)) in enumerate(found, offset + 1)
         )
         self._timed("hydrate", request.report("hydrate", started, len(ranking.final), len(hits)), len(hits))
         return hits
@@ -418,10 +395,36 @@ class SearchEngine(LiveUpdates):
 
     def _facets(self, request: Request, ranking: Ranking, names: Sequence[str]) -> dict[str, tuple[FacetCount, ...]]:
         started = time.perf_counter()
-        counts = {name: self._columns.facets(name, ranking.final.rows) for name in names}
+        counts = {name: self._columns.facets(name, request.arrangement.found) for name in names}
         if names:
             self._timed("facets", request.report("facets", started, len(ranking.final), len(counts)), len(counts))
         return counts
+
+    @on_snapshot
+    def suggest(self, typed: str, k: int = 8) -> list[Suggestion]:
+        """The ``k`` likeliest things that a shopper who has typed this much may mean, the likeliest first.
+
+        None where there is no letter or digit in it. The first call of an engine reads what later ones need.
+        Raises InvalidQueryError, IndexMismatchError where the index was built without suggestions, and
+        IndexCorruptError.
+        """
+        _check(typed, k, 0, None)
+        return self._opened.lasting.completer.suggest(_readable(typed[:_MAX_TYPED]), int(k))
+
+    @property
+    def log(self) -> FeedbackLog:
+        """Writes what was shown and clicked where the settings say. Raises ConfigError where they do not."""
+        log = self._feedback_log
+        log.version = self.version.name  # another one, once the engine follows a merge
+        return log
+
+    @cached_property
+    def _feedback_log(self) -> FeedbackLog:
+        if not self.config.log:
+            raise ConfigError(
+                "there is no log; name its directory with the setting log, as SearchConfig(log='shop-log')"
+            )
+        return FeedbackLog(self.config.log, version=self.version.name, keep_days=self.config.log_days)
 
     @on_snapshot
     def needs(self) -> list[tuple[ShownNeed, str]]:
@@ -439,54 +442,6 @@ class SearchEngine(LiveUpdates):
     def _timed(self, stage: str, elapsed_ms: float, n: int) -> None:
         if n:
             self._latencies[stage].add(elapsed_ms / n)
-
-
-@dataclass(slots=True)
-class _Shown:
-    """Makes an engine of an index's parts, as the one that was loaded is but for these."""
-
-    kind: type[SearchEngine]
-    version: Path
-    manifest: Manifest
-    config: SearchConfig
-    ranker: Ranker
-    facts: CatalogFacts
-    adapters: AdapterRegistry
-    reader: QueryReader
-
-    def __call__(self, parts: Parts, changed: set[str] | None) -> SearchEngine:
-        if changed is None:
-            self.facts = CatalogFacts.from_columns(parts.columns)
-        elif changed & {"price", "rating"}:
-            self.facts = self.facts.with_numbers_of(parts.columns)
-        ranker = self.ranker.over(parts.columns, parts.lexical, parts.dense)
-        self.reader = self.reader.over(
-            parts.columns, ranker, self.facts, parts.spelling, parts.router, parts.families, parts.products,
-            regrown=changed is None,
-        )  # fmt: skip
-        return self.kind(
-            self.version, self.manifest, self.config, parts.products, parts.columns, ranker, self.facts, parts.spelling,
-            parts.router, self.adapters, parts.families, reader=self.reader,
-        )  # fmt: skip
-
-
-def _encoder_of(manifest: Manifest, config: SearchConfig, encoder: Encoder | None) -> Encoder | None:
-    """The index's encoder, for products that are added; None where it has no vectors."""
-    if not manifest.dense_kind:
-        return None
-    opened = encoder or open_encoder(EngineConfig(index=manifest.config, search=config))
-    return matching("encoder", manifest.encoder, opened)
-
-
-def _open_dense(version: Path, manifest: Manifest, config: SearchConfig, encoder: Encoder | None) -> DenseRetriever:
-    encoder = encoder or open_encoder(EngineConfig(index=manifest.config, search=config))
-    encoder = matching("encoder", manifest.encoder, encoder)
-    return DenseRetriever(encoder, VectorIndex.open(version / DENSE, dense_kind(manifest)), config.min_similarity)
-
-
-def _fitting(combiner: Combiner | None, manifest: Manifest) -> tuple[Combiner | None, str]:
-    """The combiner, and why it cannot be used on the index; empty where it can."""
-    return combiner, combiner.misfit(manifest.encoder, manifest.reranker) if combiner else ""
 
 
 def _readable(query: str) -> str:

@@ -25,7 +25,7 @@ def write(path: Path, products: list[Product]) -> Path:
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     """The deterministic encoder in place of the shipped one."""
-    monkeypatch.setattr("engine.search.open_encoder", lambda config: HashedWordsEncoder())
+    monkeypatch.setattr("engine.opening.open_encoder", lambda config: HashedWordsEncoder())
 
 
 @pytest.mark.usefixtures("stand_in")

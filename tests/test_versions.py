@@ -234,7 +234,7 @@ class TestLog:
 class TestCommands:
     @pytest.fixture
     def run(self, monkeypatch):
-        monkeypatch.setattr("engine.search.open_encoder", lambda config: HashedWordsEncoder())
+        monkeypatch.setattr("engine.opening.open_encoder", lambda config: HashedWordsEncoder())
 
         def run(*arguments, code: int = 0):
             result = CliRunner().invoke(app, [str(argument) for argument in arguments])

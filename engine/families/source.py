@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ from engine.understanding.words import tokens
 _OF_SERIES = frozenset({"latest", "new", "previous", "last_year"})
 _OF_ANY = frozenset({"previous", "last_year"})  # whatever the type is called
 _BY_AGE = frozenset({"upgrade", "successor", "predecessor"})
+_TENS = re.compile(r"\d+x$")  # ends the name of a series whose numbers are of one ten
 
 
 #: Which rows are otherwise than the named, how far by their places, what tells it of a row, and in words.
@@ -80,8 +82,13 @@ class FamilySource:
         brands = columns.values("brand") if "brand" in columns.fields else ()
         self._brands = {token.text for brand in brands for token in tokens(brand.value)}
 
-    def over(self, columns: Columns, needs: Needs, products: Callable[[Rows], Sequence[Product]]) -> FamilySource:
-        """The same over an index of which no product was added or deleted, but numbers have changed."""
+    def over(
+        self, columns: Columns, needs: Needs, products: Callable[[Rows], Sequence[Product]],
+        families: ProductFamilies | None,
+    ) -> FamilySource:  # fmt: skip
+        """The same over an index that has changed; ``families`` are given where products were added or deleted."""
+        if families:
+            return FamilySource(families, columns, needs, self._words, products, self._numbers)
         other = copy(self)
         other._columns, other._needs = columns, needs
         other._likeness = Likeness(needs.measures, products, self._numbers.price_share)
@@ -99,7 +106,11 @@ class FamilySource:
         if relation.kind == "than" and not self._gradables(relation.otherwise):
             return None
         named = self._naming.find(relation.about, understood.corrected) if relation.spans else None
-        if named is None or (relation.weak and named.line is None and not relation.otherwise):
+        if (
+            named is None
+            or (relation.bare and not named.number)
+            or (relation.weak and not named.number and not relation.otherwise)
+        ):
             return None
         return FamilyReading(relation, named, (), named.kind)
 
@@ -119,9 +130,12 @@ class FamilySource:
 
     @staticmethod
     def _shared(line: Line, said: set[str]) -> int:
-        """How many words of a series' name are said, if its last one is: "watch" is enough for Galaxy Watch."""
-        words = line.name.lower().split()
-        return len(said.intersection(words)) if words[-1] in said or " ".join(words[-2:]) in said else 0
+        """How many words of a series' name are said, if its last one is: "watch" is enough for Galaxy Watch, and
+        "galaxy a" for the Galaxy A1x.
+        """
+        words = _TENS.sub("", line.name.lower()).split()
+        of_family = len(words) > 2 and said.issuperset(words[:-1])  # "galaxy z" are flips and folds
+        return len(said.intersection(words)) if of_family or words[-1] in said or " ".join(words[-2:]) in said else 0
 
     def _elsewhere(self, relation: Relation) -> FamilyReading | None:
         """Another maker's thing, unless this catalog has it under that name."""
@@ -147,16 +161,17 @@ class FamilySource:
             own = self.of(reading, scope, before.preferences)
             if not own:
                 return before
-            numbers = self._needs.numbers
-            return Wants(
-                (*before.preferences, *own), scope.rows, before.groups, numbers.qualifying_share, numbers.unknown_fit
-            )  # fmt: skip
+            return self._needs.numbers.wants((*before.preferences, *own), scope.rows, before.groups)
 
         return wants
 
     def _scope(self, reading: FamilyReading, routed: Routed | None) -> Scope:
         named = self._categories.named([token.text for token in reading.relation.about])
-        return Scope(named[1], named[0]) if named and not reading.series else scope_of(routed)
+        return (
+            Scope(named[1], named[0])
+            if named and not reading.series
+            else scope_of(routed, self._needs.numbers.likely_type)
+        )
 
     def of(self, reading: FamilyReading, scope: Scope, before: Sequence[Preference]) -> tuple[Preference, ...]:
         """What the reading asks for within a scope; nothing without one. ``before`` are others' preferences."""

@@ -24,11 +24,13 @@ from engine.families.lines import Line, LineBuilder
 from engine.families.names import own_tokens
 from engine.families.words import NUMBERS, FamilyNumbers, NameWords, shipped_words
 from engine.product import Product
-from engine.types import Rows
+from engine.types import Mask, Rows
 from engine.understanding.words import Token, tokens
 
 FAMILIES = "families"
+_LEAST_NOUN = 4  # letters of a noun that longer words may end in
 _LEAST_CODE = 5  # characters of a model code that say which product is meant, though more may follow
+_NONE = np.empty(0, np.int32)
 _LINES, _NAMES = "lines.json", "names.npz"
 
 
@@ -60,6 +62,17 @@ def _named(products: Iterable[tuple[int, Product]], words: NameWords) -> dict[st
     return named
 
 
+def _living(line: Line, alive: Mask) -> Line | None:
+    """A series of the products that are left; None where none is."""
+    if alive[[row for model in line.models for row in model.rows]].all():
+        return line
+    models = (
+        msgspec.structs.replace(model, rows=tuple(row for row in model.rows if alive[row])) for model in line.models
+    )
+    left = tuple(model for model in models if model.rows)
+    return msgspec.structs.replace(line, models=left) if left else None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ProductFamilies:
     """The series of a catalog, and which rows have a word in their own names."""
@@ -72,9 +85,22 @@ class ProductFamilies:
 
     def rows(self, word: str) -> Rows:
         """The rows whose own name has a word, ascending; empty where none has."""
-        place = self._places.get(word)
-        if place is None:
-            return self._beginning(word)
+        return self._rows_of(word) if word in self._places else self._beginning(word)
+
+    def called(self, noun: str) -> Rows:
+        """The rows whose own name has a noun: as it is, in the other number, or at the end of a compound."""
+        singular = noun.removesuffix("s")
+        forms = {noun, singular, f"{singular}s"}
+        if len(singular) >= _LEAST_NOUN:
+            forms.update(self._compounds(singular))
+        rows = [self._rows_of(form) for form in forms if form in self._places]
+        return np.unique(np.concatenate(rows)) if rows else np.empty(0, np.int64)
+
+    def _compounds(self, noun: str) -> list[str]:
+        return [word for word in self._words if word.endswith((noun, f"{noun}s"))]
+
+    def _rows_of(self, word: str) -> Rows:
+        place = self._places[word]
         start = int(self._ends[place - 1]) if place else 0
         return np.asarray(self._rows[start : self._ends[place]], np.int64)
 
@@ -96,20 +122,28 @@ class ProductFamilies:
     def __contains__(self, word: str) -> bool:
         return word in self._places
 
-    def grown(self, products: Mapping[int, Product]) -> ProductFamilies:
-        """With the words of more products' own names; the series stay as they were built."""
+    def joined(self, products: Mapping[int, Product], alive: Mask) -> ProductFamilies:
+        """With the words of more products' own names, and without the rows that are not ``alive``, bool (n_all,); the
+        generations of series that are left stay as they were built.
+        """
         named = _named(products.items(), shipped_words().names)
-        words = sorted({*self._words, *named})
-        rows = [np.concatenate([self._of(word), np.asarray(named.get(word, ()), np.int32)]) for word in words]
-        ends = np.cumsum([len(of) for of in rows], dtype=np.int64)
+        starts = np.concatenate([[0], self._ends[:-1]])[: len(self._ends)]
+        keep = alive[self._rows]
+        kept = np.concatenate([[0], np.cumsum(keep)])
+        left = self._rows[keep]
+        having = {
+            word: left[start:end]
+            for word, start, end in zip(self._words, kept[starts].tolist(), kept[self._ends].tolist(), strict=True)
+            if start < end
+        }
+        for word, rows in named.items():
+            having[word] = np.concatenate([having.get(word, _NONE), np.asarray(rows, np.int32)])
+        words = sorted(having)
+        ends = np.cumsum([len(having[word]) for word in words], dtype=np.int64)
         places = {word: place for place, word in enumerate(words)}
-        return ProductFamilies(self.lines, tuple(words), places, ends, np.concatenate([*rows, np.empty(0, np.int32)]))
-
-    def _of(self, word: str) -> NDArray[np.int32]:
-        place = self._places.get(word)
-        if place is None:
-            return np.empty(0, np.int32)
-        return self._rows[int(self._ends[place - 1]) if place else 0 : int(self._ends[place])]
+        lines = tuple(filter(None, (_living(line, alive) for line in self.lines)))
+        joined = np.concatenate([*(having[word] for word in words), _NONE])
+        return ProductFamilies(lines, tuple(words), places, ends, joined)
 
     @classmethod
     def build(

@@ -80,10 +80,12 @@ def merge(
         for number, batch in enumerate(later, 1):
             end = new.append(msgspec.structs.replace(batch, number=number), end)
 
+    documents = engine._opened.documents
     config = EngineConfig(index=manifest.config, search=engine.config)
     build_index(
         products, index, config, encoder=encoder, reranker=reranker or open_reranker(manifest.config.reranker),
         router=router or (open_router(manifest.config.router) if encoder else None), progress=progress,
+        documents=documents.passages if documents else None,
         scale=dense.index.scale if dense and dense.index.kind == "sq8" else None, settle=settle,
     )  # fmt: skip
     return True

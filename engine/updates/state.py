@@ -86,7 +86,7 @@ class State:
     def row_of(self, product_id: str) -> int | None:
         if product_id in self._rows:
             return self._rows[product_id]
-        return self._base.columns.row_of(product_id)
+        return self._base.columns.row(product_id)
 
     def require_growth(self) -> None:
         """Raises UpdateError where the index cannot take products that must be analysed, or lose any."""
@@ -216,5 +216,5 @@ class State:
             dense=dense,
             router=router,
             spelling=base.spelling.grown(living.values()) if base.spelling and living else base.spelling,
-            families=base.families.grown(living) if base.families and living else base.families,
+            families=base.families.joined(living, self._alive) if base.families else None,
         )
