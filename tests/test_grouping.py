@@ -125,7 +125,7 @@ class TestArrangement:
         pins = {rank: row for rank, row in pins.items() if list(pins.values()).count(row) == 1}
         by_group = {of[row]: rank for rank, row in pins.items()}
         pins = {rank: row for rank, row in pins.items() if by_group[of[row]] == rank}
-        arrangement = Arrangement(behind=behind, groups=Groups("g", of), pins=pins)
+        arrangement = Arrangement(behind=behind, groups=Groups("g", of, np.arange(len(of))), pins=pins)
         shown = arrangement.first(candidates(order[: cuts[0]]))
         for cut in cuts[1:]:
             before = shown.rows.tolist()
@@ -142,7 +142,8 @@ class TestArrangement:
         assert [behind[row] for row in loose] == sorted(behind[row] for row in loose)
 
     def test_the_shown_variant_is_the_best_that_can_be_bought(self):
-        groups, behind = Groups("g", np.array([0, 0, 0, 3])), np.array([True, False, False, False])
+        groups = Groups("g", np.array([0, 0, 0, 3]), np.arange(4))
+        behind = np.array([True, False, False, False])
         arrangement = Arrangement(behind=behind, groups=groups)
         assert arrangement.first(candidates([0, 3, 2, 1])).rows.tolist() == [3, 2]
         field, count, others = arrangement.group(2, 5)

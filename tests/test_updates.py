@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+from collections import Counter
 from pathlib import Path
 
 import msgspec
@@ -51,6 +52,21 @@ def filtered(engine: SearchEngine, filter) -> set[str] | str:
         return str(error)
 
 
+def passing(engine: SearchEngine, filter) -> set[str] | str:
+    """As ``filtered``, asked row by row."""
+    now = engine.snapshot()
+    rows = now._columns.rows
+    try:
+        return {product.product_id for product in now._products.get(rows[now._columns.passing([filter], rows)])}
+    except InvalidFilterError as error:
+        return str(error)
+
+
+def grouped(engine: SearchEngine, field: str) -> set[frozenset[str]]:
+    now = engine.snapshot()
+    return {frozenset(p.product_id for p in now._products.get(rows)) for rows in now._columns.groups(field)}
+
+
 def assert_same(engine: SearchEngine, fresh: SearchEngine) -> None:
     """Every retriever, filter and facet, and the whole search, answers as the fresh build does."""
     mine, other = engine.snapshot(), fresh.snapshot()
@@ -70,6 +86,12 @@ def assert_same(engine: SearchEngine, fresh: SearchEngine) -> None:
         assert results[0].facets == results[1].facets
     for filter in FILTERS:
         assert filtered(engine, filter) == filtered(fresh, filter)
+        assert passing(engine, filter) == filtered(fresh, filter)
+    for field in ("color", "price", "brand"):
+        assert grouped(engine, field) == grouped(fresh, field)
+        groups = [one.search("phone case tv", 200, group=field).hits for one in (mine, other)]
+        assert len(groups[0]) == len(groups[1])
+        assert Counter(hit.group.count for hit in groups[0]) == Counter(hit.group.count for hit in groups[1])
 
 
 _IDS = st.sampled_from(["P0003", "P0011", "P0022", "NEW1"])  # few, so that sequences come back to the same
