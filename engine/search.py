@@ -36,6 +36,7 @@ from engine.ranker import Ranking, Request
 from engine.routes import SKUS, describe_route
 from engine.seams import Combiner, Encoder, RerankerModel, Rewriter, RouterModel
 from engine.storage.adapter_store import AdapterStore
+from engine.storage.change_log import ChangeLog
 from engine.storage.manifest import publishing
 from engine.suggestions.completer import Suggestion
 from engine.types import Candidates, FacetCount, Hit, Mask, Route, SearchResult, StageReport, TermMatch
@@ -134,12 +135,17 @@ class SearchEngine(LiveUpdates):
 
     @on_snapshot
     def save(self, directory: str | Path) -> None:
-        """Publishes a copy of this index in ``directory``, with the adapters that its directory keeps."""
-        with publishing(Path(directory), lambda: self.manifest) as target:
+        """Publishes a copy of this index in ``directory``, with its changes and the adapters that are kept with it."""
+        index, target_index = self.version.parent.parent, Path(directory)
+
+        def settle(name: str) -> None:
+            ChangeLog(index, self.version.name).copy_to(ChangeLog(target_index, name), self._opened.parts.n_commits)
+
+        with publishing(target_index, lambda: self.manifest, settle) as target:
             for name in self.manifest.files:
                 (target / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(self.version / name, target / name)
-        AdapterStore(self.version.parent.parent).copy(AdapterStore(Path(directory)))
+        AdapterStore(index).copy(AdapterStore(target_index))
 
     @on_snapshot
     def configured(

@@ -202,6 +202,34 @@ class TestCommit:
         assert first.refresh()
         assert len(first) == len(second) == 124
 
+    def test_many_deletes_at_once_leave_the_words_of_a_fresh_build(self, index, tmp_path):
+        engine = load(index, config=_PLAIN)
+        gone = [f"P{i:04}" for i in range(0, 120, 3)]
+        engine.delete(gone[:20])
+        engine.commit()
+        engine.delete(gone[20:])
+        engine.add([_product("P0001", "steel teapot", "Red", 3.0)])
+        engine.commit()
+        fresh = SearchEngine.build(living(engine), tmp_path / "fresh", _as_engine(_PLAIN), encoder=HashedWordsEncoder())
+        for now in (engine, load(index, config=_PLAIN)):
+            assert now.snapshot()._ranker.lexical.frequencies == fresh._ranker.lexical.frequencies
+            assert_same(now, fresh)
+
+    def test_a_saved_copy_has_the_changes(self, index, tmp_path):
+        engine = load(index)
+        engine.delete(["P0003"])
+        engine.commit()
+        before = engine.snapshot()
+        engine.update([{"product_id": "P0004", "price": 1.5}])
+        engine.add([_product("NEW1", "steel teapot", "Red", 3.0)])
+        engine.commit()
+        for copied, number in ((before, 1), (engine, 2)):
+            copied.save(tmp_path / f"copy{number}")
+            again = load(tmp_path / f"copy{number}")
+            assert again.info().commits == number
+            assert living(again) == living(copied)
+        assert again.search("steel teapot", 1).hits[0].product.product_id == "NEW1"
+
     def test_nothing_to_change_leaves_no_trace(self, index):
         engine = load(index)
         engine.update([{"product_id": "P0003", "price": 130.0}])

@@ -91,6 +91,17 @@ class Postings:
         span = slice(self._starts[at], self._starts[at + 1])
         return self._rows[span], self._counts[span]
 
+    def having(self, rows: Sequence[int]) -> dict[str, int]:
+        """For each term how many of some rows have it, in whichever field. Reads all postings."""
+        n = len(self._numbers)
+        among = np.zeros(self.lengths.shape[1], np.bool_)
+        among[list(rows)] = True
+        at = np.flatnonzero(among[self._rows])
+        numbers = (np.searchsorted(self._starts, at, "right") - 1) % n
+        pairs = np.unique(numbers * among.size + self._rows[at])  # a term may be in several fields of a product
+        counts = np.bincount(pairs // among.size, minlength=n).tolist()
+        return {term: count for term, count in zip(self._numbers, counts, strict=True) if count}
+
 
 class AddedPostings:
     """The postings of products added since: rows only grow, so that who reads up to a row may go on while one adds."""

@@ -96,6 +96,13 @@ class ChangeLog:
             "with: aisle rollback INDEX VERSION"
         )
 
+    def copy_to(self, other: ChangeLog, last: int) -> None:
+        """Writes the commits up to the one of that number into another log, which is empty. Raises OSError."""
+        end = 0
+        for batch, _ in self.read():
+            if batch.number <= last:
+                end = other.append(batch, end)
+
     def append(self, batch: Batch, end: int) -> int:
         """Writes a commit after the byte ``end``, where the last one ends, and returns where it ends itself.
 

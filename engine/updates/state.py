@@ -27,11 +27,12 @@ from engine.understanding.spelling import SpellingModel
 from engine.updates.columns import FREE, JoinedColumns
 
 _GROWTH = 2  # of the room for vectors, when it is full
+_ANALYSED = 8  # dead products up to which analysing them costs less than a look at all postings
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Parts:
-    """What of an index depends on its products."""
+    """What of an index depends on its products, after so many commits."""
 
     products: ProductStore
     columns: Columns
@@ -41,6 +42,7 @@ class Parts:
     router: Router | None
     spelling: SpellingModel | None
     families: ProductFamilies | None
+    n_commits: int = 0
 
 
 class State:
@@ -64,6 +66,7 @@ class State:
         self._postings: Postings | None = None
         self._new_postings = AddedPostings()
         self._frequencies: Counter[str] = Counter()
+        self._dying: list[int] = []  # rows of the build that ``_frequencies`` still has
         self._fields: set[str] | None = set()  # columns that changed since ``parts``; None where all may have
         self._latest = base
         self.n_commits = 0
@@ -127,7 +130,9 @@ class State:
         row = self.row_of(product_id)
         if row is None:
             return
-        if self._base.lexical:
+        if row < self._n:
+            self._dying.append(row)
+        elif self._base.lexical:
             self._frequencies.subtract(content_terms(self._base.lexical.analysed(self._at(row))))
         self._alive[row] = False
         self._changed.pop(row, None)
@@ -178,13 +183,22 @@ class State:
             columns = before.columns.repatched(patched, fields)
         else:
             columns = self._columns(patched).repatched(patched, fields or FREE)
-        new = replace(
-            before, products=JoinedProducts(self._base.products, self._added, patched), columns=columns
-        )  # fmt: skip
+        products = JoinedProducts(self._base.products, self._added, patched)
+        new = replace(before, products=products, columns=columns, n_commits=self.n_commits)
         if fields is None:
             new = self._regrown(new)
         self._latest, self._fields = new, set()
         return new, fields
+
+    def _bury(self, lexical: LexicalRetriever, postings: Postings) -> None:
+        """Takes the terms of the build's dead rows out: of a few analysed once more, of many looked up together."""
+        if len(self._dying) <= _ANALYSED:
+            for product in self._base.products.get(np.array(self._dying, np.int64)):
+                self._frequencies.subtract(content_terms(lexical.analysed(product)))
+        else:
+            having = postings.having(self._dying)
+            self._frequencies.subtract({term: count for term, count in having.items() if term in lexical.frequencies})
+        self._dying = []
 
     def _columns(self, patched: Mapping[int, Product]) -> JoinedColumns:
         added = {self._n + i: p for i, p in enumerate(self._added) if self._alive[self._n + i]}
@@ -197,6 +211,7 @@ class State:
             postings = self._stored_postings()
             assert postings is not None  # required when the commit was made
             backend = JoinedBackend.of(postings, self._new_postings, self._lengths, self._alive)
+            self._bury(lexical, postings)
             frequencies = {**lexical.frequencies}
             for term, count in self._frequencies.items():
                 if not frequencies.setdefault(term, 0) + count:
