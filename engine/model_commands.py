@@ -62,7 +62,7 @@ def export(
     model: Annotated[
         Path,
         typer.Argument(
-            metavar="MODEL", help="A cross-encoder's directory, as transformers saves it, or a query rewriter's."
+            metavar="MODEL", help="A cross-encoder's directory, as transformers saves it, or what another task saved."
         ),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The directory that is served.")],
@@ -76,15 +76,18 @@ def export(
     ] = None,
     tolerance: Annotated[float, typer.Option(help="The share of nDCG@10 that 8 bits may lose.")] = 0.005,
 ) -> None:
-    """Export a fine-tuned cross-encoder, or a query rewriter, to a directory that is served without torch.
+    """Export a cross-encoder, one-pass encoder or query rewriter to a directory that is served without torch.
 
-    The export itself needs it: pip install 'aisle[train]'. The options are of cross-encoders alone.
+    The export itself needs it: pip install 'aisle[train]'. The options are of encoders; --adapters of cross-encoders.
 
     Example: aisle export my-model --out my-reranker --judged judged.jsonl
     """
     recipe = _trainer("training.methods.saved").read_recipe(model)
     if recipe and recipe.task == "rewriter":
         _export_rewriter(model, out)
+        return
+    if recipe and recipe.task == "one-pass":
+        _export_one_pass(model, out, quantize=not fp32, judged=judged, calibration=calibration, tolerance=tolerance)
         return
     done = _trainer("training.export.reranker").export(
         model, out, quantize=not fp32, adapters=adapters, judged=judged, calibration=calibration, tolerance=tolerance
@@ -94,6 +97,13 @@ def export(
     typer.echo(f"{parity.n_pairs} pairs of {parity.n_queries} queries, nDCG@10 by {parity.judged_by}:\n")
     typer.echo("\n".join(parity.table()))
     typer.echo(f"\nUse it: {program()} build CATALOG --out INDEX --reranker {out}")
+
+
+def _export_one_pass(model: Path, out: Path, **options: Any) -> None:
+    done = _trainer("training.export.one_pass").export_one_pass(model, out, **options)
+    typer.echo(f"{out}: {done.card.name}, {megabytes(done.model_bytes)} ({megabytes(done.fp32_bytes)} as fp32)")
+    typer.echo("\n".join(done.parity.table()))
+    typer.echo(f"\nUse it: listwise = {str(out)!r} under [search] of an engine's configuration")
 
 
 def _export_rewriter(model: Path, out: Path) -> None:

@@ -1,7 +1,7 @@
 """A one-pass listwise encoder in torch: it reads a query and a whole list of products together, one score for each.
 
 What it reads is what ``ranking.onepass`` serves: ``[CLS] query [SEP] product [SEP] product [SEP] …``, all of token type
-0. A product's logit is read at the separator after it, which has seen the query and all the others.
+0. A product's logit is read at the separator after it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from transformers import AutoModelForTokenClassification
 
-from engine.errors import ConfigError
-from ranking.onepass import list_ids, room
+from ranking.onepass import ListIds, list_ids
 from training.methods import Adapted, adapt, reopened
+from training.methods.modules import MASKED
 from training.metrics import Scores
 from training.models import (
     BaseModel,
@@ -26,7 +26,6 @@ from training.models import (
     keep_layers,
     load_transformer,
     local_base,
-    padded,
     quietly,
 )
 from training.settings import ModelSettings
@@ -45,21 +44,14 @@ class OnePass(Reader):
         super().__init__(base, adapted.model, tokenizer, bf16)
         self.adapted, self.list_size = adapted, list_size
         self.special = tokenizer.cls_token_id, tokenizer.sep_token_id
-        self.max_tokens = int(self.module.config.max_position_embeddings) - adapted.settings.n_before
 
     @classmethod
     def load(cls, settings: ModelSettings, list_size: int, bf16: str = "auto") -> OnePass:
-        """The base model with a fresh head, or the one it has. Raises ModelError, ConfigError where it is too short."""
+        """The base model with a fresh head, or the one it has. Raises ModelError."""
         base = find_base(settings.base)
         model, tokenizer = load_transformer(base, AutoModelForTokenClassification, num_labels=1)
         keep_layers(model, settings.layers, base.name)
-        out = cls(base, adapt(model, settings, base.name), tokenizer, list_size, bf16)
-        if room(settings.query_tokens, list_size, out.max_tokens) < 1:
-            raise ConfigError(
-                f"model.list_size {list_size} leaves no token for a product in the {out.max_tokens} that {base.name} "
-                "reads; lower it"
-            )
-        return out
+        return cls(base, adapt(model, settings, base.name), tokenizer, list_size, bf16)
 
     @classmethod
     def open(cls, directory: Path, list_size: int, bf16: str = "auto") -> OnePass:
@@ -76,13 +68,13 @@ class OnePass(Reader):
 
     def logits(self, lists: Sequence[IdList]) -> torch.Tensor:
         """Float32 (n,): all lists' products one after another."""
-        made = [list_ids(query, products, self.special, self.max_tokens) for query, products in lists]
-        ids, mask = padded([ids.tolist() for ids, _ in made], _MULTIPLE, self.device)
+        made = [list_ids(query, products, self.special) for query, products in lists]
+        ids, parts, positions = (inputs.to(self.device) for inputs in _batch(made))
         with self.autocast():
-            hidden: torch.Tensor = self.module(input_ids=ids, attention_mask=mask).logits
-        rows = np.repeat(np.arange(len(made)), [len(places) for _, places in made])
-        places = np.concatenate([places for _, places in made])
-        return hidden[torch.from_numpy(rows), torch.from_numpy(places), 0].float()
+            hidden: torch.Tensor = read(self.module, ids, parts, positions)
+        rows = np.repeat(np.arange(len(made)), [len(one.places) for one in made])
+        places = np.concatenate([one.places for one in made])
+        return hidden[torch.from_numpy(rows), torch.from_numpy(places)].float()
 
     @torch.inference_mode()
     def score(self, lists: Sequence[IdList], progress: Callable[[int, int], None] = lambda *_: None) -> Scores:
@@ -97,3 +89,25 @@ class OnePass(Reader):
                 out[place] = scores
             progress(min(begin + _LISTS_AT_ONCE, len(order)), len(order))
         return np.concatenate(out) if out else np.empty(0, np.float32)
+
+
+def read(module: Any, ids: torch.Tensor, parts: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """Logits of all tokens, (n, length), of inputs int64 (n, length); what fills up is of part -1.
+
+    A token attends to its own part, one of a product to the query too, and the query to everything.
+    """
+    mine, others = parts[:, :, None], parts[:, None, :]
+    seen = (mine == others) | ((mine > 0) & (others == 0)) | ((mine == 0) & (others > 0))
+    mask = (1 - seen[:, None].float()) * MASKED
+    logits: torch.Tensor = module(input_ids=ids, attention_mask=mask, position_ids=positions).logits
+    return logits[:, :, 0]
+
+
+def _batch(made: Sequence[ListIds]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Ids, parts and positions, int64 (n, length), the length rounded up: oneDNN keeps a kernel for each there is."""
+    shape = len(made), -(-max(len(one.ids) for one in made) // _MULTIPLE) * _MULTIPLE
+    ids, parts, positions = np.zeros(shape, np.int64), np.full(shape, -1, np.int64), np.zeros(shape, np.int64)
+    for row, one in enumerate(made):
+        ids[row, : len(one.ids)], parts[row, : len(one.ids)] = one.ids, one.parts
+        positions[row, : len(one.ids)] = one.positions
+    return torch.from_numpy(ids), torch.from_numpy(parts), torch.from_numpy(positions)

@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 
 class OnePassModel(RankingModel, frozen=True, kw_only=True):
-    """What is trained. A list has at most ``list_size`` products, which share the tokens that the model reads."""
+    """What is trained. A list has at most ``list_size`` products."""
 
     product_tokens: int = 32
     list_size: int = 16
@@ -36,6 +36,8 @@ class OnePassModel(RankingModel, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(self, 2, "list_size")
+        if self.n_before:
+            raise ValueError(f"method is {self.method}; a list has no place for virtual tokens, so take full or lora")
 
 
 class OnePassTraining(RankingTraining, frozen=True, kw_only=True):

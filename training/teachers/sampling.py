@@ -22,6 +22,7 @@ from typing import Literal, get_args
 import msgspec
 import numpy as np
 
+from engine.endpoints.settings import EndpointSettings
 from engine.errors import BudgetError
 from engine.product import Product
 from engine.search import SearchEngine
@@ -31,7 +32,7 @@ from training.metrics import Scores
 from training.settings import Progress, Settings, at_least
 from training.teachers import Labeller, Pair, Writer
 from training.teachers.prompts import Searches, searches_for
-from training.teachers.settings import AnyTeacher, EndpointSettings, TransformersTeacherSettings
+from training.teachers.settings import AnyTeacher, TransformersTeacherSettings
 
 Check = Literal["schema", "product", "repeated", "found", "agreed"]
 CHECKS: tuple[Check, ...] = get_args(Check)
