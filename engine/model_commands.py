@@ -75,8 +75,9 @@ def export(
         Path | None, typer.Option(metavar="FILE", help="Examples to find scales on. [default: the sample catalog's]")
     ] = None,
     tolerance: Annotated[float, typer.Option(help="The share of nDCG@10 that 8 bits may lose.")] = 0.005,
+    bits: Annotated[int, typer.Option(help="Of a decoder's weights: 4 or 8.")] = 8,
 ) -> None:
-    """Export a cross-encoder, one-pass encoder or query rewriter to a directory that is served without torch.
+    """Export a cross-encoder, one-pass encoder, decoder or query rewriter, to be served without torch.
 
     The export itself needs it: pip install 'aisle[train]'. The options are of encoders; --adapters of cross-encoders.
 
@@ -89,6 +90,9 @@ def export(
     if recipe and recipe.task == "one-pass":
         _export_one_pass(model, out, quantize=not fp32, judged=judged, calibration=calibration, tolerance=tolerance)
         return
+    if _trainer("training.export.decoder").is_decoder(model):
+        _export_decoder(model, out, bits=32 if fp32 else bits)
+        return
     done = _trainer("training.export.reranker").export(
         model, out, quantize=not fp32, adapters=adapters, judged=judged, calibration=calibration, tolerance=tolerance
     )
@@ -97,6 +101,15 @@ def export(
     typer.echo(f"{parity.n_pairs} pairs of {parity.n_queries} queries, nDCG@10 by {parity.judged_by}:\n")
     typer.echo("\n".join(parity.table()))
     typer.echo(f"\nUse it: {program()} build CATALOG --out INDEX --reranker {out}")
+
+
+def _export_decoder(model: Path, out: Path, bits: int) -> None:
+    if bits not in (4, 8, 32):
+        raise ConfigError(f"--bits is {bits}; it must be 4 or 8")
+    done = _trainer("training.export.decoder").export_decoder(model, out, bits=bits)
+    typer.echo(f"{out}: {done.card.name}, {megabytes(done.model_bytes)} ({megabytes(done.fp32_bytes)} as fp32)")
+    typer.echo(f"A logit deviates from torch's by {done.deviation:.2g}, in fp32 by {done.fp32_deviation:.0e}")
+    typer.echo(f"\nUse it: listwise = {str(out)!r} under [search] of an engine's configuration")
 
 
 def _export_one_pass(model: Path, out: Path, **options: Any) -> None:
@@ -181,6 +194,20 @@ def one_pass(
     """
     folder = _train_ranking("one-pass", config, out, data, test)
     typer.echo(f'\nServe it: {program()} export {folder / "best"} --out DIR, and listwise = "DIR" under [search]')
+
+
+@train.command()
+def listwise(
+    config: TrainingConfig, out: RunFolder = None, data: PreparedData = None, test: JudgedOnTest = False
+) -> None:
+    """Fine-tune a decoder that reads a query and a window of products and gives their order.
+
+    A run that was stopped goes on where its folder says. It needs: pip install 'aisle[train]'
+
+    Example: aisle train listwise my-listwise.toml --out run
+    """
+    folder = _train_ranking("listwise", config, out, data, test)
+    typer.echo(f"\nServe it: name {folder / 'best'} as decoder.path of a listwise.toml, → docs/listwise.md")
 
 
 @train.command()

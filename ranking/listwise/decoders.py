@@ -33,10 +33,9 @@ class Decoder(Protocol):
         ...
 
 
-#: The class for each kind of settings. By name: one stands above this package, another needs what few have.
+#: The class for each kind of settings. By name: one stands above this package.
 _CLASSES = {
     "OnnxSettings": "ranking.listwise.onnx:OnnxDecoder",
-    "GenaiSettings": "ranking.listwise.genai:GenaiDecoder",
     "TransformersSettings": "training.models.decoder:TransformersDecoder",
 }
 

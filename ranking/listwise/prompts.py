@@ -49,7 +49,11 @@ class Prompts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 def rendered(product: Product, defence: Defence) -> str:
     """A product as a prompt has it: what a shopper reads first."""
-    text = encoded_text(product)
+    return rendered_text(encoded_text(product), defence)
+
+
+def rendered_text(text: str, defence: Defence) -> str:
+    """The same, of ``encoded_text``."""
     return f"<<<{escaped(text, defence.characters)}>>>" if defence.escape else text[: defence.characters]
 
 

@@ -17,7 +17,9 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
+import msgspec
 import numpy as np
 
 from engine.adapters import Adapter
@@ -25,7 +27,7 @@ from engine.errors import AdapterError, AisleError
 from engine.latency import LatencyEstimate
 from engine.seams import Adaptable, ProductSource, Reranker
 from engine.types import Rows, Scored, Scores
-from ranking.listwise.decoders import open_decoder
+from ranking.listwise.decoders import Decoder, open_decoder
 from ranking.listwise.defence import held
 from ranking.listwise.permutation import Permutation
 from ranking.listwise.prompts import Prompts, rendered
@@ -41,13 +43,17 @@ _log = logging.getLogger(__name__)
 class ListwiseModel:
     """Implements ``engine.seams.ListModel``: a directory with ``listwise.toml``."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory, self._settings = directory, ListwiseSettings.read(directory)
+    def __init__(self, directory: Path, **changes: Any) -> None:
+        """``changes`` take the place of what the file says. Raises ConfigError naming file and setting."""
+        self._directory = directory
+        self.settings = msgspec.structs.replace(ListwiseSettings.read(directory), **changes)
+        self._decoder: Decoder | None = None
 
     def open(self, products: ProductSource, first: Reranker | None, threads: int) -> Listwise:
-        prompts = Prompts.read(self._directory / self._settings.prompts if self._settings.prompts else None)
-        decoder = open_decoder(self._settings, self._directory, threads)
-        return Listwise(self._settings, Reader(decoder, self._settings, prompts), products, first)
+        """The language model is opened once, however many are opened over it."""
+        prompts = Prompts.read(self._directory / self.settings.prompts if self.settings.prompts else None)
+        self._decoder = self._decoder or open_decoder(self.settings, self._directory, threads)
+        return Listwise(self.settings, Reader(self._decoder, self.settings, prompts), products, first)
 
 
 class Listwise:

@@ -24,14 +24,6 @@ class OnnxSettings(
     path: str = "."
 
 
-class GenaiSettings(
-    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="genai"
-):  # fmt: skip
-    """A model directory of onnxruntime-genai, with its ``genai_config.json``; it needs ``onnxruntime-genai``."""
-
-    path: str
-
-
 class TransformersSettings(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="transformers"
 ):  # fmt: skip
@@ -40,7 +32,7 @@ class TransformersSettings(
     path: str
 
 
-Decoders = OnnxSettings | GenaiSettings | TransformersSettings | EndpointSettings
+Decoders = OnnxSettings | TransformersSettings | EndpointSettings
 
 
 class ListwiseSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

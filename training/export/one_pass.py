@@ -133,7 +133,8 @@ def _seal(work: Path, card: OnePassCard) -> None:
 
 def _lists(served: OnePassModel, examples: Sequence[Example]) -> list[IdList]:
     """Each query's products in lists of the model's size, in the order of ``examples``."""
-    card, out = served.card, []
+    card = served.card
+    out: list[IdList] = []
     for _, group in groupby(examples, lambda example: example.query_id):
         of_query = list(group)
         query = served.encode(of_query[0].query, card.query_tokens)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -10,10 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from engine.errors import ConfigError, ModelError
-from training.models import load_transformer, local_base
+from training.methods import Adapted, adapt, reopened
+from training.models import BaseModel, find_base, has_bf16, keep_layers, load_transformer, local_base, quietly
+from training.settings import ModelSettings
 
 
 class TransformersDecoder:
@@ -26,14 +29,7 @@ class TransformersDecoder:
         if threads:
             torch.set_num_threads(threads)
         model, tokenizer = load_transformer(local_base(directory), AutoModelForCausalLM)
-        self._take(model, tokenizer)
-
-    @classmethod
-    def of(cls, model: Any, tokenizer: Any) -> TransformersDecoder:
-        """Over a model in memory."""
-        out = cls.__new__(cls)
-        out._take(model, tokenizer)
-        return out
+        self._take(reopened(model, directory).model, tokenizer)
 
     def _take(self, model: Any, tokenizer: Any) -> None:
         self.model, self.tokenizer = model.eval(), tokenizer
@@ -81,6 +77,53 @@ class TransformersDecoder:
             if len(ids) == 1 and ids[0] != self.tokenizer.unk_token_id:
                 return int(ids[0])
         raise ModelError(f"the tokenizer has no token {word!r} of its own; take reading = permutation")
+
+
+class TrainedDecoder(TransformersDecoder):
+    """One that is trained: ``adapted`` is the model with what its method made of it."""
+
+    def __init__(self, base: BaseModel, adapted: Adapted, tokenizer: Any, bf16: str) -> None:
+        self.base, self.adapted = base, adapted
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._bf16 = has_bf16(self.device) if bf16 == "auto" else bf16 == "on"
+        self._take(adapted.model.to(self.device), tokenizer)
+
+    @classmethod
+    def load(cls, settings: ModelSettings, bf16: str = "auto") -> TrainedDecoder:
+        """The base model, or where its folder has no weights, random ones. Raises ModelError."""
+        base = find_base(settings.base)
+        folder = Path(base.location)
+        if (folder / "config.json").exists() and not list(folder.glob("*.safetensors")):
+            model, tokenizer = _fresh(folder)
+        else:
+            model, tokenizer = load_transformer(base, AutoModelForCausalLM)
+        keep_layers(model, settings.layers, base.name)
+        return cls(base, adapt(model, settings, base.name), tokenizer, bf16)
+
+    def save(self, directory: Path) -> None:
+        """Writes model and tokenizer as transformers does; what has no place there is for the adapter beside it."""
+        with quietly():
+            self.adapted.plain().save_pretrained(directory)
+        self.tokenizer.save_pretrained(directory)
+
+    def answer(self, labels: Sequence[str]) -> list[int]:
+        """The tokens of an order, after its beginning; then the model stops."""
+        text = " > ".join(f"[{label}]" for label in labels).removeprefix("[")
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return [*ids, self.tokenizer.eos_token_id]
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._bf16)
+
+
+def _fresh(folder: Path) -> tuple[Any, Any]:
+    """A model of a configuration alone, and the tokenizer beside it. Raises ModelError."""
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        return AutoModelForCausalLM.from_config(config, dtype=torch.float32), tokenizer
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{folder} has no configuration of a causal language model: {error}") from error
 
 
 def turn(tokenizer: Any, prompt: str) -> str:

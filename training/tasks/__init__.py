@@ -21,6 +21,7 @@ from training.settings import RunConfig
 TASKS = {
     "reranker": "training.tasks.reranker:RerankerConfig",
     "one-pass": "training.tasks.one_pass:OnePassConfig",
+    "listwise": "training.tasks.listwise:ListwiseConfig",
     "encoder": "training.tasks.encoder:EncoderConfig",
     "types": "training.tasks.types:TypesConfig",
     "rewriter": "training.tasks.rewriter:RewriterConfig",
