@@ -381,6 +381,24 @@ def base(
     typer.echo(f'{folder}: train on it by model.base = "{folder}"')
 
 
+@train.command()
+def decoder(
+    catalogs: Annotated[list[Path], typer.Argument(metavar="CATALOG...")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Its folder.")],
+    vocabulary: Annotated[int, typer.Option(min=500, help="Tokens.")] = 8_000,
+    width: Annotated[int, typer.Option(help="Numbers a token, a multiple of 64.")] = 384,
+    layers: Annotated[int, typer.Option(help="Layers.")] = 8,
+) -> None:
+    """Make a small decoder to begin from: a tokenizer learnt from catalogs, and a configuration without weights.
+
+    Example: aisle train decoder products.jsonl --out models/small-decoder
+    """
+    n = _trainer("training.models.fresh_decoder").make_decoder(
+        catalogs, out, vocabulary=vocabulary, width=width, layers=layers
+    )
+    typer.echo(f'{out}: {n / 1e6:.1f} million weights, none of them trained; begin by model.base = "{out}"')
+
+
 def _tell_of_adapter(folder: Path) -> None:
     path = folder / "best" / "adapter.safetensors"
     if path.exists():

@@ -18,6 +18,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, PreTrainedTokenizerFast, Qwen3Config
 from typer.testing import CliRunner
 
+import training
 from engine.cli import app
 from engine.errors import ConfigError
 from ranking.lists import named
@@ -31,6 +32,7 @@ from training.models.decoder import TrainedDecoder, TransformersDecoder
 from training.report import Quality
 from training.run import Outcome, train
 from training.settings import ModelSettings
+from training.tasks import config_of as config_of_task
 from training.tasks.listwise import ListwiseConfig
 
 PRODUCTS = synthetic_products()
@@ -135,6 +137,17 @@ def test_dpo_goes_on_from_a_trained_model(done: Outcome, data: Path, tmp_path: P
     assert found[-1] < found[0]
 
 
+def test_a_decoder_is_made_of_catalogs(data: Path, tmp_path: Path) -> None:
+    arguments = ["train", "decoder", str(data / "corpus.jsonl"), "--width", "64", "--layers", "2", "--out"]
+    found = CliRunner().invoke(app, [*arguments, str(tmp_path / "made"), "--vocabulary", "600"])
+    assert found.exit_code == 0, found.output
+    decoder = TrainedDecoder.load(ModelSettings(base=str(tmp_path / "made")))
+    n = sum(parameter.numel() for parameter in decoder.model.parameters())
+    assert f"{n / 1e6:.1f} million weights" in found.output
+    assert decoder.first(["[A] <<<Acme phone 1>>>"], "[", ["A", "B"]).shape == (1, 2)
+    assert "exists" in CliRunner().invoke(app, [*arguments, str(tmp_path / "made")]).output
+
+
 def test_some_layers_are_kept(base: Path) -> None:
     decoder = TrainedDecoder.load(ModelSettings(base=str(base), layers=(1,)))
     assert decoder.model.config.num_hidden_layers == len(decoder.model.model.layers) == 1
@@ -170,3 +183,10 @@ def test_the_command_exports_a_decoder(done: Outcome, tmp_path: Path) -> None:
     assert found.exit_code == 0, found.output
     assert "listwise = " in found.output
     assert "window = 4" in (tmp_path / "out" / LISTWISE).read_text()
+
+
+@pytest.mark.parametrize("recipe", ["listwise", "listwise-dpo", "one-pass"])
+def test_recipes_can_be_read(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AISLE_DATA", "data")
+    path = Path(training.__file__).parent / "recipes" / f"{recipe}.toml"
+    assert config_of_task(recipe.removesuffix("-dpo")).read(path).name == f"aisle-{recipe}"
