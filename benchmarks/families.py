@@ -57,7 +57,9 @@ FAMILIES = (
             "guidance.exclusion_penalty": Span(0, 0.6), "guidance.named_limit_share": Span(0, 1),
             "guidance.wanted_share": Span(0.1, 1),
         },
-        {f"guidance.{name}": value for name, value in msgspec.structs.asdict(GUIDANCE).items() if name != "provenance"},
+        {f"guidance.{name}": getattr(GUIDANCE, name) for name in (
+            "outside_penalty", "model_name_gain", "exclusion_penalty", "named_limit_share", "wanted_share",
+        )},
         needs=("understanding",),
     ),
     Family(
@@ -77,9 +79,12 @@ FAMILIES = (
 )  # fmt: skip
 
 #: Numeric settings that no family has. What more depth costs (time) and a lower floor costs (wrong answers where
-#: nothing is right), the figures that are chosen by do not see. ``threads`` belongs to the machine.
+#: nothing is right), the figures that are chosen by do not see. ``threads`` belongs to the machine. What is far enough
+#: behind, and what a phrase can mean to exclude, few judged queries tell.
 NOT_TUNED = frozenset({
-    "field_weights.title", "depth", "min_similarity", "rewrite_below", "rewrite_weight", "threads",
+    "field_weights.title", "depth", "log_days", "min_similarity", "rewrite_below", "rewrite_weight", "threads",
+    "guidance.other_penalty", "guidance.behind", "guidance.far_behind", "guidance.likely_type",
+    "guidance.least_excluded", "guidance.most_excluded",
 })  # fmt: skip
 
 

@@ -25,11 +25,11 @@ import typer
 from rich.console import Console
 
 from benchmarks import options
-from benchmarks.data import SAMPLE, DataError, load_set
+from benchmarks.data import SAMPLE, DataError, SearchSet, load_set
 from benchmarks.indexes import Workbench, default_root
 from benchmarks.machine import machine
 from benchmarks.needs_judgments import Judge, Judged, below, read_judged
-from benchmarks.needs_reasons import read_back
+from benchmarks.needs_reasons import Releases, read_back
 from benchmarks.progress import Bars
 from benchmarks.report import table
 from benchmarks.results import write_result
@@ -42,9 +42,13 @@ from engine.search import SearchEngine
 from engine.types import SearchResult
 
 FOLDER = Path(__file__).resolve().parent / "needs"
-SETS = ("sample", "second", "icecat", "off_domain", "ja", "es", "mission")
+SETS = (
+    "sample", "second", "mission", "ja", "es", "second_ja", "second_es", "icecat", "second_icecat", "off_domain",
+    "second_off_domain",
+)  # fmt: skip
 _BASELINES = ("bm25", "dense")
-_IN_DOMAIN = ("sample", "second", "mission", "ja", "es")
+_ICECAT, _OFF_DOMAIN = "icecat", "off_domain"  # the ends of the names of sets on another catalog, and on any
+_IN_DOMAIN = {SAMPLE: ("sample", "second", "mission", "ja", "es"), _ICECAT: ("icecat", "second_icecat")}
 _DEEP = 3
 _STAGE = "needs"
 _WARM = 20
@@ -52,6 +56,7 @@ _PLAIN = 200
 
 Figures = dict[str, list[float]]
 _Set = Annotated[str, typer.Option("--set", help=f"One of {', '.join(SETS)}.")]
+_Catalog = Annotated[str, typer.Option(help="What an off-domain set is asked of: sample, or a folder of --data.")]
 _Half = Annotated[str | None, typer.Option("--split", help="dev or final.", show_default="both")]
 
 
@@ -64,8 +69,8 @@ def judged_of(set_name: str, split: str | None = None) -> list[Judged]:
     return [row for row in read_judged(FOLDER / f"synthetic_{set_name}.jsonl") if split in (None, row.split)]
 
 
-def off_domain_queries() -> list[str]:
-    lines = (FOLDER / "synthetic_off_domain.tsv").read_text(encoding="utf-8").splitlines()
+def off_domain_queries(set_name: str = _OFF_DOMAIN) -> list[str]:
+    lines = (FOLDER / f"synthetic_{set_name}.tsv").read_text(encoding="utf-8").splitlines()
     return [line.split("\t")[1] for line in lines]
 
 
@@ -109,7 +114,7 @@ def type_first(answers: Mapping[str, SearchResult], rows: Iterable[Judged], judg
 
 
 def reasons(answers: Iterable[SearchResult], products: Mapping[str, Product]) -> dict[str, Any]:
-    """How many told facts are true, false and of no form that can be read; which are not true.
+    """How many told facts are true, false and of no form that can be read; which are not true, and of which product.
 
     ``acted`` counts the answers whose stage for needs did something; ``told``, those of them whose first product is
     told a fact beyond its type.
@@ -117,9 +122,10 @@ def reasons(answers: Iterable[SearchResult], products: Mapping[str, Product]) ->
     verdicts: Counter[str] = Counter()
     odd: dict[str, str] = {}
     acted = told = 0
+    releases = Releases(list(products.values()))
     for answer in answers:
         skus = answer.route.skus if answer.route else ()
-        facts = [read_back(sku, products[sku.product_id]) for sku in skus]
+        facts = [read_back(sku, products[sku.product_id], releases) for sku in skus]
         for fact, verdict in (pair for found in facts for pair in found):
             verdicts[verdict] += 1
             if verdict in ("false", "unknown"):
@@ -159,21 +165,20 @@ def _answers(engine: SearchEngine, queries: Iterable[str]) -> dict[str, SearchRe
     return {query: engine.search(query, 10) for query in queries}
 
 
-def _abstention(engine: SearchEngine, split: str | None, seed: int) -> dict[str, Any]:
+def _abstention(engine: SearchEngine, set_name: str, split: str | None, base: SearchSet, seed: int) -> dict[str, Any]:
     """Off-domain queries that are refused, and in-domain ones that are, by set."""
-    asked = {"off_domain": off_domain_queries()}
-    asked |= {name: [row.query for row in judged_of(name, split)] for name in _IN_DOMAIN}
-    asked["shipped"] = list(load_set(SAMPLE, "synthetic", None).queries.values())
+    asked = {set_name: off_domain_queries(set_name), base.name: list(base.queries.values())}
+    asked |= {f"needs {name}": [r.query for r in judged_of(name, split)] for name in _IN_DOMAIN.get(base.name, ())}
     answers = {name: _answers(engine, queries) for name, queries in asked.items()}
-    refusals = {name: [query for query, answer in found.items() if refused(answer)] for name, found in answers.items()}
     shares = {
         name: {"n": len(found)} | _interval([float(refused(answer)) for answer in found.values()], seed)
         for name, found in answers.items()
     }
-    taken = {query: str(answer.route.reason) for query, answer in answers["off_domain"].items()
+    taken = {query: str(answer.route.reason) for query, answer in answers[set_name].items()
              if answer.route and not refused(answer)}  # fmt: skip
-    return {"refused": shares, "not_refused": taken,
-            "wrongly": {name: found for name, found in refusals.items() if name != "off_domain"}}  # fmt: skip
+    wrongly = {name: [query for query, answer in found.items() if refused(answer)]
+               for name, found in answers.items() if name != set_name}  # fmt: skip
+    return {"catalog": base.name, "refused": shares, "not_refused": taken, "wrongly": wrongly}
 
 
 def _needs(
@@ -201,6 +206,7 @@ def _needs(
 def main(
     set_name: _Set = SAMPLE,
     split: _Half = None,
+    catalog: _Catalog = SAMPLE,
     data: options.Data = None,
     config: options.Config = None,
     index: options.Index = None,
@@ -209,21 +215,25 @@ def main(
 ) -> None:
     """Measure vague queries: does the first hit fit, do the first three, is what is told of them true.
 
-    BM25 alone and the cosine alone stand beside. With --set off_domain: how many are refused, and of queries that this
-    shop can answer how many are.
+    BM25 alone and the cosine alone stand beside. With --set off_domain: how many are refused, and of queries that the
+    catalog can answer how many are.
 
     Example: python benchmarks/needs.py --set sample --split dev --out results/needs.json
     """
     errors, console = Console(stderr=True), Console()
     try:
-        rows = [] if set_name == "off_domain" else judged_of(set_name, split)
-        base = load_set("icecat", "dev", data) if set_name == "icecat" else load_set(SAMPLE, "synthetic", data)
+        off_domain = set_name in SETS and set_name.endswith(_OFF_DOMAIN)
+        rows = [] if off_domain else judged_of(set_name, split)
+        name = catalog if off_domain else _ICECAT if set_name.endswith(_ICECAT) else SAMPLE
+        base = load_set(name, "synthetic" if name == SAMPLE else "dev", data)
         settings = EngineConfig.read(config) if config else EngineConfig()
         with Bars(errors) as bars:
             bench = Workbench(base.corpus, settings, index or default_root(), bars.report, bars.say)
             engine, _ = bench.engine(settings)
             plain = list(base.queries.values())[:_PLAIN]
-            result = _needs(bench, engine, rows, plain, seed) if rows else _abstention(engine, split, seed)
+            result = (
+                _needs(bench, engine, rows, plain, seed) if rows else _abstention(engine, set_name, split, base, seed)
+            )
     except AisleError as error:
         errors.print(f"error: {error}", style="red", markup=False, highlight=False)
         raise typer.Exit(1) from error

@@ -14,11 +14,24 @@ from engine.errors import (
     InvalidQueryError,
     MissingExtraError,
     ModelError,
+    RulesError,
 )
+from engine.feedback_log import FeedbackLog
 from engine.filters import Equal, Exists, In, Range
 from engine.product import Product
 from engine.search import SearchEngine
-from engine.types import Candidates, FacetCount, Hit, SearchResult, StageReport, StageTrace, TermMatch
+from engine.suggestions.completer import Suggestion
+from engine.types import (
+    Candidates,
+    FacetCount,
+    Group,
+    Hit,
+    RuleEffect,
+    SearchResult,
+    StageReport,
+    StageTrace,
+    TermMatch,
+)
 
 __all__ = [
     "AdapterError",
@@ -31,6 +44,8 @@ __all__ = [
     "Equal",
     "Exists",
     "FacetCount",
+    "FeedbackLog",
+    "Group",
     "Hit",
     "In",
     "IndexConfig",
@@ -43,10 +58,13 @@ __all__ = [
     "ModelError",
     "Product",
     "Range",
+    "RuleEffect",
+    "RulesError",
     "SearchConfig",
     "SearchEngine",
     "SearchResult",
     "StageReport",
     "StageTrace",
+    "Suggestion",
     "TermMatch",
 ]

@@ -22,16 +22,19 @@ from engine.columns import Columns
 from engine.config import EngineConfig, IndexConfig
 from engine.dense.encoder import ENCODERS, OnnxEncoder
 from engine.dense.vectors import Kind, VectorIndex, choose_kind
+from engine.documents import DOCUMENTS, DocumentStore, read_documents
 from engine.domain import DOMAIN, Domain
 from engine.errors import CatalogError, ConfigError
 from engine.families.store import FAMILIES, ProductFamilies
 from engine.families.type_words import learn, save
+from engine.families.variants import build_variants
 from engine.languages.detect import LANGUAGE_PRODUCTS, catalog_language
 from engine.lexical.retriever import LexicalRetriever
 from engine.product import Product
 from engine.seams import Combiner, Embeddings, Encoder, ListModel, RerankerModel, Rewriter, RouterModel
 from engine.storage.manifest import FORMAT_VERSION, Manifest, publishing
 from engine.storage.products import ProductStore
+from engine.suggestions.store import SUGGESTIONS, build_suggestions
 from engine.text import fingerprints
 from engine.understanding.spelling import SpellingModel
 
@@ -65,13 +68,15 @@ def build_index(
     encoder: Encoder | None = None,
     reranker: RerankerModel | None = None,
     router: RouterModel | None = None,
+    documents: Path | None = None,
     progress: Progress = lambda *_: None,
 ) -> Path:
     """Builds and publishes an index of ``products`` in ``directory``; returns the directory.
 
     Streams: products are written as they come; in memory stay the vocabulary and the columns. Ids must be unique
     (``engine.catalog`` and ``SearchEngine.build`` see to that). ``encoder``, ``reranker`` and ``router`` replace the
-    configured ones. On any error the directory is as it was before. Raises ConfigError on a router without an encoder.
+    configured ones. ``documents`` is a folder of them, which answers may cite. On any error the directory is as it was
+    before. Raises ConfigError on a router without an encoder.
     """
     config = _settled(config or EngineConfig())
     directory = Path(directory)
@@ -91,17 +96,32 @@ def build_index(
         LexicalRetriever.build(version / LEXICAL, stream, config.index.lexical_backend, analyzer)
         store = ProductStore(version)
         SpellingModel.build(store).save(version / SPELLING)
+        suggestions_note = build_suggestions(version / SUGGESTIONS, store, index.queries)
         (version / FAMILIES).mkdir()
         families_note = ProductFamilies.build(version / FAMILIES, store)
+        variants_note = build_variants(version / FAMILIES, store)
         with tempfile.NamedTemporaryFile(dir=version, suffix=".tmp") as file:
             # On disk: the vectors of a million products are 1.5 GB, of which an index needs a slice at a time.
             vectors = np.memmap(file, np.float32, "w+", shape=(len(store), encoder.dim if encoder else 1))
             dense = _build_dense(version, store, encoder, vectors, config, progress)
-            if encoder is not None:
+            if encoder is not None and index.language == "english":
                 kind = msgspec.convert(dense.kind, Kind)
-                Domain.learn(VectorIndex.open(version / DENSE, kind), encoder).save(version / DOMAIN)
+                domain = Domain.learn(store, VectorIndex.open(version / DENSE, kind), encoder)
+                if domain is not None:
+                    domain.save(version / DOMAIN)
             route_note = _build_route(version, store, encoder, vectors, router, progress)
         rerank_note = _build_rerank(version, store, reranker, progress)
+        notes = {
+            **dense.notes,
+            RERANK: rerank_note,
+            ROUTE: route_note,
+            FAMILIES: families_note,
+            "variants": variants_note,
+            "suggest": suggestions_note,
+        }
+        if documents is not None:
+            passages = read_documents(documents, (product.product_id for product in store))
+            notes[DOCUMENTS] = DocumentStore.build(version / DOCUMENTS, passages, encoder)
         save(
             version / FAMILIES, learn(Columns.open(version), ProductFamilies.open(version / FAMILIES), _embed(encoder))
         )
@@ -117,7 +137,7 @@ def build_index(
             reranker=reranker.fingerprint if reranker else "",
             router=router.fingerprint if router and encoder else "",
             config=index,
-            notes={**dense.notes, RERANK: rerank_note, ROUTE: route_note, FAMILIES: families_note},
+            notes=notes,
             files={},
         )
     return directory

@@ -12,7 +12,17 @@ import msgspec
 import typer
 from typer.core import TyperGroup
 
-from engine import adapter_commands, family_commands, model_commands, need_commands, route_commands
+from engine import (
+    adapter_commands,
+    answer_commands,
+    family_commands,
+    log_commands,
+    model_commands,
+    need_commands,
+    route_commands,
+    rule_commands,
+    suggest_commands,
+)
 from engine import explain as explaining
 from engine.adapter_commands import AdapterName
 from engine.arguments import AsJson, Catalog, ConfigFile, Index, Query, print_json, search_config
@@ -23,6 +33,7 @@ from engine.config import EngineConfig
 from engine.demo import DEFAULT_INDEX, QUERIES, SAMPLE, sample_index
 from engine.errors import AisleError, IndexCorruptError
 from engine.filters import parse_filter
+from engine.rule_commands import Context, RulesFile, parsed_context, ruled
 from engine.search import SearchEngine
 from engine.storage.manifest import Manifest, current_version, problems, read_manifest
 from engine.terminal import megabytes, print_result, program, progress_bars
@@ -60,14 +71,18 @@ app = typer.Typer(
 
 app.command()(route_commands.route)
 app.command()(route_commands.types)
+app.command()(answer_commands.ask)
 app.command()(need_commands.needs)
 app.command()(family_commands.families)
 app.command()(family_commands.synonyms)
+app.command()(suggest_commands.suggest)
 app.command()(model_commands.convert)
 app.command()(model_commands.export)
 app.command()(model_commands.curate)
 app.add_typer(model_commands.train, name="train")
 app.add_typer(adapter_commands.adapter, name="adapter")
+app.add_typer(rule_commands.rules, name="rules")
+app.add_typer(log_commands.log, name="log")
 
 
 @app.callback()
@@ -107,6 +122,12 @@ def build(
     router: Annotated[
         str | None, typer.Option(metavar="catalog|TYPES.tsv|DIR|none", help="What finds types asked for.")
     ] = None,
+    queries: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A log of queries, to suggest them: QUERY<TAB>COUNT lines.")
+    ] = None,
+    documents: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Manuals, FAQs, reviews, rules (.jsonl, .md) for `aisle ask`.")
+    ] = None,
     lexical_backend: Annotated[
         Literal["tantivy", "lucene", "rank-bm25"] | None, typer.Option(help="What holds the words.")
     ] = None,
@@ -119,26 +140,28 @@ def build(
     """
     settings = EngineConfig.read(config) if config else EngineConfig()
     changes = {"lexical_backend": lexical_backend, "encoder": encoder, "reranker": reranker, "router": router}
+    changes["queries"] = str(queries) if queries else None
     changes = {name: "" if value == "none" else value for name, value in changes.items() if value is not None}
     index = msgspec.structs.replace(settings.index, **changes)
     search = settings.search if threads is None else msgspec.structs.replace(settings.search, threads=threads)
     if on_error == "skip" and rejects is None:
         rejects = out.with_name(f"{out.name}.rejects.jsonl")
-    n_rejected = _build(catalog, out, EngineConfig(index=index, search=search), on_error, rejects)
+    n_rejected = _build(catalog, out, EngineConfig(index=index, search=search), on_error, rejects, documents)
     if n_rejected:
         typer.echo(f"skipped    {n_rejected:,} rows, with reasons in {rejects}")
     typer.echo(f'\nSearch it: {program()} search {out} "your query"')
 
 
 def _build(
-    catalog: Path, out: Path, config: EngineConfig, on_error: OnError = "stop", rejects: Path | None = None
-) -> int:
+    catalog: Path, out: Path, config: EngineConfig, on_error: OnError = "stop", rejects: Path | None = None,
+    documents: Path | None = None,
+) -> int:  # fmt: skip
     """Builds, shows how far it is, and sums up. Returns how many rows were skipped."""
     started = time.perf_counter()
     try:
         with progress_bars() as (read, built):
             reader = read_catalog(catalog, on_error=on_error, rejects=rejects, progress=read)
-            build_index(reader, out, config, progress=built)
+            build_index(reader, out, config, documents=documents, progress=built)
     except KeyboardInterrupt:
         typer.echo(f"\nstopped: nothing was published, {out} is as it was", err=True)
         raise typer.Exit(130) from None
@@ -178,6 +201,15 @@ def search(
     ] = None,
     adapter: AdapterName = None,
     locale: Annotated[str, typer.Option(help="The shopper's, such as es-MX, where the words leave it open.")] = "",
+    rules: RulesFile = None,
+    context: Context = None,
+    group: Annotated[
+        str,
+        typer.Option(
+            metavar="FIELD",
+            help="Show one product for each value of a field; family is one for all colours and storages.",
+        ),
+    ] = "",
     explain: Annotated[bool, typer.Option("--explain", help="Show for every hit how it got there.")] = False,
     as_json: AsJson = False,
     config: ConfigFile = None,
@@ -189,10 +221,10 @@ def search(
     Example: aisle search shop-index "double door fridge" --filter 'price<=60000' --facet brand
     """
     wanted = [parse_filter(text) for text in filters or ()]
-    engine = SearchEngine.load(index, search_config(config))
+    engine = SearchEngine.load(index, ruled(search_config(config), rules))
     result = engine.search(
         query, k, filters=wanted, facets=facets or (), offset=offset, deadline_ms=deadline_ms,
-        explain=explain or not as_json, adapter=adapter, locale=locale,
+        explain=explain or not as_json, adapter=adapter, locale=locale, context=parsed_context(context), group=group,
     )  # fmt: skip
     if as_json:
         print_json(explaining.result_as_dict(result))
@@ -210,6 +242,8 @@ def explain(
     query: Query,
     product_id: Annotated[str, typer.Argument(metavar="PRODUCT_ID", help="The product to explain.")],
     adapter: AdapterName = None,
+    rules: RulesFile = None,
+    context: Context = None,
     as_json: AsJson = False,
     config: ConfigFile = None,
 ) -> None:
@@ -219,7 +253,8 @@ def explain(
 
     Example: aisle explain demo-index "samzung fridge" SKU-0278
     """
-    hit = SearchEngine.load(index, search_config(config)).explain(query, product_id, adapter=adapter)
+    engine = SearchEngine.load(index, ruled(search_config(config), rules))
+    hit = engine.explain(query, product_id, adapter=adapter, context=parsed_context(context))
     if as_json:
         print_json({"query": query, **explaining.as_dict(hit)})
     else:

@@ -46,7 +46,9 @@ class Columns:
         self, n: int, fields: dict[str, _Field], postings: Rows, number_rows: Rows, numbers: NDArray[np.float64]
     ) -> None:
         self._n, self._fields = n, fields
-        self._postings, self._number_rows, self._numbers = postings, number_rows, numbers
+        # As plain arrays: a slice of a memory map costs ten times that of the array it is.
+        self._postings, self._number_rows = np.asarray(postings), np.asarray(number_rows)
+        self._numbers = np.asarray(numbers)
         self._folded = {
             name: {_fold(name, value): span for value, span in field.values.items()} for name, field in fields.items()
         }
@@ -68,6 +70,16 @@ class Columns:
         """
         masks = [self._mask(filter) for filter in filters]
         return np.logical_and.reduce(masks) if masks else None
+
+    def passing(self, filters: Iterable[Filter], rows: Rows) -> Mask:
+        """Which of some rows pass all filters, bool (n_rows,), at a cost that does not grow with the catalog.
+
+        Raises as ``mask`` does.
+        """
+        passes = np.ones(len(rows), np.bool_)
+        for filter in filters:
+            passes &= self._passes(filter, rows)
+        return passes
 
     def facets(self, field: str, rows: Rows) -> tuple[FacetCount, ...]:
         """How many of ``rows`` have each value of a text field, most frequent first, then by name."""
@@ -95,6 +107,19 @@ class Columns:
         """A field's texts and how many products have each, in the order first met; none where it holds numbers only."""
         _, spans = self._field(field)
         return tuple(FacetCount(value, end - start) for value, (start, end) in spans.values.items())
+
+    def row(self, product_id: str) -> int | None:
+        """The row of a product, None where there is none of the id."""
+        span = self._folded.get("product_id", {}).get(product_id)
+        return int(self._postings[span[0]]) if span else None
+
+    def groups(self, field: str) -> Iterator[Rows]:
+        """For each value of a field, text or number, the rows that have it. Raises InvalidFilterError on no field."""
+        _, spans = self._field(field)
+        yield from (self._postings[start:end] for start, end in spans.values.values())
+        rows, numbers = self._number_rows[slice(*spans.numbers)], self._numbers[slice(*spans.numbers)]
+        order = np.argsort(numbers, kind="stable")
+        yield from np.split(rows[order], np.flatnonzero(np.diff(numbers[order])) + 1)
 
     def postings(self, field: str) -> Iterator[tuple[str, Rows]]:
         """Each text of a field with the rows that have it, ascending; none where no product has any."""
@@ -124,6 +149,33 @@ class Columns:
         close = difflib.get_close_matches(name, known, 3) or sorted(known)[:8]
         raise InvalidFilterError(f"no product has a field {name!r}. Did you mean: {', '.join(close)}?")
 
+    def _passes(self, filter: Filter, rows: Rows) -> Mask:
+        name, field = self._field(filter.field)
+        start, end = field.numbers
+        if isinstance(filter, Exists) or (isinstance(filter, Range) and start == end):
+            return self._mask(filter)[rows]  # which raises where there is no range
+        if isinstance(filter, Range):
+            numbers = self._numbers_of(field, rows)
+            low = -np.inf if filter.at_least is None else filter.at_least
+            high = np.inf if filter.at_most is None else filter.at_most
+            return np.asarray((numbers >= low) & (numbers <= high))  # NaN, of rows without a number, does neither
+        passes = np.zeros(len(rows), np.bool_)
+        for value in (filter.value,) if isinstance(filter, Equal) else filter.values:
+            span, number = self._span(name, field, value)
+            if span:
+                postings = self._postings[span[0] : span[1]]
+                passes |= postings.take(postings.searchsorted(rows), mode="clip") == rows
+            if number is not None:
+                passes |= self._numbers_of(field, rows) == number
+        return passes
+
+    def _numbers_of(self, field: _Field, rows: Rows) -> NDArray[np.float64]:
+        """A field's number for each of some rows, NaN where a row has none; the field has numbers."""
+        start, end = field.numbers
+        known, numbers = self._number_rows[start:end], self._numbers[start:end]
+        at = known.searchsorted(rows)
+        return np.where(known.take(at, mode="clip") == rows, numbers.take(at, mode="clip"), np.nan)
+
     def _evaluate(self, filter: Filter) -> Mask:
         name, field = self._field(filter.field)
         mask = np.zeros(self._n, np.bool_)
@@ -152,21 +204,27 @@ class Columns:
         mask[self._number_rows[start:end][passes]] = True
 
     def _equal(self, mask: Mask, name: str, field: _Field, value: Value) -> None:
+        span, number = self._span(name, field, value)
+        if span:
+            mask[self._postings[slice(*span)]] = True
+        if number is not None:
+            start, end = field.numbers
+            mask[self._number_rows[start:end][self._numbers[start:end] == number]] = True
+
+    def _span(self, name: str, field: _Field, value: Value) -> tuple[tuple[int, int] | None, float | None]:
+        """Where the rows that have a value as a text lie, and the number that it may be as well."""
         text = _text(value)
         if name == "category":
             text = PATH_SEPARATOR.join(part.strip() for part in text.split(">"))
         span = self._folded[name].get(_fold(name, text))
-        if span:
-            mask[self._postings[slice(*span)]] = True
-        start, end = field.numbers
-        if start < end and not isinstance(value, bool):
-            try:
-                number = float(value)
-            except ValueError:
-                if not field.values:
-                    raise InvalidFilterError(f"{name!r} holds numbers, not {value!r}") from None
-            else:
-                mask[self._number_rows[start:end][self._numbers[start:end] == number]] = True
+        if field.numbers[0] == field.numbers[1] or isinstance(value, bool):
+            return span, None
+        try:
+            return span, float(value)
+        except ValueError:
+            if not field.values:
+                raise InvalidFilterError(f"{name!r} holds numbers, not {value!r}") from None
+            return span, None
 
     @classmethod
     def build(cls, directory: Path, products: Iterable[Product]) -> Iterator[Product]:

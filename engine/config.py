@@ -32,7 +32,7 @@ _SHARES = (
     "field_tie", "lexical_weight", "code_weight", "popularity_weight", "feedback_weight", "rerank_weight",
     "route_weight", "constraint_weight", "rewrite_below", "rewrite_weight",
 )  # fmt: skip
-_LEAST = {"depth": 1, "rrf_k": 0, "feedback_products": 0, "rerank_depth": 0, "threads": 0}
+_LEAST = {"depth": 1, "rrf_k": 0, "feedback_products": 0, "rerank_depth": 0, "log_days": 0, "threads": 0}
 
 
 class IndexConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,7 +45,8 @@ class IndexConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     ``dense_index`` is auto, exact, sq8, hnsw or ivf.
     ``max_tokens`` is what of a product's text is encoded. ``memory_mb`` bounds what the vectors may take in memory
     when ``auto`` chooses; 0 means half of this machine's memory. ``language`` is the stemmer's, or ``auto`` for
-    that of the products' locales, or where they have none of their words.
+    that of the products' locales, or where they have none of their words. ``queries`` is a log of queries to suggest
+    to others, or empty for none.
     """
 
     lexical_backend: Literal["tantivy", "lucene", "rank-bm25"] = "tantivy"
@@ -56,6 +57,7 @@ class IndexConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_tokens: int = 96
     memory_mb: int = 0
     language: str = "auto"
+    queries: str = ""
 
 
 class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -90,7 +92,13 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     - ``rewriter``: the directory of a query rewriter, or empty for none. Where the index has a reranker, and the best
       of the first results is less probable than ``rewrite_below``, the query is asked in other words too, whose
       products count ``rewrite_weight`` of its own; 0 turns that off.
+    - ``rules``: a file of the shop's rules, read again when it changes, or empty for none.
+    - ``out_of_stock``: whether what cannot be bought comes ``behind`` what can, or is ``hidden``; empty leaves it where
+      it is. ``unavailable`` has the values of ``availability`` that mean so, whatever their case and signs.
+    - ``log``: the directory in which ``engine.log`` writes what was shown and clicked, or empty for none; ``log_days``:
+      after how many days without a change its files are deleted, 0 keeps them.
     - ``nearest``: whether a query that finds nothing gets the nearest products there are, marked as such.
+    - ``policy``: what answers to questions may be about: ``shipped``, or the path of a file.
     - ``threads``: cores used in batches, builds and by all reranking together; 0 means all that this process may use.
     """
 
@@ -122,7 +130,13 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     rewriter: str = ""
     rewrite_below: float = 0.5
     rewrite_weight: float = 0.5
+    rules: str = ""
+    out_of_stock: Literal["", "behind", "hidden"] = ""
+    unavailable: tuple[str, ...] = ("out of stock", "sold out", "discontinued", "unavailable", "not available")
+    log: str = ""
+    log_days: int = 0
     nearest: bool = True
+    policy: str = "shipped"
     threads: int = 0
 
     def __post_init__(self) -> None:

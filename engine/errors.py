@@ -62,3 +62,12 @@ class EndpointError(AisleError):
 
 class BudgetError(EndpointError):
     """Asking an endpoint on would cost more than allowed. What was answered before is kept."""
+
+
+class RulesError(AisleError):
+    """A file of rules cannot be used. Carries ``path``, ``rule`` (its id, or ""), ``field`` (or "") and ``reason``."""
+
+    def __init__(self, path: str, rule: str, field: str, reason: str) -> None:
+        self.path, self.rule, self.field, self.reason = path, rule, field, reason
+        of_rule = f", rule {rule!r}" if rule else ""
+        super().__init__(f"{path}{of_rule}{f', field {field!r}' if field else ''}: {reason}")

@@ -8,7 +8,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 import msgspec
 
-from engine.types import Hit, SearchResult, StageReport, TermMatch
+from engine.types import Group, Hit, SearchResult, StageReport, TermMatch
 
 StageState = Literal["ranked", "not_ranked", "skipped", "degraded"]
 _VISIBLE = 0.0005  # what a tree's three decimals would show as 0.000
@@ -51,13 +51,18 @@ class MatchData(TypedDict):
 
 
 class HitData(TypedDict):
-    """``rank`` 0 says that the product is not among the candidates. ``product`` has the fields that have a value."""
+    """``rank`` 0 says that the product is not among the candidates. ``product`` has the fields that have a value.
+
+    ``rules`` and ``group`` are there where a rule did something to the product, or the search groups.
+    """
 
     rank: int
     score: float
     product: dict[str, Any]
     stages: list[StageData]
     matches: list[MatchData]
+    rules: NotRequired[list[dict[str, str]]]
+    group: NotRequired[dict[str, Any]]
 
 
 class ResultData(TypedDict):
@@ -71,6 +76,8 @@ class ResultData(TypedDict):
     stages: list[dict[str, Any]]
     facets: dict[str, list[dict[str, Any]]]
     route: Any
+    rules: list[str]
+    redirect: str
 
 
 def render(hit: Hit, reports: Sequence[StageReport] = ()) -> str:
@@ -88,6 +95,10 @@ def render(hit: Hit, reports: Sequence[StageReport] = ()) -> str:
         groups.append((f"matched terms, adding up to {total:.3f}", list(_fields(hit.matches))))
     else:
         groups.append(("matched terms", ["none"]))
+    if hit.rules:
+        groups.append(("rules", [printable(f"{of.rule}  {of.action} {of.detail}") for of in hit.rules]))
+    if hit.group:
+        groups.append(("group", [printable(grouped(hit.group))]))
     lines = [printable(f"{hit.product.product_id}  {hit.product.title}"), place]
     for number, (name, inner) in enumerate(groups, 1):
         last = number == len(groups)
@@ -98,7 +109,7 @@ def render(hit: Hit, reports: Sequence[StageReport] = ()) -> str:
 
 def as_dict(hit: Hit, reports: Sequence[StageReport] = ()) -> HitData:
     """The hit as data that JSON can hold. ``reports`` as for ``render``."""
-    return HitData(
+    data = HitData(
         rank=hit.rank,
         score=hit.score,
         product=msgspec.to_builtins(hit.product),
@@ -111,6 +122,11 @@ def as_dict(hit: Hit, reports: Sequence[StageReport] = ()) -> HitData:
             for match in hit.matches
         ],
     )  # fmt: skip
+    if hit.rules:
+        data["rules"] = [asdict(effect) for effect in hit.rules]
+    if hit.group:
+        data["group"] = asdict(hit.group)
+    return data
 
 
 def result_as_dict(result: SearchResult) -> ResultData:
@@ -124,6 +140,8 @@ def result_as_dict(result: SearchResult) -> ResultData:
         stages=[asdict(report) for report in result.stages],
         facets={field: [asdict(count) for count in counts] for field, counts in result.facets.items()},
         route=msgspec.to_builtins(result.route),
+        rules=list(result.rules),
+        redirect=result.redirect,
     )
 
 
@@ -139,6 +157,13 @@ def understanding(result: SearchResult) -> str:
         return ""
     read = [f"read as: {route.corrected}"] if result.hits and route.corrected != result.query else []
     return " · ".join([*read, *([f"nearest things: {route.nearest}"] if route.nearest else [])])
+
+
+def grouped(group: Group) -> str:
+    """How many products a hit stands for, and the first of them by id."""
+    shown = ", ".join(group.others[:_MAX_WHY])
+    more = " …" if group.count - 1 > _MAX_WHY else ""
+    return f"1 of {group.count} by {group.field}" + (f", beside {shown}{more}" if shown else "")
 
 
 def why(hit: Hit) -> str:

@@ -20,15 +20,10 @@ from engine.preferences import NO_WANTS, Wants, WantsOf, scope_of
 from engine.product import AttributeValue, Product
 from engine.types import Candidates, Mask, Routed, Rows, Scores
 from engine.understanding.constraints import Constraint
-from engine.understanding.exclusions import Exclusions
+from engine.understanding.exclusions import ToldByFields
 from engine.understanding.negation import Excluded, has_excluded
 from engine.understanding.understand import Understood
 
-#: Fused scores go from 0 to 1, so that this puts a row behind all that it is not taken from.
-_BEHIND = 1.0
-_OUT = 3.0  # the same, whatever else a query wants of it
-_LIKELY = 0.5  # the probability of a type from which the rest of a query is taken to ask for it
-_DIVIDES = 0.02, 0.95  # the least and the most of a type's products that a phrase can mean to exclude
 _STRICT = frozenset({"price", "rating"})  # what shoppers mean to the letter; of colours and sizes shops say too little
 
 
@@ -36,23 +31,37 @@ class GuidanceNumbers(Fitted, frozen=True, kw_only=True, forbid_unknown_fields=T
     """What guidance adds to and takes from fused scores, which go from 0 to 1.
 
     - ``outside_penalty``: taken from what is not of the type that a query surely asks for.
+    - ``other_penalty``: taken from what is in no category that is called as the thing that a query asks for.
     - ``model_name_gain``: given to a title that has a model's whole name, as in "S23 Ultra".
     - ``exclusion_penalty``: taken from a product that names what is not wanted, which may yet be right: texts say
       "fits belts with buckles".
     - ``named_limit_share``: of a limit's weight, for colours and brands, which the words of a query find as well.
     - ``wanted_share``: of the best fit, from which rows are looked for on their own.
+    - ``behind``: taken from what does not meet a limit that is meant to the letter, so that it comes after all that
+      does; ``far_behind`` the same where a query has wants as well, and from what it excludes.
+    - ``likely_type``: the probability of a type from which the rest of a query is taken to ask for it.
+    - ``least_excluded``, ``most_excluded``: of a type's products, what a phrase can mean to exclude.
     """
 
     outside_penalty: float
+    other_penalty: float
     model_name_gain: float
     exclusion_penalty: float
     named_limit_share: float
     wanted_share: float
+    behind: float
+    far_behind: float
+    likely_type: float
+    least_excluded: float
+    most_excluded: float
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             value = getattr(self, name)
-            if name != "provenance" and not 0 <= value <= 1:
+            if name == "far_behind":
+                if value < self.behind:
+                    raise ConfigError(f"far_behind is {value}; it must be at least behind, which is {self.behind}")
+            elif name != "provenance" and not 0 <= value <= 1:
                 raise ConfigError(f"{name} is {value}; it must be from 0 to 1")
 
 
@@ -67,6 +76,7 @@ class Guidance:
     (n_products,), None where they ask for nothing. ``excludes`` says which of some rows have what the query excludes,
     None where it excludes nothing; ``named`` what share of the models' names in the query their titles have, None where
     it has none. ``wanted`` are rows to look for on their own, so that what is asked for is among the candidates.
+    ``meets`` are the rows that are within all limits, bool (n_products,), None where none is.
     ``limits`` are the constraints that some products do not meet, each with the rows that do. ``wants`` are what is
     wanted beyond words, relative to the type asked for; ``wants_of`` gives them anew for another route and what was
     found, None where the query wants nothing more.
@@ -81,6 +91,7 @@ class Guidance:
     limits: tuple[tuple[Constraint, Mask], ...] = ()
     wants: Wants = NO_WANTS
     wants_of: WantsOf | None = None
+    meets: Mask | None = None
     numbers: GuidanceNumbers = NUMBERS
 
     @property
@@ -129,10 +140,12 @@ class Guidance:
 def guide(
     understood: Understood, routed: Routed | None, columns: Columns, config: SearchConfig,
     products: Callable[[Rows], Sequence[Product]], wants_of: WantsOf | None = None,
-    exclusions: Exclusions | None = None, category: Mask | None = None, numbers: GuidanceNumbers = NUMBERS,
+    exclusions: ToldByFields | None = None, category: Mask | None = None, asked: Mask | None = None,
+    numbers: GuidanceNumbers = NUMBERS,
 ) -> Guidance:  # fmt: skip
     """The guidance for one query; ``products`` gives the products of some rows, to be read, and ``category`` has the
-    rows of the category that the query names, None where it names none.
+    rows of the category that the query names, ``asked`` those of the categories that are called as the thing that it
+    asks for; None where there are none.
     """
     wants = wants_of(routed, Candidates.empty()) if wants_of else NO_WANTS
 
@@ -148,40 +161,56 @@ def guide(
         routed.fit >= numbers.wanted_share * routed.fit.max() if routed is not None and routed.fit is not None else None
     )
     limits = tuple(_limits(understood.constraints, columns))
-    behind = _OUT if wants_of else _BEHIND  # a wish lifts by more than a good match, and breaks no limit
+    behind = numbers.far_behind if wants_of else numbers.behind  # a wish lifts by more than a good match
     constraints, allowed = _constraints(limits, columns, config.constraint_weight, numbers.named_limit_share, behind)
-    scopes = _scopes(routed, category)
-    out = _dividing(exclusions.rows(understood.excluded), scopes) if exclusions and understood.excluded else []
-    if constraints is None and out:
+    scopes = _scopes(routed, category, numbers.likely_type)
+    out = _excluded(exclusions, understood.excluded, scopes, numbers) if exclusions and understood.excluded else []
+    if constraints is None and (out or asked is not None):
         constraints = np.zeros(len(columns), np.float32)
     for having in out:
-        constraints[having] -= np.float32(_OUT)  # type: ignore[index]
+        constraints[having] -= np.float32(numbers.far_behind)  # type: ignore[index]
+    if asked is not None:
+        constraints[~asked] -= np.float32(numbers.other_penalty)  # type: ignore[index]
     if constraints is not None and scopes and (out or allowed is not None):
         # What falls behind must not make room for other things: "tv below 30000" asks for no remote.
-        constraints[~np.logical_or.reduce(scopes)] -= np.float32(_BEHIND)
+        constraints[~np.logical_or.reduce(scopes)] -= np.float32(numbers.behind)
     likely = wants.rows if wants else likely  # what is wanted of a type is nearer to the point than the type alone
     wanted = likely if allowed is None else allowed if likely is None else likely & allowed
     if wanted is not None and not wanted.any():
         wanted = allowed
+    meets = np.logical_and.reduce([fits for _, fits in limits]) if limits else None
+    meets = meets if meets is not None and meets.any() else None
     return Guidance(
         routed, config.route_weight, constraints, excludes if understood.excluded else None,
-        named if understood.names else None, wanted, limits, wants, wants_of, numbers,
+        named if understood.names else None, wanted, limits, wants, wants_of, meets, numbers,
     )  # fmt: skip
 
 
-def _dividing(rows: dict[Excluded, Mask], scopes: Sequence[Mask]) -> list[Mask]:
-    """What exclusions name, of those that divide a type that the rest of the query asks for.
+def _excluded(
+    exclusions: ToldByFields, excluded: Sequence[Excluded], scopes: Sequence[Mask], numbers: GuidanceNumbers
+) -> list[Mask]:
+    """The rows that each exclusion puts behind, if a field tells of it and it divides a type that is asked for.
 
-    "Fridge not double door" does; "bite not collar" names a collar, and no picnic basket is an accessory anyway.
+    "Fridge not double door" does; "bite not collar" names a collar, and no picnic basket is an accessory anyway. So
+    does what an attribute tells of and no product of the type has: foldables may be a category beside "Smartphones".
     """
-    low, high = _DIVIDES
-    return [having for having in rows.values() if any(low <= having[scope].mean() <= high for scope in scopes)]
+    low, high = numbers.least_excluded, numbers.most_excluded
+    out = []
+    for phrase in excluded if scopes else ():
+        masks = exclusions.excluded(phrase)
+        dividing = next((m for m in masks if any(low <= m[scope].mean() <= high for scope in scopes)), None)
+        apart = exclusions.having(phrase.words) if dividing is None else None
+        if apart is not None and not any(apart[scope].any() for scope in scopes):
+            dividing = apart
+        if dividing is not None:
+            out.append(dividing)
+    return out
 
 
-def _scopes(routed: Routed | None, category: Mask | None) -> list[Mask]:
+def _scopes(routed: Routed | None, category: Mask | None, likely_type: float) -> list[Mask]:
     """What the query is surely about: the category that it names, and the type that the router finds likely."""
-    likely = routed is not None and any(found.probability >= _LIKELY for found in routed.chosen)
-    return [rows for rows in (category, scope_of(routed).rows if likely else None) if rows is not None]
+    likely = routed is not None and any(found.probability >= likely_type for found in routed.chosen)
+    return [rows for rows in (category, scope_of(routed, likely_type).rows if likely else None) if rows is not None]
 
 
 def require_rows(routed: Routed, n_products: int) -> Routed:

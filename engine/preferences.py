@@ -8,16 +8,12 @@ on what it is: ``WantsOf``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 
 import numpy as np
 
 from engine.types import Candidates, Mask, Routed, Rows, Scores
-
-_LIKELY = 0.5  # the probability of a type from which wants are relative to it, where the router chose none
-_OF_A_TYPE = 0.5  # what products of the types gain that a query without a type is answered with
-_GOOD = 0.7  # the quantile of what is wanted from which products are looked for on their own
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,11 +52,13 @@ class Scope:
         return self.rows
 
 
-def scope_of(routed: Routed | None) -> Scope:
-    """The types that the router chose, or else the likeliest; without rows where it has none."""
+def scope_of(routed: Routed | None, likely: float) -> Scope:
+    """The types that the router chose, or else the likeliest, if its probability is ``likely``; without rows where
+    there is none.
+    """
     if routed is None or routed.members is None:
         return Scope(None)
-    types = routed.chosen or tuple(found for found in routed.product_types[:1] if found.probability >= _LIKELY)
+    types = routed.chosen or tuple(found for found in routed.product_types[:1] if found.probability >= likely)
     if not types:
         return Scope(None)
     rows = np.logical_or.reduce([routed.members(found.type_id) for found in types])
@@ -73,7 +71,8 @@ class Wants:
     is no telling; ``groups`` are the types that take turns where it names none.
 
     ``qualifying_share`` is of the best score, from which a product is relevant enough for a superlative to order it,
-    ``unknown_fit`` what counts as the fit of a product that does not say.
+    ``unknown_fit`` what counts as the fit of a product that does not say, ``of_a_type`` what products of ``groups``
+    gain, and ``wanted_quantile`` that of what is wanted from which products are looked for on their own.
     """
 
     preferences: tuple[Preference, ...] = ()
@@ -81,6 +80,8 @@ class Wants:
     groups: tuple[Scope, ...] = ()
     qualifying_share: float = 0.0
     unknown_fit: float = 0.5
+    of_a_type: float = 0.0
+    wanted_quantile: float = 0.5
 
     def __bool__(self) -> bool:
         return bool(self.preferences)
@@ -96,47 +97,59 @@ class Wants:
         if not self.preferences:
             return None
         total, known = self._sum(None)
-        return np.asarray(known & (total >= np.quantile(total[known], _GOOD))) if known.any() else None
+        return np.asarray(known & (total >= np.quantile(total[known], self.wanted_quantile))) if known.any() else None
 
     def preferred(self, found: Candidates) -> Candidates:
         """With what products gain that meet the wants, and lose that do not."""
         total, _ = self._sum(found.rows)
         if self.groups:
-            total += np.float32(_OF_A_TYPE) * np.logical_or.reduce([group.members[found.rows] for group in self.groups])
+            total += np.float32(self.of_a_type) * np.logical_or.reduce(
+                [group.members[found.rows] for group in self.groups]
+            )
         return Candidates.ranked(found.rows, found.scores + total)
 
-    def ordered(self, found: Candidates) -> Candidates:
-        """What is relevant enough in the order that superlatives ask for, or types in turn; the rest as it was.
+    def relevant(self, found: Candidates) -> Rows:
+        """The rows of ``found`` that are relevant enough for superlatives to put them in order, by all but these."""
+        others = replace(self, preferences=tuple(one for one in self.preferences if not one.orders), groups=())
+        scores = others.preferred(found) if others else found
+        relevant: Rows = scores.rows[scores.scores >= self.qualifying_share * scores.scores[0]]
+        return relevant
 
-        Scores are dealt out anew, so that they never rise down the list.
+    def ordered(self, found: Candidates, relevant: Rows, meets: Mask | None = None) -> Candidates:
+        """The rows that are ``relevant`` in the order that superlatives ask for, or types in turn; the rest as it was.
+
+        ``meets``, bool (n_products,), are those within the query's limits, None where it has none: the others come
+        after. Scores are dealt out anew, so that they never rise down the list.
         """
         if not len(found):
             return found
-        order = self._by_superlatives(found)
+        order = self._by_superlatives(found, relevant, meets)
         if self.groups:
-            order = self._in_turns(found.rows, order)
+            order = self._in_turns(found.rows, order, meets)
         return Candidates(found.rows[order], found.scores)
 
-    def _by_superlatives(self, found: Candidates) -> Rows:
+    def _by_superlatives(self, found: Candidates, relevant: Rows, meets: Mask | None) -> Rows:
         fits = [preference.fit[found.rows] for preference in self.preferences if preference.orders]
         places = np.arange(len(found))
         if not fits:
             return places
         fit = np.sum(fits, axis=0)
-        qualifies = ~np.isnan(fit) & (found.scores >= self.qualifying_share * found.scores[0])
+        qualifies = ~np.isnan(fit) & np.isin(found.rows, relevant)
         best = places[qualifies]
-        return np.concatenate([best[np.argsort(-fit[best], kind="stable")], places[~qualifies]])
+        outside = np.zeros(len(best), np.bool_) if meets is None else ~meets[found.rows[best]]
+        return np.concatenate([best[np.lexsort((best, -fit[best], outside))], places[~qualifies]])
 
-    def _in_turns(self, rows: Rows, order: Rows) -> Rows:
-        """Places by the types in turn, each type's in order; what is of none comes after."""
-        left = np.ones(len(order), np.bool_)
+    def _in_turns(self, rows: Rows, order: Rows, meets: Mask | None) -> Rows:
+        """Places by the types in turn, each type's in order; what is of none, or beyond a limit, comes after."""
+        left = np.ones(len(order), np.bool_) if meets is None else meets[rows[order]]
         turns = []
         for group in self.groups:
             mine = left & group.members[rows[order]]
             turns.append(order[mine].tolist())
             left &= ~mine
         dealt = [place for place in chain.from_iterable(zip_longest(*turns)) if place is not None]
-        return np.concatenate([np.array(dealt, np.int64), order[left]])
+        first = np.array(dealt, np.int64)
+        return np.concatenate([first, order[~np.isin(order, first)]])
 
     def _sum(self, rows: Rows | None) -> tuple[Scores, Mask]:
         """Weights times fits, less what a product of the middle has, and which rows say anything."""

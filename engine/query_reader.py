@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +20,18 @@ from engine.domain import DOMAIN, Domain
 from engine.families.source import FamilyReading, FamilySource
 from engine.families.store import FAMILIES, ProductFamilies
 from engine.families.type_words import load, open_synonyms
-from engine.families.words import shipped_words
+from engine.families.words import NUMBERS as RELATIONS
+from engine.families.words import FamilyNumbers, shipped_words
 from engine.guidance import GuidanceNumbers, guide, require_rows
 from engine.languages.lexicon import lexicon
 from engine.languages.translate import Translator
 from engine.latency import LatencyEstimate
 from engine.lexical.retriever import TRANSLATION, QueryExpansion
 from engine.needs.lexicon import Lexicon
+from engine.needs.match import free_words
+from engine.needs.numbers import NUMBERS as NEEDS
+from engine.needs.numbers import NeedNumbers
+from engine.needs.scope import Scopes
 from engine.needs.wants import Needs
 from engine.preferences import WantsOf
 from engine.product import Product
@@ -39,7 +44,7 @@ from engine.storage.products import ProductStore
 from engine.types import Mask, Routed, Rows
 from engine.understanding.constraints import Constraint
 from engine.understanding.everyday import is_everyday
-from engine.understanding.exclusions import Exclusions
+from engine.understanding.exclusions import ToldByFields
 from engine.understanding.facts import CatalogFacts
 from engine.understanding.negation import Excluded
 from engine.understanding.spelling import SpellingModel
@@ -49,7 +54,6 @@ from engine.understanding.words import GRAMMAR, tokens
 logger = logging.getLogger(__name__)
 
 _GUIDES = "constraints", "excludes", "named", "routed"  # parts of guidance that the guide stage reports
-_FEW = 2  # words that a catalog has, of which a query is about it however far its products are
 
 
 class QueryReader:
@@ -69,17 +73,36 @@ class QueryReader:
             translator = Translator(lexicon(config.translations), said)
         # A store of their own, for they keep what they read in cycles, and a temporary index goes with its last engine.
         stored = ProductStore(version)
-        self.needs = None
-        if config.needs:
-            self.needs = Needs(Lexicon.named(config.needs), columns, partial(_by_words, ranker), stored.get)
+        self._told = (
+            ToldByFields(columns, lru_cache(maxsize=512)(families.called)) if families else ToldByFields(columns)
+        )
+        by_words = partial(_by_words, ranker)
+        self._scopes = Scopes(columns, self._told, by_words)
+        self._stored, self._by_words, self._families = stored, by_words, families
+        self.needs, self._relations = self._wanting(NEEDS, RELATIONS)
         known = self.needs.words if self.needs else frozenset[str]()
         self._understanding = QueryUnderstanding(facts, spelling, synonyms, config.understand, translator, known)
-        self._relations = None
-        if families and self.needs:
-            self._relations = FamilySource(families, columns, self.needs, shipped_words(), stored.get)
-        self._domain = Domain.open(version / DOMAIN) if (version / DOMAIN).exists() else None
-        self._exclusions = Exclusions(columns) if "negation" in config.understand else None
+        self._domain = None
+        if ranker.dense and (version / DOMAIN).exists():
+            self._domain = Domain.open(version / DOMAIN, ranker.dense.encoder.dim)
         self._route_latency = LatencyEstimate()  # in milliseconds a query
+
+    def _wanting(self, needs: NeedNumbers, relations: FamilyNumbers) -> tuple[Needs | None, FamilySource | None]:
+        """What reads needs and relations, by these numbers; None for what the settings or the index lack."""
+        if not self._config.needs:
+            return None, None
+        lexicon, get = Lexicon.named(self._config.needs), self._stored.get
+        found = Needs(lexicon, self._columns, self._by_words, get, self._scopes, needs)
+        if not self._families:
+            return found, None
+        return found, FamilySource(self._families, self._columns, found, shipped_words(), get, relations)
+
+    def wanting(self, needs: NeedNumbers, relations: FamilyNumbers) -> QueryReader:
+        """This one with other numbers of needs and relations."""
+        other = copy(self)
+        other._scopes = Scopes(self._columns, self._told, self._by_words, needs)
+        other.needs, other._relations = other._wanting(needs, relations)
+        return other
 
     def acting(self, router: Router | None, numbers: GuidanceNumbers) -> QueryReader:
         """This one with another router and other numbers."""
@@ -91,6 +114,8 @@ class QueryReader:
         """What the query says; None where there is nothing to search for in it."""
         started = time.perf_counter()
         understood = self._understanding.understand(request.query, request.locale)
+        if understood.excluded and self.needs:
+            understood = self.needs.without_directions(understood)
         request.meant, request.expansions = in_its_words(understood, self._spelling), _expansions(understood)
         if self._ranker.lexical:
             terms = [
@@ -106,14 +131,15 @@ class QueryReader:
 
     def guide(self, request: Request, understood: Understood, allowed: Mask | None) -> None:
         """Finds the product type and the wants, and puts what they say to each product into the request."""
-        routed = self._route(request, understood)
+        asked = self._asked(understood) if self._config.route_weight else None
+        routed = self._route(request, understood, asked)
         started = time.perf_counter()
         relation = self._relations.read(understood) if self._relations else None
         request.guidance = guide(
             relation.asked(understood) if relation else understood, routed, self._columns, self._config, self._products,
-            self._wants_of(understood, relation), self._exclusions,
-            self.needs.named(understood) if self.needs and (understood.excluded or understood.constraints) else None,
-            self._numbers,
+            self._wants_of(understood, relation), self._told,
+            self._named(understood) if understood.excluded or understood.constraints else None,
+            asked, self._numbers,
         )  # fmt: skip
         guides = [name for name in _GUIDES if getattr(request.guidance, name) is not None]
         if guides:
@@ -123,6 +149,15 @@ class QueryReader:
         may_be = allowed is None and relation is None and self._may_be_foreign(request, understood)
         request.domain = self._domain if may_be else None
 
+    def _named(self, understood: Understood) -> Mask | None:
+        """The rows of the categories that a query names; None where it names none."""
+        found = self._scopes.named(free_words(understood))
+        return found[1] if found else None
+
+    def _asked(self, understood: Understood) -> Mask | None:
+        """The rows of the categories that are called as the thing that a query asks for; None where there are none."""
+        return self._scopes.asked(self.needs.others(understood) if self.needs else free_words(understood))
+
     def missing(self, request: Request, understood: Understood) -> list[str]:
         """Words that no product has, of those that ask for something: neither for a limit nor for what shall not be."""
         if self._ranker.lexical is None:
@@ -131,7 +166,8 @@ class QueryReader:
         spelt = self._spelling is not None and "spelling" in self._config.understand
         unknown = self._ranker.lexical.unknown(asked, request.expansions, spelt=spelt)
         before = dict(zip(understood.words[1:], understood.words, strict=False)) if unknown else {}
-        return [word for word in unknown if word not in GRAMMAR and not is_everyday(word, before.get(word, ""))]
+        unknown = [word for word in unknown if word not in GRAMMAR and not is_everyday(word, before.get(word, ""))]
+        return [word for word in unknown if not (self.needs and self.needs.explains(word, before.get(word, "")))]
 
     def _wants_of(self, understood: Understood, relation: FamilyReading | None) -> WantsOf | None:
         """What the query wants beyond words: relations to models first, and of the rest what the lexicon knows."""
@@ -141,8 +177,11 @@ class QueryReader:
             return self.needs.wants_of(understood)
         return self._relations.wants_of(relation, self.needs.wants_of(understood, relation.spans, relation.scope))
 
-    def _route(self, request: Request, understood: Understood) -> Routed | None:
-        """What kind of product the query asks for; what it excludes says the contrary of that."""
+    def _route(self, request: Request, understood: Understood, called: Mask | None) -> Routed | None:
+        """What kind of product the query asks for; what it excludes says the contrary of that.
+
+        ``called`` are the rows of the categories that are called as the thing asked for, None where none is.
+        """
         dense = self._ranker.dense
         if self._router is None or dense is None or not self._config.route_weight:
             return None
@@ -159,8 +198,9 @@ class QueryReader:
         also = [found.text for found in request.expansions if found.source == "synonym" and found.text not in asked]
         asked = " ".join((asked, *also))
         if not dense.encoder.understands(asked):
-            request.report("route", started, 1, 0, "the query holds no word that the encoder knows", "skipped")
-            return None
+            note = "the query holds no word that the encoder knows"
+            request.report("route", started, 1, 0, note, "skipped")
+            return Routed((), "none", (), note)
         try:
             # The encoder's own vector, whatever adapter was chosen: by such the router has learnt.
             routed = require_rows(self._router.route(asked, dense.vector(asked)), len(self._columns))
@@ -168,21 +208,24 @@ class QueryReader:
             logger.warning("routing failed", exc_info=True)
             request.report("route", started, 1, 0, f"{type(error).__name__}: {error}", "degraded")
             return None
+        if called is not None and routed.narrowed is not None:
+            routed = routed.narrowed(called)
         self._route_latency.add(
             request.report("route", started, 1, len(routed.chosen), f"{routed.action}: {routed.reason}")
         )
         return routed
 
     def _may_be_foreign(self, request: Request, understood: Understood) -> bool:
-        """Whether a query may be about nothing here: not one of a word or two that products have, and not by an
-        adapter's vector, for which near means something else.
+        """Whether a query may be about nothing here: not a single word that products have, and not by an adapter's
+        vector, for which near means something else.
         """
-        if self._ranker.lexical is None or request.adapted.encoder is not None:
+        if request.adapted.encoder is not None:
             return False
         words = [word.text for word in tokens(request.meant) if word.text not in GRAMMAR]
         asking = [word for word, before in zip(words, ["", *words], strict=False) if not is_everyday(word, before)]
         request.lacking = bool(self.missing(request, understood))
-        return request.lacking or len(asking) > _FEW
+        request.in_category = self._named(understood) is not None
+        return request.lacking or len(asking) > 1
 
 
 def _expansions(understood: Understood) -> tuple[QueryExpansion, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from engine.adapter_registry import NOT_ADAPTED, Adapted
 from engine.analysis.analyzer import STOP_WORDS
+from engine.arrangement import ARRANGE, Arrangement
 from engine.columns import Columns
 from engine.config import SearchConfig
 from engine.dense.retriever import DenseRetriever
@@ -31,6 +32,7 @@ from engine.lexical.retriever import LexicalRetriever, QueryExpansion
 from engine.preferences import NO_WANTS
 from engine.reranking import COMBINE, Combined, Reranking
 from engine.rewriting import REWRITE, Rewriting
+from engine.rules.ruling import Ruling
 from engine.seams import Combiner, Fusion, Reranker, Rewriter
 from engine.types import Candidates, Mask, Routed, Rows, StageReport, StageStatus, StageTrace
 
@@ -52,10 +54,15 @@ class Request:
     ``adapted`` has the encoder and the reranker of the adapter that was chosen.
     ``guided`` is whether the first tier, whose word holds for all, has been looked at for what ``guidance`` says.
     ``domain`` tells what is too far from the catalog, None where nothing does, and ``foreign`` is whether this query
-    is: then no type and no want is acted on. ``lacking`` is whether no product has one of its words,
-    ``near`` the cosine of the nearest product, and ``has_code`` whether a
+    is: then no type is told, and no want acted on. ``lacking`` is whether no product has one of its words,
+    ``relevant`` are the rows of the first tier that superlatives may put in order, ``in_category`` is whether the query
+    names a category, ``near`` the cosine of the nearest product, and ``has_code`` whether a
     product has a model code of the query.
+    ``last_resort`` is whether no word was found or understood, so that the most popular products were taken.
     ``evidence`` is what the latest fusion saw, None where there was nothing to fuse.
+    ``context`` is what the shop says of the search, for its rules, and ``group`` the field of which one product a value
+    is shown, empty for none. ``ruling`` is what the rules say, None where there are none, and ``ruling_ms`` what they
+    took so far; ``arrangement`` has the last say on the order.
     """
 
     query: str
@@ -70,9 +77,17 @@ class Request:
     evidence: Evidence | None = None
     domain: Domain | None = None
     foreign: bool = False
+    last_resort: bool = False
     lacking: bool = False
+    in_category: bool = False
     near: float = 1.0
+    relevant: Rows = field(default_factory=lambda: np.empty(0, np.int64))
     has_code: bool = False
+    context: Mapping[str, str] = field(default_factory=dict)
+    group: str = ""
+    ruling: Ruling | None = None
+    ruling_ms: float = 0.0
+    arrangement: Arrangement = field(default_factory=Arrangement)
     reports: list[StageReport] = field(default_factory=list)
 
     @property
@@ -172,18 +187,19 @@ class Ranker:
         final = new.final
         if request.guidance.wants.orders:
             started = time.perf_counter()
-            final = request.guidance.wants.ordered(final)
+            final = request.guidance.wants.ordered(final, request.relevant, request.guidance.meets)
             own = (*own, ("order", final))
             request.report("order", started, len(final), len(final), "superlatives, or types in turn")
+        started, n_found, arrangement = time.perf_counter(), len(final), request.arrangement
+        final = arrangement.first(final)
+        if arrangement.note:
+            own = (*own, (ARRANGE, final))
+            request.report(ARRANGE, started, n_found, len(final), arrangement.note)
         ranking = Ranking(final, ranking.stages + own, ranking.exhausted, new.combined)
-        while len(ranking.final) < needed and not ranking.exhausted:
+        while len(ranking.final) < needed and not ranking.exhausted and len(ranking.final) < arrangement.most:
             depth *= _DEPTH_GROWTH
             deeper = self._rank_tier(request, depth, allowed)
-            more = ~np.isin(deeper.final.rows, ranking.final.rows)
-            final = Candidates(
-                np.concatenate([ranking.final.rows, deeper.final.rows[more]]),
-                np.concatenate([ranking.final.scores, np.minimum(deeper.final.scores[more], _last(ranking.final))]),
-            )
+            final = arrangement.deeper(ranking.final, deeper.final)
             ranking = Ranking(final, deeper.stages + own, deeper.exhausted, new.combined)
         return ranking
 
@@ -298,6 +314,7 @@ class Ranker:
             liked = self._columns.percentiles
             scores = np.zeros(len(rows), np.float32) if liked is None else liked[rows]
             found, note = Candidates.ranked(rows, scores, depth), "by popularity"
+            request.last_resort = True
         request.report("nearest", started, len(self._columns), len(found), f"nothing found, so the nearest {note}")
         return found
 
@@ -323,6 +340,8 @@ class Ranker:
         wants = request.guidance.wants
         if wants:
             started = time.perf_counter()
+            if not len(request.relevant):
+                request.relevant = wants.relevant(found)
             found = wants.preferred(found)
             stages.append(("needs", found))
             request.report("needs", started, len(found), len(found), "; ".join(p.reason for p in wants.preferences))
@@ -346,15 +365,19 @@ class Ranker:
     def _abstain(self, request: Request) -> None:
         """Takes the route and the wants back where the query asks for nothing that is near this catalog."""
         guidance = request.guidance
-        # A colour is said of anything.
-        limited = any(limit.kind != "color" for limit, _ in guidance.limits)
-        asks = request.has_code or guidance.wants.groups or limited or guidance.excludes or guidance.named
-        if request.domain is None or asks or not request.domain.is_foreign(request.near, lacking=request.lacking):
+        if request.domain is None or self.dense is None or request.has_code or guidance.named:
+            return
+        limited = any(limit.kind != "color" for limit, _ in guidance.limits)  # a colour is said of anything
+        refusal = request.domain.refusal(
+            request.meant, self.dense.vector(request.meant), request.near, lacking=request.lacking,
+            told=limited or guidance.excludes is not None or request.in_category or bool(guidance.wants.groups),
+        )  # fmt: skip
+        if not refusal:
             return
         request.foreign = True
         routed = request.guidance.routed
         if routed is not None:
-            routed = Routed(routed.product_types, "none", (), request.domain.reason(request.near))
+            routed = Routed((), "none", (), refusal)
         request.guidance = replace(request.guidance, routed=routed, wants=NO_WANTS)
 
     def _signals(self, query: str, rows: Rows, allowed: Mask | None) -> list[Candidates]:
@@ -389,10 +412,6 @@ def _moved(query: NDArray[np.float32], best: NDArray[np.float32], weight: float)
     """
     moved = (1 - weight) * query + weight * best.mean(axis=0)
     return np.asarray(moved / np.linalg.norm(moved), np.float32)
-
-
-def _last(ranked: Candidates) -> np.float32:
-    return ranked.scores[-1] if len(ranked) else np.float32(np.inf)
 
 
 def _fusion(config: SearchConfig) -> Fusion:

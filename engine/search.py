@@ -11,11 +11,12 @@ import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -41,10 +42,12 @@ from engine.builder import (
 )
 from engine.columns import Columns
 from engine.config import EngineConfig, SearchConfig
+from engine.controls import Controls, checked_context
 from engine.dense.retriever import DenseRetriever
 from engine.dense.vectors import VectorIndex
 from engine.errors import ConfigError, InvalidFilterError, InvalidQueryError
 from engine.families.store import FAMILIES, ProductFamilies
+from engine.feedback_log import FeedbackLog
 from engine.filters import Equal, Exists, Filter, In, Range
 from engine.guidance import NUMBERS, GuidanceNumbers
 from engine.latency import LatencyEstimate
@@ -66,14 +69,22 @@ from engine.storage.manifest import (
     require_intact,
 )
 from engine.storage.products import ProductStore
+from engine.suggestions.completer import Completer, Suggestion, open_suggestions
+from engine.suggestions.store import SUGGESTIONS
 from engine.text import fingerprints
 from engine.types import Candidates, FacetCount, Hit, Mask, Route, SearchResult, TermMatch
 from engine.understanding.facts import CatalogFacts
 from engine.understanding.spelling import SpellingModel
 from engine.understanding.understand import Understood
 
+if TYPE_CHECKING:
+    from engine.answers.answerer import Answerer
+    from engine.answers.records import Answer
+
 logger = logging.getLogger(__name__)
 
+_NO_CONTEXT: Mapping[str, str] = {}
+_MAX_TYPED = 200  # characters that suggestions look at
 _MAX_QUERY = 2_000  # characters; what is beyond is not read, and the understand stage says so
 
 
@@ -88,6 +99,7 @@ class SearchEngine:
         self, version: Path, manifest: Manifest, config: SearchConfig, products: ProductStore, columns: Columns,
         ranker: Ranker, facts: CatalogFacts, spelling: SpellingModel | None, router: Router | None,
         adapters: AdapterRegistry, families: ProductFamilies | None = None, numbers: GuidanceNumbers = NUMBERS,
+        clock: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
         self.version, self.manifest, self.config = version, manifest, config
         self._products, self._columns, self._ranker = products, columns, ranker
@@ -97,6 +109,7 @@ class SearchEngine:
             version, manifest, config, columns, ranker, facts, spelling, router, families, products.get, numbers
         )
         self._analyzer = Analyzer(manifest.config.language)
+        self._controls = Controls(config, columns, self._analyzer, version / FAMILIES, clock)
         # What the stages after ranking lately took, in ms a hit, route or facet; deadlines are planned with it.
         self._latencies = {stage: LatencyEstimate() for stage in ("hydrate", "describe", "explain", "facets")}
 
@@ -106,9 +119,11 @@ class SearchEngine:
     def build(
         cls, products: Iterable[Product | dict[str, object]], directory: str | Path | None = None,
         config: EngineConfig | None = None, *, encoder: Encoder | None = None, reranker: RerankerModel | None = None,
-        router: RouterModel | None = None, progress: Progress = lambda *_: None,
+        router: RouterModel | None = None, documents: str | Path | None = None, progress: Progress = lambda *_: None,
     ) -> Self:  # fmt: skip
         """Builds an index of ``products`` (records or mappings) and opens it.
+
+        ``documents`` is a folder of manuals, questions, reviews or rules, which ``ask`` may cite.
 
         Without ``directory`` the index lives in a temporary one until the engine is gone; ``save`` keeps it.
         Raises CatalogError on a bad or repeated product.
@@ -117,8 +132,9 @@ class SearchEngine:
         target = Path(directory) if directory else Path(tempfile.mkdtemp(prefix="aisle-"))
         try:
             build_index(
-                checked(products), target, config, encoder=encoder, reranker=reranker, router=router, progress=progress
-            )
+                checked(products), target, config, encoder=encoder, reranker=reranker, router=router,
+                documents=Path(documents) if documents else None, progress=progress,
+            )  # fmt: skip
             engine = cls.load(target, config.search, encoder=encoder, reranker=reranker, router=router)
         except BaseException:
             if directory is None:
@@ -196,19 +212,20 @@ class SearchEngine:
         AdapterStore(self.version.parent.parent).copy(AdapterStore(Path(directory)))
 
     def configured(
-        self, config: SearchConfig, *, combiner: Combiner | None = None, rewriter: Rewriter | None = None
-    ) -> SearchEngine:
+        self, config: SearchConfig, *, combiner: Combiner | None = None, rewriter: Rewriter | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> SearchEngine:  # fmt: skip
         """This index, searched another way.
 
         Shares all data, adapters, and the reranker's threads; retrievers, a reranker and a rewriter that were not
-        loaded stay out. ``combiner`` stands in for the configured one, ``rewriter`` for the one that was loaded. Raises
-        ConfigError, and ModelError on a combiner of no use.
+        loaded stay out. ``combiner`` stands in for the configured one, ``rewriter`` for the one that was loaded; rules
+        hold by ``clock``, in seconds since 1970. Raises ConfigError, and ModelError on a combiner of no use.
         """
         combiner = combiner or open_combiner(config.combiner)
         ranker = self._ranker.configured(config, *_fitting(combiner, self.manifest), rewriter)
         return SearchEngine(
             self.version, self.manifest, config, self._products, self._columns, ranker, self._facts, self._spelling,
-            self._router, self._adapters, self._product_families, self._numbers,
+            self._router, self._adapters, self._product_families, self._numbers, clock,
         )  # fmt: skip
 
     def __len__(self) -> int:
@@ -245,7 +262,7 @@ class SearchEngine:
     def search(
         self, query: str, k: int = 10, *, filters: Sequence[Filter] = (), offset: int = 0,
         deadline_ms: float | None = None, facets: Sequence[str] = (), explain: bool = False,
-        adapter: str | None = None, locale: str = "",
+        adapter: str | None = None, locale: str = "", context: Mapping[str, str] = _NO_CONTEXT, group: str = "",
     ) -> SearchResult:  # fmt: skip
         """The ``k`` best products for ``query`` after the first ``offset``.
 
@@ -255,13 +272,18 @@ class SearchEngine:
         ``facets`` names fields to count over the candidates; ``explain`` fills in every hit's ``matches``. ``adapter``
         names what the encoder, the reranker or both answer with, as the reports of their stages say. ``locale``, such
         as ``es-MX``, says what the query's words are to be read as, where its script leaves that open; one that is not
-        known is told in the report of ``understand``.
+        known is told in the report of ``understand``. ``context`` is what the shop's rules may ask of a search, such as
+        ``{"channel": "app"}``. With ``group``, a field, or ``family`` for variants of one product, of the products that
+        have one value there only the best is a hit, which tells of the others.
         Raises InvalidQueryError, InvalidFilterError and AdapterError.
         """
         _check(query, k, offset, deadline_ms)
         started = time.perf_counter()
         deadline = None if deadline_ms is None else started + deadline_ms / 1e3
-        request = Request(_readable(query), deadline, adapted=self._adapters.chosen(adapter), locale=locale)
+        request = Request(
+            _readable(query), deadline, adapted=self._adapters.chosen(adapter), locale=locale,
+            context=checked_context(context), group=group,
+        )  # fmt: skip
         request.reserve_ms = self._reserve_ms(k, explain, len(facets))
         allowed = self._filter(request, filters)
         ranking, understood = self._ranking(request, offset + k, allowed)
@@ -270,25 +292,33 @@ class SearchEngine:
         if explain:
             hits = self._explain(request, hits)
         counts = self._facets(request, ranking, facets)
-        return SearchResult(query, hits, tuple(request.reports), len(ranking.final), route, counts)
+        ruled = [rule.id for rule in request.ruling.rules] if request.ruling else []
+        redirect = request.ruling.redirect if request.ruling else ""
+        return SearchResult(
+            query, hits, tuple(request.reports), len(request.arrangement.found), route, counts, tuple(ruled), redirect
+        )
 
     def search_batch(
         self, queries: Sequence[str], k: int = 10, *, filters: Sequence[Filter] = (), facets: Sequence[str] = (),
         explain: bool = False, adapter: str | None = None, locale: str = "",
+        context: Mapping[str, str] = _NO_CONTEXT, group: str = "",
     ) -> list[SearchResult]:  # fmt: skip
         """``search`` for each query, in order, on ``threads`` cores."""
 
         def one(query: str) -> SearchResult:
             return self.search(
-                query, k, filters=filters, facets=facets, explain=explain, adapter=adapter, locale=locale
-            )
+                query, k, filters=filters, facets=facets, explain=explain, adapter=adapter, locale=locale,
+                context=context, group=group,
+            )  # fmt: skip
 
         if self.config.n_threads == 1 or len(queries) < 2:
             return [one(query) for query in queries]
         with ThreadPoolExecutor(min(self.config.n_threads, len(queries))) as pool:
             return list(pool.map(one, queries))
 
-    def explain(self, query: str, product_id: str, *, adapter: str | None = None) -> Hit:
+    def explain(
+        self, query: str, product_id: str, *, adapter: str | None = None, context: Mapping[str, str] = _NO_CONTEXT
+    ) -> Hit:
         """Why a product is where it is for a query, found or not: rank 0 says that it is not among the candidates.
 
         Raises InvalidQueryError when the index has no such product, and AdapterError.
@@ -298,12 +328,38 @@ class SearchEngine:
         rows = np.flatnonzero(mask) if mask is not None else np.empty(0, np.int64)
         if not len(rows):
             raise InvalidQueryError(f"the index has no product {product_id!r}")
-        request = Request(_readable(query), None, adapted=self._adapters.chosen(adapter))
+        request = Request(
+            _readable(query), None, adapted=self._adapters.chosen(adapter), context=checked_context(context)
+        )
         ranking, _ = self._ranking(request, 1, None)
         place = np.flatnonzero(ranking.final.rows == rows[0])
         rank, score = (int(place[0]) + 1, float(ranking.final.scores[place[0]])) if len(place) else (0, 0.0)
         product = self._products[int(rows[0])]
-        return Hit(product, rank, score, next(ranking.traces(rows[:1], explain=True)), self._matches(request, product))
+        return Hit(
+            product, rank, score, next(ranking.traces(rows[:1], explain=True)), self._matches(request, product),
+            *next(self._controls.told(request, rows[:1], self._products.get)),
+        )  # fmt: skip
+
+    def ask(self, question: str, *, product_id: str = "", writer: Callable[[str], str] | None = None) -> Answer:
+        """The answer to a shopper's question, with the words of the catalog that it rests on.
+
+        ``product_id`` is the product at hand, which "it" means. What no field says is not made up: the answer then is
+        an abstention. A text that is no question is answered with what it finds. ``writer``, any language model that
+        answers a prompt, may put the answer into other words; what the evidence does not hold of them is dropped.
+        Raises InvalidQueryError, and ConfigError on a policy that cannot be read.
+        """
+        _check(question, 1, 0, None)
+        if not isinstance(product_id, str):
+            raise InvalidQueryError(f"product_id is {type(product_id).__name__}; it must be text, empty for none")
+        return self._answerer.ask(_readable(question), self.search, product_id, writer)
+
+    @cached_property
+    def _answerer(self) -> Answerer:
+        from engine.answers.answerer import Answerer  # they stand above: only who asks loads them
+        from engine.answers.shop import open_shop
+
+        families, dense = self._product_families, self._ranker.dense
+        return Answerer(open_shop(self.version, self.config, self._columns, families, dense, self._spelling))
 
     # ------------------------------------------------------------------------------------------------------- stages
 
@@ -324,10 +380,11 @@ class SearchEngine:
         if understood is None:
             return Ranking.empty(), Understood(request.query, request.query)
         self._reader.guide(request, understood, allowed)
+        allowed = self._controls.arrange(request, allowed)
         return self._ranker.rank(request, needed, allowed), understood
 
     def _understood(self, request: Request) -> Understood | None:
-        return self._reader.understand(request)
+        return self._controls.read(request, self._reader.understand)
 
     def _describe(
         self, request: Request, understood: Understood, ranking: Ranking, first: Sequence[Hit]
@@ -350,6 +407,8 @@ class SearchEngine:
             lacking = ["no product is near what was asked for"]
         if nearest and not lacking:
             lacking = [f"no product was found for {request.query!r}"]
+        if request.last_resort:
+            lacking.append("no word of the query was found or understood, so these are the most popular products")
         best = [hit.product for hit in first[: min(SKUS, len(found))]]
         best += self._products.get(found.rows[len(best) : SKUS])
         route = describe_route(
@@ -361,11 +420,13 @@ class SearchEngine:
     def _hydrate(self, request: Request, ranking: Ranking, offset: int, k: int, explain: bool) -> tuple[Hit, ...]:
         started = time.perf_counter()
         rows, scores = ranking.final.rows[offset : offset + k], ranking.final.scores[offset : offset + k]
+        found = zip(
+            self._products.get(rows), scores.tolist(), ranking.traces(rows, explain),
+            self._controls.told(request, rows, self._products.get), strict=True,
+        )  # fmt: skip
         hits = tuple(
-            Hit(product, rank, score, trace)
-            for rank, (product, score, trace) in enumerate(
-                zip(self._products.get(rows), scores.tolist(), ranking.traces(rows, explain), strict=True), offset + 1
-            )
+            Hit(product, rank, score, trace, (), ruled, group)
+            for rank, (product, score, trace, (ruled, group)) in enumerate(found, offset + 1)
         )
         self._timed("hydrate", request.report("hydrate", started, len(ranking.final), len(hits)), len(hits))
         return hits
@@ -381,10 +442,33 @@ class SearchEngine:
 
     def _facets(self, request: Request, ranking: Ranking, names: Sequence[str]) -> dict[str, tuple[FacetCount, ...]]:
         started = time.perf_counter()
-        counts = {name: self._columns.facets(name, ranking.final.rows) for name in names}
+        counts = {name: self._columns.facets(name, request.arrangement.found) for name in names}
         if names:
             self._timed("facets", request.report("facets", started, len(ranking.final), len(counts)), len(counts))
         return counts
+
+    def suggest(self, typed: str, k: int = 8) -> list[Suggestion]:
+        """The ``k`` likeliest things that a shopper who has typed this much may mean, the likeliest first.
+
+        None where there is no letter or digit in it. The first call of an engine reads what later ones need.
+        Raises InvalidQueryError, IndexMismatchError where the index was built without suggestions, and
+        IndexCorruptError.
+        """
+        _check(typed, k, 0, None)
+        return self._completer.suggest(_readable(typed[:_MAX_TYPED]), int(k))
+
+    @cached_property
+    def log(self) -> FeedbackLog:
+        """Writes what was shown and clicked where the settings say. Raises ConfigError where they do not."""
+        if not self.config.log:
+            raise ConfigError(
+                "there is no log; name its directory with the setting log, as SearchConfig(log='shop-log')"
+            )
+        return FeedbackLog(self.config.log, version=self.version.name, keep_days=self.config.log_days)
+
+    @cached_property
+    def _completer(self) -> Completer:
+        return open_suggestions(self.version / SUGGESTIONS)
 
     def needs(self) -> list[tuple[ShownNeed, str]]:
         """What the lexicon of needs asks for in each category, with the title of the product that meets it best."""

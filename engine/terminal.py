@@ -21,7 +21,7 @@ from rich.tree import Tree
 
 from engine.adapters import AdapterInfo
 from engine.builder import DENSE, LEXICAL, RERANK, ROUTE
-from engine.explain import printable, timings, understanding, why
+from engine.explain import grouped, printable, timings, understanding, why
 from engine.needs.shown import ShownNeed
 from engine.types import Route, SearchResult, SkuCandidate, TypeProbability
 
@@ -46,9 +46,11 @@ def program() -> str:
 
 def print_result(result: SearchResult) -> None:
     """Prints how the query was read, hits as a table, then facets, then what each stage took."""
-    console = _console()
+    console = new_console()
     if said := understanding(result):
         console.print(_text(said))
+    if result.redirect:
+        console.print(_text(f"a rule redirects to {result.redirect}"))
     if result.hits:
         table = Table(box=None, pad_edge=False)
         table.add_column("#", justify="right")
@@ -59,7 +61,10 @@ def print_result(result: SearchResult) -> None:
         for hit in result.hits:
             product = hit.product
             price = _price(product.price, product.currency)
-            cells = (str(hit.rank), f"{hit.score:.3f}", product.title, price, why(hit))
+            reasons = [why(hit), *(f"{effect.rule}: {effect.action} {effect.detail}" for effect in hit.rules)]
+            if hit.group and hit.group.count > 1:
+                reasons.append(grouped(hit.group))
+            cells = (str(hit.rank), f"{hit.score:.3f}", product.title, price, "; ".join(reasons))
             table.add_row(*map(_text, cells))
         console.print(table)
     else:
@@ -98,12 +103,12 @@ def print_route(query: str, route: Route) -> None:
         tree.add("products").add(_skus_table(route.skus))
     else:
         tree.add("no products")
-    _console().print(tree)
+    new_console().print(tree)
 
 
 def print_needs(found: Sequence[tuple[ShownNeed, str]]) -> None:
     """Prints, by category, what each need asks for there, and the title of the product that meets it best."""
-    console = _console()
+    console = new_console()
     for category, of_category in groupby(found, key=lambda one: one[0].category):
         tree = Tree(_text(category))
         for need, title in of_category:
@@ -124,7 +129,7 @@ def print_adapters(infos: Sequence[AdapterInfo]) -> None:
     for info in infos:
         size = megabytes(info.size) if info.size else ""
         table.add_row(*map(_text, (info.name, info.kind, info.method, size, info.license, info.problem)))
-    _console().print(table)
+    new_console().print(table)
 
 
 def _types_table(types: Sequence[TypeProbability]) -> Table:
@@ -154,7 +159,8 @@ def _value(value: object) -> str:
     return "/".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _console() -> Console:
+def new_console() -> Console:
+    """One that fits the terminal, or where output goes to a file or a pipe is as wide as lines may be."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
 
 

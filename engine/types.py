@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.cards import RankedCard, SearchPage
 from engine.product import Product
 
 Rows = NDArray[np.int64]
@@ -17,6 +19,7 @@ Mask = NDArray[np.bool_]
 Features = NDArray[np.float32]  # (n, one column a feature)
 StageStatus = Literal["ran", "skipped", "degraded"]
 RouteAction = Literal["filter", "boost", "none"]
+RuleAction = Literal["pin", "boost", "bury", "hide", "filter"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,10 +110,32 @@ class TermMatch:
 
 
 @dataclass(frozen=True, slots=True)
+class RuleEffect:
+    """What a rule of the shop did to one product: ``detail`` says it in words."""
+
+    rule: str
+    action: RuleAction
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """What one product of a result stands for: ``count`` products that pass the filters, itself among them.
+
+    ``others`` are ids of the others, those that the query found first, and of many only the first.
+    """
+
+    field: str
+    count: int
+    others: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """One product of a result. ``rank`` counts from 1; ``score`` is the last stage's, comparable within the result.
 
     ``trace`` holds one entry per stage that ranked; ``matches`` is filled when the search was asked to explain.
+    ``rules`` are what rules of the shop did to it; ``group`` is None where the search was not asked to group.
     """
 
     product: Product
@@ -118,6 +143,8 @@ class Hit:
     score: float
     trace: tuple[StageTrace, ...] = ()
     matches: tuple[TermMatch, ...] = ()
+    rules: tuple[RuleEffect, ...] = ()
+    group: Group | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +174,8 @@ class Routed:
     ``reason`` says in words why that action. ``name_of`` gives the name of the type asked for that a row is of, empty
     where it is of none. ``members`` gives the rows, bool (n_products,), that are of a type or of one below it, by the
     type's id; None where there is no telling. ``revise`` gives all of this again in the light of what the search found,
-    whose best score is about 1; None where the router says the same whatever is found.
+    whose best score is about 1; None where the router says the same whatever is found. ``narrowed`` gives all of this
+    again for a query that names a category, by the rows of that, bool (n_products,); None where it knows no better.
     """
 
     product_types: tuple[TypeProbability, ...]
@@ -159,6 +187,7 @@ class Routed:
     name_of: Callable[[int], str] = lambda row: ""
     members: Callable[[str], Mask] | None = None
     revise: Callable[[Candidates], Routed] | None = None
+    narrowed: Callable[[Mask], Routed] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +230,8 @@ class SearchResult:
 
     ``n_candidates`` counts the products the hits were picked from. ``route`` is None where neither understanding nor
     routing is on. ``facets`` maps each requested field to its values, most frequent first, over those candidates.
+    ``rules`` are the ids of the shop's rules that were for this search, and ``redirect`` the page that one of them
+    names, empty where none does.
     """
 
     query: str
@@ -209,6 +240,8 @@ class SearchResult:
     n_candidates: int
     route: Route | None = None
     facets: Mapping[str, tuple[FacetCount, ...]] = field(default_factory=dict)
+    rules: tuple[str, ...] = ()
+    redirect: str = ""
 
     @property
     def degraded(self) -> bool:
@@ -218,3 +251,16 @@ class SearchResult:
     @property
     def elapsed_ms(self) -> float:
         return sum(stage.elapsed_ms for stage in self.stages)
+
+    def to_json(self) -> bytes:
+        """The result by the JSON Schema that answers share, with title, price and features of every product."""
+        route = self.route
+        page = SearchPage(
+            query=self.query.encode(errors="replace").decode(),
+            products=tuple(RankedCard.ranked(hit.product, hit.rank, hit.score) for hit in self.hits),
+            n_candidates=self.n_candidates,
+            corrected=route.corrected if route else self.query.encode(errors="replace").decode(),
+            notes=route.notes if route else (),
+            nearest=route.nearest if route else "",
+        )
+        return msgspec.json.encode(page)

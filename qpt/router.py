@@ -197,7 +197,10 @@ class TypeRouter:
 
     def routed(self, likely: NDArray[np.floating[Any]]) -> Routed:
         """The route for what ``probabilities`` said, to be revised by what is found."""
-        return replace(self._routed(likely), members=self._members, revise=partial(self._revised, likely))
+        return replace(
+            self._routed(likely), members=self._members, revise=partial(self._revised, likely),
+            narrowed=partial(self._narrowed, likely),
+        )  # fmt: skip
 
     def with_numbers(self, numbers: RouterNumbers) -> TypeRouter:
         """The same head over the same rows, acting by other numbers."""
@@ -233,14 +236,33 @@ class TypeRouter:
         name_of = partial(self._name_of, likely, under, chosen.name)
         return Routed(ranked, action, (chosen,), reason, fit, inside, name_of)
 
-    def _revised(self, likely: NDArray[np.floating[Any]], found: Candidates) -> Routed:
-        """The route for what is likely by the query and by the types of the best products found.
+    def _narrowed(self, likely: NDArray[np.floating[Any]], rows: NDArray[np.bool_]) -> Routed:
+        """The route among the types of which most products are among ``rows``; of all where none is."""
+        typed = self._of_rows >= 0
+        n_types = len(likely)
+        counts = np.bincount(self._of_rows[typed], minlength=n_types)
+        inside = 2 * np.bincount(self._of_rows[typed & rows], minlength=n_types) > counts
+        kept = np.where(inside, likely, np.float32(0.0))
+        if not kept.sum():
+            return self.routed(likely)
+        kept /= kept.sum()
+        return replace(
+            self._routed(kept), members=self._members, revise=partial(self._revised, kept, inside=inside)
+        )  # fmt: skip
+
+    def _revised(
+        self, likely: NDArray[np.floating[Any]], found: Candidates, inside: NDArray[np.bool_] | None = None
+    ) -> Routed:
+        """The route for what is likely by the query and by the types of the best products found, of the types
+        ``inside`` alone where they are given.
 
         A linear pool, made sharper (Ranjan and Gneiting 2010, "Combining probability forecasts").
         """
         voters, share = self._numbers.voters, self._numbers.found_weight
         votes = np.zeros(len(likely) + 1)  # the last is of products without a column
         np.add.at(votes, self._of_rows[found.rows[:voters]], np.maximum(found.scores[:voters], 0.0) ** 2)
+        if inside is not None:
+            votes[:-1] *= inside
         if not votes[:-1].sum():
             return replace(self._routed(likely), members=self._members)
         pooled = ((1 - share) * likely + share * votes[:-1] / votes[:-1].sum()) ** self._numbers.sharpness

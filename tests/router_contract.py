@@ -111,6 +111,19 @@ class RouterContract:
             assert sum(found.probability for found in said.product_types) <= 1 + 1e-4
             assert said.revise is None
 
+    def test_a_category_that_is_named_leaves_its_own_types(self, subject: Any) -> None:
+        routed = route(subject, ASKED[0])
+        if routed.narrowed is None:
+            return
+        fridges = np.arange(len(PRODUCTS)) % 4 == 1
+        narrowed = routed.narrowed(fridges)
+        assert narrowed.product_types[0].name == KINDS[1]
+        phones = Candidates(np.arange(0, len(PRODUCTS), 4), np.ones(len(PRODUCTS) // 4, np.float32))
+        if narrowed.revise is not None:  # whatever is found
+            assert narrowed.revise(phones).product_types[0].name == KINDS[1]
+        none = routed.narrowed(np.zeros(len(PRODUCTS), np.bool_))
+        assert none.product_types == routed.product_types
+
     def test_nothing_found_changes_nothing(self, subject: Any) -> None:
         routed = route(subject, ASKED[1])
         if routed.revise is not None:

@@ -10,13 +10,13 @@ import pytest
 from benchmarks.data import DataError
 from benchmarks.needs import judged_of, measure, off_domain_queries
 from benchmarks.needs_judgments import Judge, Judged, Kind, read_judged, split_of
-from benchmarks.needs_reasons import read_back
+from benchmarks.needs_reasons import Releases, read_back
 from engine.catalog import read_catalog
 from engine.product import Product
 from engine.types import SkuCandidate
 from tests.conftest import SAMPLE
 
-ON_SAMPLE = ("sample", "second", "mission", "ja", "es")
+ON_SAMPLE = ("sample", "second", "mission", "ja", "es", "second_ja", "second_es")
 FRIDGES = "Home > Fridges"
 
 
@@ -72,14 +72,14 @@ def test_judgments_on_the_sample_are_neither_empty_nor_trivial(name: str) -> Non
 
 
 def test_queries_are_asked_once_and_split_by_their_own_text() -> None:
-    rows = [row for name in (*ON_SAMPLE, "icecat") for row in judged_of(name)]
-    texts = [row.query for row in rows] + off_domain_queries()
+    rows = [row for name in (*ON_SAMPLE, "icecat", "second_icecat") for row in judged_of(name)]
+    texts = [row.query for row in rows] + off_domain_queries() + off_domain_queries("second_off_domain")
     assert len(texts) == len({text.casefold() for text in texts})
     assert all(row.split == split_of(row.query) for row in rows)
     assert len(off_domain_queries()) == 100
     assert len(judged_of("sample")) == 200
     assert len(judged_of("sample", "dev")) + len(judged_of("sample", "final")) == 200
-    assert all(row.types for name in ("ja", "es") for row in judged_of(name))
+    assert all(row.types for name in ("ja", "es", "second_ja", "second_es") for row in judged_of(name))
 
 
 def test_a_bad_row_is_named(tmp_path: Path) -> None:
@@ -107,6 +107,9 @@ def test_first_hit_and_precision_are_counted_by_kind(shop: Judge) -> None:
         ("big: price ≤ 30000", "true"), ("price ≥ 30,001", "false"), ("screen_size_in 6.5–6.9 in", "true"),
         ("screen_size_in 7–8 in", "false"), ("s_pen", "true"), ("foldable", "false"), ("foldable no", "true"),
         ("is of the type Galaxy S", "true"), ("is of the type Televisions", "false"), ("color black", "true"),
+        ("refresh rate 120 Hz", "true"), ("refresh rate 60 Hz", "false"), ("screen size 6.7 in", "true"),
+        ("s pen", "true"),
+        ("battery 20 hours", "true"), ("battery 5000 mAh", "true"), ("battery 20 mAh", "false"),
         ("is splendid", "unknown"), ("is popular", "no fact"), ("connectivity NFC", "true"),
     ],
 )  # fmt: skip
@@ -114,8 +117,28 @@ def test_a_told_fact_is_read_back(reason: str, verdict: str) -> None:
     phone = Product(
         product_id="p", title="Phone", category=("Mobiles", "Galaxy S"), price=29999,
         attributes={"refresh_rate_hz": 120, "ram_gb": 12, "screen_size_in": 6.7, "s_pen": True, "foldable": False,
-                    "color": "Black", "connectivity": ["5G", "NFC"]},
+                    "color": "Black", "connectivity": ["5G", "NFC"], "battery_mah": 5000, "battery_hours": 20},
     )  # fmt: skip
     told = read_back(SkuCandidate("p", "Phone", 29999, "INR", reason, {"ram_gb": 12}), phone)
     assert {word for _, word in told} == {verdict}
     assert ("ram_gb 8", "false") in read_back(SkuCandidate("p", "Phone", 1, "", reason, {"ram_gb": 8}), phone)
+
+
+def test_a_newest_is_read_back_by_when_others_came_out() -> None:
+    models = {"S23": "2023-02-01", "S24": "2024-02-01", "S25 Ultra": "2025-02-01", "Z Flip5": "2023-08-01"}
+    phones = {
+        name: Product(product_id=name, title=f"Phone {name}, Black", released=day) for name, day in models.items()
+    }
+    releases = Releases(list(phones.values()))
+    for fact, product, verdict in [
+        ("S25 Ultra: newest of S23, S24, S25 Ultra", "S25 Ultra", "true"),
+        ("S25 Ultra: newest of S23, S24, S25 Ultra", "S24", "false"),  # the product is another
+        ("S24: newest of S23, S25 Ultra, S24", "S24", "false"),
+        ("S24: the one before the newest of S23, S24, S25 Ultra", "S24", "true"),
+        ("S24: later than s23", "S24", "true"),
+        ("S23: later than z flip 5", "S23", "false"),
+        ("S23: later than s22", "S23", "unknown"),
+        ("S26: newest of S24, S25, S26", "S24", "unknown"),
+    ]:
+        told = read_back(SkuCandidate(product, "", 1, "", fact, {}), phones[product], releases)
+        assert told == [(fact, verdict)]

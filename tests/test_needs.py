@@ -53,6 +53,10 @@ class TestLexicon:
         assert [(word.kind, word.name) for word in found] == [("gradable", "long battery"), ("use", "gaming")]
         assert [word.most for word in matcher.find(["latest", "tablet"])] == [True]
 
+    @pytest.mark.parametrize("words", ["big family", "big families", "movie nights", "selfie", "selfies", "athletes"])
+    def test_plurals_are_read_as_singulars(self, words: str):
+        assert Matcher(LEXICON).find(words.split())
+
     def test_a_shops_file_replaces_adds_and_takes_away(self, tmp_path: Path):
         own = tmp_path / "own.toml"
         own.write_text(
@@ -125,6 +129,31 @@ def test_categories_are_what_their_last_word_says(tmp_path: Path):
     assert named is not None
     assert np.flatnonzero(named[1]).tolist() == [5]
     assert categories.named(["for", "phone"]) is None
+    assert categories.named(["outdoor"]) is None  # no "door"
+
+
+def test_a_noun_means_what_most_of_its_name_are(tmp_path: Path):
+    paths = [("Mobiles", "Smartphones")] * 30 + [("Mobiles", "Feature Phones"), ("Mobiles", "Foldables")]
+    paths += [("Extras", "Phone Cases")] * 3
+    products = [Product(product_id=str(n), title="x", category=path) for n, path in enumerate(paths)]
+    categories = Categories(columns_of(tmp_path, products))
+
+    def head(query: str, named: dict[str, list[int]] | None = None) -> list[int] | None:
+        def by_name(words: tuple[str, ...]) -> np.ndarray | None:
+            rows = (named or {}).get(" ".join(words))
+            return None if rows is None else np.isin(np.arange(len(paths)), rows)
+
+        mask = categories.head(query.split(), lambda word: word in ("5g", "black"), by_name)
+        return None if mask is None else np.flatnonzero(mask).tolist()
+
+    phones = [*range(30), 31]  # foldables are beside, and feature phones too few
+    assert head("good phone with case") == phones == head("phone 5g black")
+    assert head("feature phone") == [30]
+    assert head("phone case") is None  # another word names another category
+    assert head("phone case", {"phone case": [32, 33, 34]}) == [32, 33, 34]  # unless it is of the name
+    assert head("phone arm") is None
+    assert head("phone", {"phone": [0, 32, 33, 34]}) is None  # most of what is called so is elsewhere
+    assert head("case phone", {"case phone": [32]}) is None
 
 
 def test_what_products_that_name_a_use_share_is_learnt(tmp_path: Path):
@@ -146,14 +175,21 @@ class TestOrder:
 
     def test_a_superlative_orders_what_is_relevant_enough_and_scores_never_rise(self):
         fit = [0.9, 0.1, 0.5, 1.0, np.nan]
-        ordered = Wants((self.preference(fit, orders=True),), qualifying_share=0.5).ordered(self.FOUND)
+        wants = Wants((self.preference(fit, orders=True),), qualifying_share=0.5)
+        relevant = wants.relevant(self.FOUND)
+        assert relevant.tolist() == [4, 2, 0, 1]
+        ordered = wants.ordered(self.FOUND, relevant)
         assert ordered.rows.tolist() == [0, 2, 1, 4, 3]
         assert ordered.scores.tolist() == self.FOUND.scores.tolist()
+        within = wants.ordered(self.FOUND, relevant, np.array([False, True, True, True, True]))
+        assert within.rows.tolist() == [2, 1, 0, 4, 3]  # 0 is beyond a limit
 
     def test_types_take_turns(self):
         groups = tuple(Scope(np.isin(np.arange(5), rows)) for rows in ([2, 3], [0, 4]))
-        ordered = Wants((self.preference([0.5] * 5),), groups=groups).ordered(self.FOUND)
-        assert ordered.rows.tolist() == [2, 4, 3, 0, 1]
+        wants = Wants((self.preference([0.5] * 5),), groups=groups)
+        assert wants.ordered(self.FOUND, self.FOUND.rows).rows.tolist() == [2, 4, 3, 0, 1]
+        within = wants.ordered(self.FOUND, self.FOUND.rows, np.array([True, True, False, True, True]))
+        assert within.rows.tolist() == [3, 4, 0, 2, 1]
 
     def test_what_is_not_said_neither_wins_nor_vanishes(self):
         wants = Wants((self.preference([0.0, 1.0, np.nan, np.nan, np.nan]),), unknown_fit=0.3)
@@ -199,6 +235,35 @@ class TestSample:
                     assert float(match[2]) in fields, fact
                     told += 1
         assert told
+
+    @pytest.mark.parametrize(
+        ("query", "category"),
+        [
+            ("laptop with best display", "Laptops"), ("phones with stylus", "Mobiles"), ("outdoor tv", "Televisions"),
+            ("monitors with speakers", "Monitors"), ("fitness tracker under 5000", "Fitness Bands"),
+            ("pen drive cheapest", "USB Flash Drives"), ("smallest power bank", "Power Banks"),
+        ],
+    )  # fmt: skip
+    def test_what_a_query_calls_the_thing_comes_first(self, sample: engine.SearchEngine, query: str, category: str):
+        assert all(category in hit.product.category for hit in sample.search(query, 3).hits)
+
+    def test_a_superlative_is_of_what_has_the_other_words(self, sample: engine.SearchEngine):
+        first = sample.search("cheapest laptop with 16gb ram", 3).hits
+        assert {hit.product.attributes["ram_gb"] for hit in first} == {16}
+        assert all(hit.product.attributes["curved"] for hit in sample.search("lowest price curved monitor", 3).hits)
+        assert all("Fully" in hit.product.title for hit in sample.search("cheapest fully automatic washer", 2).hits)
+
+    @pytest.mark.parametrize("query", ["single door fridge not too big", "single door fridge not big"])
+    def test_a_not_turns_a_direction_round(self, sample: engine.SearchEngine, query: str):
+        litres, more = (
+            [float(hit.product.attributes["capacity_l"]) for hit in sample.search(text, 3).hits]  # type: ignore[arg-type]
+            for text in (query, query.replace("not too ", "").replace("not ", ""))
+        )
+        assert np.mean(litres) < np.mean(more)
+        assert max(litres) < 200
+
+    def test_types_that_take_turns_keep_to_limits(self, sample: engine.SearchEngine):
+        assert all(hit.product.price <= 5000 for hit in sample.search("gifts under 5000", 3).hits if hit.product.price)
 
     def test_a_query_without_a_type_is_answered_by_several_in_turn(self, sample: engine.SearchEngine):
         hits = sample.search("gift for a photographer", 6).hits

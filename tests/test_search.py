@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import engine
 from engine import Equal, Exists, In, InvalidFilterError, InvalidQueryError, Range, SearchConfig, SearchEngine
+from engine.columns import Columns
 from tests.conftest import SAMPLE, HashedWordsEncoder, synthetic_products
 
 
@@ -57,25 +58,28 @@ class TestRelevance:
         assert np.mean(found) > 0.97
 
 
+PASSES = pytest.mark.parametrize(
+    ("filter", "passes"),
+    [
+        (Equal("brand", "acme"), lambda p: p.brand == "Acme"),
+        (Equal("color", "Red"), lambda p: p.attributes["color"] == "Red"),
+        (Equal("attributes.color", "red"), lambda p: p.attributes["color"] == "Red"),
+        (Equal("smart", True), lambda p: p.attributes["smart"] is True),
+        (Equal("weight_kg", 3), lambda p: p.attributes["weight_kg"] == 3.0),
+        (Equal("weight_kg", "3.0"), lambda p: p.attributes["weight_kg"] == 3.0),
+        (Equal("category", "Home"), lambda p: p.category[0] == "Home"),
+        (Equal("category", "home>televisions"), lambda p: p.category[-1] == "Televisions"),
+        (In("color", ["red", "WHITE"]), lambda p: p.attributes["color"] in ("Red", "White")),
+        (Range("price", at_most=500), lambda p: p.price is not None and p.price <= 500),
+        (Range("price", 500, 800), lambda p: p.price is not None and 500 <= p.price <= 800),
+        (Exists("price"), lambda p: p.price is not None),
+        (Equal("brand", "Nobody"), lambda p: False),
+    ],
+)
+
+
 class TestFilters:
-    @pytest.mark.parametrize(
-        ("filter", "passes"),
-        [
-            (Equal("brand", "acme"), lambda p: p.brand == "Acme"),
-            (Equal("color", "Red"), lambda p: p.attributes["color"] == "Red"),
-            (Equal("attributes.color", "red"), lambda p: p.attributes["color"] == "Red"),
-            (Equal("smart", True), lambda p: p.attributes["smart"] is True),
-            (Equal("weight_kg", 3), lambda p: p.attributes["weight_kg"] == 3.0),
-            (Equal("weight_kg", "3.0"), lambda p: p.attributes["weight_kg"] == 3.0),
-            (Equal("category", "Home"), lambda p: p.category[0] == "Home"),
-            (Equal("category", "home>televisions"), lambda p: p.category[-1] == "Televisions"),
-            (In("color", ["red", "WHITE"]), lambda p: p.attributes["color"] in ("Red", "White")),
-            (Range("price", at_most=500), lambda p: p.price is not None and p.price <= 500),
-            (Range("price", 500, 800), lambda p: p.price is not None and 500 <= p.price <= 800),
-            (Exists("price"), lambda p: p.price is not None),
-            (Equal("brand", "Nobody"), lambda p: False),
-        ],
-    )
+    @PASSES
     def test_k_results_come_back_if_k_exist(self, small, filter, passes):
         expected = {p.product_id for p in synthetic_products() if passes(p)}
         found = small.search("acme phone fridge tv case", 1000, filters=[filter])
@@ -84,6 +88,12 @@ class TestFilters:
         lexical = small.configured(SearchConfig(retrievers=("lexical",)))
         everything = lexical.search("acme globex", 1000, filters=[filter])
         assert {hit.product.product_id for hit in everything.hits} == expected
+
+    @PASSES
+    def test_some_rows_pass_what_they_pass_among_all(self, small, filter, passes):
+        rows = np.random.default_rng(1).permutation(len(small))[:50]
+        columns = Columns.open(small.version)
+        assert (columns.passing([filter, filter], rows) == columns.mask([filter])[rows]).all()
 
     def test_filters_are_joined_by_and(self, small):
         both = small.search("phone", 100, filters=[Equal("brand", "Acme"), Range("price", at_most=600)])

@@ -29,6 +29,13 @@ from engine.understanding.negation import find_excluded, has_excluded
         ("shoes but not red", ["red"]),
         ("case (without strap)", ["strap"]),
         ("fridge without freezer under 20000", ["freezer"]),
+        ("tv not 4k", ["4k"]),
+        ("cabinet not side by side doors", ["side by side"]),
+        ("phone not galaxy a", ["galaxy a"]),
+        ("phone except galaxy a series in red", ["galaxy a"]),
+        ("phone not a flip", ["flip"]),
+        ("not a foldable phone", ["foldable"]),  # it is a phone
+        ("not sharp", ["sharp"]),
         # nothing is excluded
         ("non stick pan", []),
         ("cordless drill", []),

@@ -11,6 +11,7 @@ from engine.understanding.words import Token, tokens
 
 _LONGEST_COMPARATIVE = 3  # words before a "than"
 _LONGEST_NAME = 6  # words of X
+_BUT = "but"
 _ENDS = frozenset(
     {"for", "under", "below", "above", "within", "with", "without", "in", "between", "around", "less", "up"}
 )
@@ -24,8 +25,8 @@ class Relation:
 
     ``otherwise`` are the words after a "but", or before a "than": what shall be otherwise. ``elsewhere`` is the name
     of an entry for another maker's thing, and ``foreign`` the words that are it; both empty for what a catalog may
-    have. ``rest`` are all other words. ``weak`` says that the words may mean something else. ``spans`` are the places
-    in the query that are read by this.
+    have. ``rest`` are all other words. ``weak`` says that the words may mean something else, ``bare`` that only a
+    "but" tells of the relation. ``spans`` are the places in the query that are read by this.
     """
 
     kind: Kind
@@ -36,6 +37,7 @@ class Relation:
     foreign: tuple[str, ...] = ()
     rest: tuple[str, ...] = ()
     weak: bool = False
+    bare: bool = False
     spans: tuple[tuple[int, int], ...] = ()
 
     @property
@@ -56,6 +58,7 @@ class RelationReader:
         self._phrases.sort(key=lambda phrase: -len(phrase[0]))
         self._elsewhere = {_words(text): name for name, entry in words.elsewhere.items() for text in entry.words}
         self._first = {phrase[0][0] for phrase in self._phrases} | {name[0] for name in self._elsewhere}
+        self._first.add(_BUT)
 
     def read(self, query: str) -> Relation | None:
         """The first and longest relation of a query; None where it has none. Never raises."""
@@ -72,6 +75,9 @@ class RelationReader:
             if about:
                 start = max(at - _LONGEST_COMPARATIVE, 0) if kind == "than" else at
                 return self._relation(query, found, kind, about, (start, end))
+        if _BUT in words and (about := self._before(found, words.index(_BUT))):  # "X but smaller"
+            at = words.index(_BUT)
+            return self._relation(query, found, "like", about, (at, at + 1))
         return self._bare(query, found)
 
     def elsewhere(self, about: Sequence[Token]) -> tuple[str, tuple[str, ...]]:
@@ -118,7 +124,7 @@ class RelationReader:
         entry, name = self.elsewhere(found)
         return Relation(
             kind, query[start:end], about, words_of, entry, name, _rest(words, (*words[slice(*phrase)], *name)),
-            tuple(words[slice(*phrase)]) in self._weak,
+            tuple(words[slice(*phrase)]) in self._weak, words[phrase[0]] == _BUT,
             ((found[phrase[0]].start, found[phrase[1] - 1].end), *((token.start, token.end) for token in otherwise)),
         )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,6 +29,7 @@ from engine.understanding.words import tokens
 _OF_SERIES = frozenset({"latest", "new", "previous", "last_year"})
 _OF_ANY = frozenset({"previous", "last_year"})  # whatever the type is called
 _BY_AGE = frozenset({"upgrade", "successor", "predecessor"})
+_TENS = re.compile(r"\d+x$")  # ends the name of a series whose numbers are of one ten
 
 
 #: Which rows are otherwise than the named, how far by their places, what tells it of a row, and in words.
@@ -91,7 +93,11 @@ class FamilySource:
         if relation.kind == "than" and not self._gradables(relation.otherwise):
             return None
         named = self._naming.find(relation.about, understood.corrected) if relation.spans else None
-        if named is None or (relation.weak and named.line is None and not relation.otherwise):
+        if (
+            named is None
+            or (relation.bare and not named.number)
+            or (relation.weak and not named.number and not relation.otherwise)
+        ):
             return None
         return FamilyReading(relation, named, (), named.kind)
 
@@ -111,9 +117,12 @@ class FamilySource:
 
     @staticmethod
     def _shared(line: Line, said: set[str]) -> int:
-        """How many words of a series' name are said, if its last one is: "watch" is enough for Galaxy Watch."""
-        words = line.name.lower().split()
-        return len(said.intersection(words)) if words[-1] in said or " ".join(words[-2:]) in said else 0
+        """How many words of a series' name are said, if its last one is: "watch" is enough for Galaxy Watch, and
+        "galaxy a" for the Galaxy A1x.
+        """
+        words = _TENS.sub("", line.name.lower()).split()
+        of_family = len(words) > 2 and said.issuperset(words[:-1])  # "galaxy z" are flips and folds
+        return len(said.intersection(words)) if of_family or words[-1] in said or " ".join(words[-2:]) in said else 0
 
     def _elsewhere(self, relation: Relation) -> FamilyReading | None:
         """Another maker's thing, unless this catalog has it under that name."""
@@ -139,16 +148,17 @@ class FamilySource:
             own = self.of(reading, scope, before.preferences)
             if not own:
                 return before
-            numbers = self._needs.numbers
-            return Wants(
-                (*before.preferences, *own), scope.rows, before.groups, numbers.qualifying_share, numbers.unknown_fit
-            )  # fmt: skip
+            return self._needs.numbers.wants((*before.preferences, *own), scope.rows, before.groups)
 
         return wants
 
     def _scope(self, reading: FamilyReading, routed: Routed | None) -> Scope:
         named = self._categories.named([token.text for token in reading.relation.about])
-        return Scope(named[1], named[0]) if named and not reading.series else scope_of(routed)
+        return (
+            Scope(named[1], named[0])
+            if named and not reading.series
+            else scope_of(routed, self._needs.numbers.likely_type)
+        )
 
     def of(self, reading: FamilyReading, scope: Scope, before: Sequence[Preference]) -> tuple[Preference, ...]:
         """What the reading asks for within a scope; nothing without one. ``before`` are others' preferences."""

@@ -28,6 +28,7 @@ from engine.types import Rows
 from engine.understanding.words import Token, tokens
 
 FAMILIES = "families"
+_LEAST_NOUN = 4  # letters of a noun that longer words may end in
 _LEAST_CODE = 5  # characters of a model code that say which product is meant, though more may follow
 _LINES, _NAMES = "lines.json", "names.npz"
 
@@ -62,9 +63,22 @@ class ProductFamilies:
 
     def rows(self, word: str) -> Rows:
         """The rows whose own name has a word, ascending; empty where none has."""
-        place = self._places.get(word)
-        if place is None:
-            return self._beginning(word)
+        return self._rows_of(word) if word in self._places else self._beginning(word)
+
+    def called(self, noun: str) -> Rows:
+        """The rows whose own name has a noun: as it is, in the other number, or at the end of a compound."""
+        singular = noun.removesuffix("s")
+        forms = {noun, singular, f"{singular}s"}
+        if len(singular) >= _LEAST_NOUN:
+            forms.update(self._compounds(singular))
+        rows = [self._rows_of(form) for form in forms if form in self._places]
+        return np.unique(np.concatenate(rows)) if rows else np.empty(0, np.int64)
+
+    def _compounds(self, noun: str) -> list[str]:
+        return [word for word in self._words if word.endswith((noun, f"{noun}s"))]
+
+    def _rows_of(self, word: str) -> Rows:
+        place = self._places[word]
         start = int(self._ends[place - 1]) if place else 0
         return np.asarray(self._rows[start : self._ends[place]], np.int64)
 

@@ -4,27 +4,36 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from itertools import takewhile
 
 import numpy as np
 
 from engine.columns import PATH_SEPARATOR, Columns
+from engine.needs.numbers import NUMBERS, NeedNumbers
 from engine.types import Mask, Rows
+from engine.understanding.everyday import COMMON, is_everyday
+from engine.understanding.words import GRAMMAR
+
+_Path = tuple[tuple[str, ...], Rows]
+_Named = tuple[str, Rows]
+#: Which products are called by words, bool (n_products,); None where none is.
+NamedBy = Callable[[tuple[str, ...]], Mask | None]
 
 _COMPOUND = 4  # letters that a word has at least, to be the end of a longer one
-_LINKS = frozenset({"for", "with", "without", "under", "in", "to", "of", "from", "on", "that", "which", "and", "or"})
+LINKS = frozenset({"for", "with", "without", "under", "in", "to", "of", "from", "on", "that", "which", "and", "or"})
 _PARTS = re.compile(r"[&/,+]|\band\b")
 
 
 class Categories:
     """The category paths of one index, those nearest the root first. Thread-safe."""
 
-    def __init__(self, columns: Columns) -> None:
-        self._n = len(columns)
+    def __init__(self, columns: Columns, numbers: NeedNumbers = NUMBERS) -> None:
+        self._n, self._typical_share, self._named_share = len(columns), numbers.typical_share, numbers.category_share
         listed = columns.postings("category") if "category" in columns.fields else ()
         self._paths = sorted(((tuple(path.split(PATH_SEPARATOR)), rows) for path, rows in listed), key=_depth)
+        self._at = dict(self._paths)
         self.words = frozenset(word for path, _ in self._paths for name in path for word in _words(name))
         self._called = lru_cache(maxsize=4096)(self._paths_called)
 
@@ -37,35 +46,96 @@ class Categories:
                 out.append((found[0][0][-1], self._mask([rows for _, rows in found])))
         return out
 
-    def named(self, asked: Sequence[str]) -> tuple[tuple[str, ...], Mask] | None:
+    def named(
+        self, asked: Sequence[str], called_by: NamedBy = lambda words: None
+    ) -> tuple[tuple[str, ...], Mask] | None:
         """The categories that a query names, and their rows; None where it names none.
 
         What a thing is called stands before the first word that says what it is for, or with; of several such words the
         one that the fewest products are is meant: a "foldable phone" is a foldable, and a "phone case" a case. Of
         categories in several places those with the most products are meant: a "phone" is none of "Wired Earphones".
+        Who says no more than "phone" means what most are, and none of a few "Feature Phones". ``called_by`` it and the
+        word before it may be something else: what is "fully automatic" is not "Semi Automatic".
         """
-        words = list(takewhile(lambda word: word not in _LINKS, asked))
+        words = list(takewhile(lambda word: word not in LINKS, asked))
         best: tuple[tuple[str, ...], Mask] | None = None
-        for word in filter(None, words):
-            found = self._called(word)
+        for before, word in zip(("", *words), words, strict=False):
+            found = self._called(word) if word else ()
             if not found:
                 continue
-            parents = Counter[tuple[str, ...]]()
-            for path, rows in found:
-                parents[path[:-1]] += len(rows)
-            [(parent, _)] = parents.most_common(1)
-            meant = [(path[-1], rows) for path, rows in found if path[:-1] == parent]
-            telling = [of for of in meant if set(_words(of[0])[:-1]) & {singular(other) for other in words}]
-            mask = self._mask([rows for _, rows in telling or meant])
+            _, meant, _ = self._meant(found, word, words)
+            mask = self._mask([rows for _, rows in meant])
+            both = called_by((before, word)) if before else None
+            if both is not None and not self._most(mask, both):
+                continue
             if best is None or mask.sum() < best[1].sum():
-                best = tuple(name for name, _ in telling or meant), mask
+                best = tuple(name for name, _ in meant), mask
         return best
+
+    def _meant(
+        self, found: Sequence[_Path], word: str, words: Sequence[str]
+    ) -> tuple[tuple[str, ...], list[_Named], bool]:
+        """Of categories that are called ``word``: those that another word tells of, or the typical ones; of several
+        places those where the most products are. With the category above, and whether another word tells.
+        """
+        others = {singular(other) for other in words if other and other != word} - GRAMMAR
+        telling = [(path, rows) for path, rows in found if others.intersection(_words(path[-1])[:-1])]
+        parents = Counter[tuple[str, ...]]()
+        for path, rows in telling or found:
+            parents[path[:-1]] += len(rows)
+        [(parent, n)] = parents.most_common(1)
+        called = [(path[-1], rows) for path, rows in telling or found if path[:-1] == parent]
+        if telling or not all(map(is_everyday, others)):
+            return parent, called, bool(telling)
+        return parent, [of for of in called if len(of[1]) >= self._typical_share * n], False
+
+    def head(self, asked: Sequence[str], tells: Callable[[str], bool], named: NamedBy) -> Mask | None:
+        """The rows of what a query's own noun is called; None where no category is, or another word names another.
+
+        The noun is the last word before the first that says what the thing is for, or with, but for those that only
+        say which one, of which ``tells`` knows: a "monitor arm" is no monitor, a "monitor 4k" is. Where several
+        categories beside each other are called so, all beside them are meant: foldables are phones as well. It counts
+        only where the products that are ``named`` by it are there, and by it and the word before it: most shops file
+        "guitar" straps and picks elsewhere than guitars, and a "fitness tracker" is no tracker.
+        """
+        words = list(takewhile(lambda word: word not in LINKS, asked))
+        while words and not self._called(words[-1]) and tells(words[-1]):
+            words.pop()
+        found = self._called(words[-1]) if words and words[-1] else ()
+        if not found:
+            return None
+        parent, meant, told = self._meant(found, words[-1], words)
+        beside = [rows for _, rows in meant] if told else [rows for path, rows in found if path[:-1] == parent]
+        above = self._at.get(parent) if len(beside) > 1 and not told else None
+        mask = self._mask([above] if above is not None else beside)
+        if above is not None and len(meant) < len(beside):
+            mask &= ~(self._mask(beside) & ~self._mask([rows for _, rows in meant]))
+        both = named(tuple(words[-2:])) if len(words) > 1 and words[-2] else None
+        if both is not None:
+            return mask if self._most(mask, both) else None
+        if not self._most(mask, named((words[-1],))):
+            return None
+        others = (rows for word in filter(None, words[:-1]) for _, rows in self._called(word))
+        return mask if all(mask[rows].any() for rows in others) else None
+
+    def covers(self, word: str, rows: Mask) -> bool:
+        """Whether all of ``rows`` are in categories that are called so."""
+        found = self._called(word) if word else ()
+        return bool(found) and bool(self._mask([of for _, of in found])[rows].all())
+
+    def _most(self, mask: Mask, named: Mask | None) -> bool:
+        """Whether enough of the products of a name, if there are any, are in ``mask``."""
+        return named is None or (mask & named).sum() >= self._named_share * named.sum()
+
+    def is_called(self, text: str) -> bool:
+        """Whether a category is called so: "power bank" is a thing, and no power."""
+        return bool(self._called(text))
 
     def above(self, name: str) -> Mask | None:
         """The rows of the category above the first of this name; None where it has none."""
         for path, _ in self._paths:
             if path[-1] == name and len(path) > 1:
-                return next((self._mask([rows]) for other, rows in self._paths if other == path[:-1]), None)
+                return self._mask([self._at[path[:-1]]]) if path[:-1] in self._at else None
         return None
 
     def _paths_called(self, word: str) -> tuple[tuple[tuple[str, ...], Rows], ...]:
@@ -95,9 +165,11 @@ def _is_called(name: str, text: str) -> bool:
 
 
 def _same_head(left: Sequence[str], right: Sequence[str]) -> bool:
-    """Whether the last words are the same, or one is the end of the other."""
+    """Whether the last words, of a category and asked for, are the same, or one is the end of the other."""
     if not left or not right:
         return False
+    if right[-1] in COMMON:  # "outdoor" is no door
+        return left[-1] == right[-1]
     shorter, longer = sorted((left[-1], right[-1]), key=len)
     return longer == shorter or (len(shorter) >= _COMPOUND and longer.endswith(shorter))
 

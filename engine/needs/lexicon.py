@@ -49,11 +49,13 @@ class Gradable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 class Use(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What something is for, or whom. ``types`` are words of types to look among where a query names none; of a
-    ``general`` use only where no other use has any.
+    ``general`` use only where no other use has any. A use ``of_attributes`` asks for the most of an attribute whose
+    name follows, as "best" does.
     """
 
     words: Words = ()
     general: bool = False
+    of_attributes: bool = False
     types: Words = ()
     wants: tuple[Want, ...] = ()
     strength: float = 1.0

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from engine.needs.categories import singular
 from engine.needs.lexicon import Lexicon
+from engine.understanding.constraints import Constraint
 from engine.understanding.understand import Understood
 from engine.understanding.words import tokens
 
@@ -25,22 +27,27 @@ class NeedWord:
 
 
 class Matcher:
-    """Thread-safe. The longest entry wins where several begin at a word, and a superlative over what is none."""
+    """Thread-safe. The longest entry wins where several begin at a word, and a superlative over what is none; plurals
+    count as their singulars.
+    """
 
     def __init__(self, lexicon: Lexicon) -> None:
         self._entries: dict[tuple[str, ...], tuple[Kind, str, bool]] = {}
+        self._words: set[str] = set()
         for name, use in lexicon.use.items():
             self._add("use", name, use.words, most=False)
         for name, gradable in lexicon.gradable.items():
             self._add("gradable", name, gradable.words, most=False)
         for name, gradable in lexicon.gradable.items():
             self._add("gradable", name, gradable.superlatives, most=True)
-        self.words = frozenset(word for words in self._entries for word in words)
+        self.words = frozenset(self._words)
         self._longest = max(map(len, self._entries), default=0)
 
     def _add(self, kind: Kind, name: str, texts: Sequence[str], *, most: bool) -> None:
         for text in texts:
-            self._entries[tuple(token.text for token in tokens(text))] = (kind, name, most)
+            words = [token.text for token in tokens(text)]
+            self._words.update(words)
+            self._entries[_key(words)] = (kind, name, most)
 
     def find(self, words: Sequence[str]) -> list[NeedWord]:
         """In the order of ``words``, none overlapping another. Empty words match nothing."""
@@ -48,7 +55,7 @@ class Matcher:
         at = 0
         while at < len(words):
             for end in range(min(at + self._longest, len(words)), at, -1):
-                entry = self._entries.get(tuple(words[at:end]))
+                entry = self._entries.get(_key(words[at:end]))
                 if entry is not None:
                     kind, name, most = entry
                     found.append(NeedWord(kind, name, at, end, most))
@@ -59,15 +66,26 @@ class Matcher:
         return found
 
 
+def _asks_as_well(limit: Constraint) -> bool:
+    """A colour is said of anything, and "bachelor" asks for what is small, as "family of 4" does not."""
+    counted = any(c.isdigit() for c in limit.text) or " of " in limit.text
+    return limit.kind == "color" or (limit.kind == "household" and not counted)
+
+
+def _key(words: Sequence[str]) -> tuple[str, ...]:
+    """The same for singular and plural, of "family" and of "movie" as well."""
+    return tuple(f"{one[:-2]}y" if len(one) > 4 and one.endswith("ie") else one for one in map(singular, words))
+
+
 def free_words(
     understood: Understood, read: Sequence[tuple[int, int]] = (), known: frozenset[str] = frozenset()
 ) -> list[str]:
-    """The query's words, empty where they say something else already: a limit, an exclusion, a model's name that is not
-    among the words ``known``, or what was ``read`` from one place to another.
+    """The query's words, empty where they say something else already: a limit, an exclusion, a model's name that has
+    none of the words ``known``, or what was ``read`` from one place to another.
     """
-    taken = [*read, *((name.start, name.end) for name in understood.names if name.text.lower() not in known)]
+    taken = [*read, *((name.start, name.end) for name in understood.names if known.isdisjoint(name.words))]
     taken += [(excluded.start, excluded.end) for excluded in understood.excluded]
-    taken += [(limit.start, limit.end) for limit in understood.constraints if limit.kind != "color"]
+    taken += [(limit.start, limit.end) for limit in understood.constraints if not _asks_as_well(limit)]
     return [
         "" if any(start < token.end and token.start < end for start, end in taken) else token.text
         for token in tokens(understood.corrected)

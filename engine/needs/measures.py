@@ -28,6 +28,7 @@ QUALITY = "quality"
 _CORE = ("price", "released", "popularity", QUALITY)
 _AREA = re.compile(r"(\d{3,5})\s*[x×*]\s*(\d{3,5})")
 _NUMBER = re.compile(r"\s*(\d[\d,]*(?:\.\d+)?)\s*([a-z\"]+)?\.?\s*", re.IGNORECASE)
+_CHANNELS = re.compile(r"(\d+\.\d+)(?:\.\d+)?(?:\s?ch)?")  # of sound: "11.1.4"
 _MOSTLY = 0.8  # of a field's texts that must be numbers, so that it is read as one
 _SHOWN_UNITS = {
     "gb": "GB", "tb": "TB", "hz": "Hz", "mah": "mAh", "w": "W", "l": "L", "kg": "kg", "in": "in", "mp": "MP",
@@ -218,6 +219,8 @@ def _value(text: str, scale: Mapping[str, float]) -> float | None:
         return scale[folded]
     if area := _AREA.search(folded):
         return float(area[1]) * float(area[2])
+    if channels := _CHANNELS.fullmatch(folded):
+        return float(channels[1])
     match = _NUMBER.fullmatch(text)
     return number_value(match[1]) if match else None
 

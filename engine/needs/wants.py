@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 
 import numpy as np
 
 from engine.analysis.analyzer import STOP_WORDS
 from engine.columns import Columns
-from engine.needs.categories import Categories, singular
-from engine.needs.lexicon import Gradable, Lexicon
+from engine.needs.lexicon import Gradable, Lexicon, Use
 from engine.needs.match import Matcher, NeedWord, free_words
 from engine.needs.measures import Measures
 from engine.needs.numbers import NUMBERS, NeedNumbers
+from engine.needs.scope import EMPTY, Scopes
 from engine.needs.uses import Uses, told
-from engine.preferences import NO_WANTS, Preference, Scope, Wants, WantsOf, scope_of
+from engine.preferences import NO_WANTS, Preference, Scope, Wants, WantsOf
 from engine.product import Product
 from engine.types import Candidates, Mask, Routed, Rows, Scores
 from engine.understanding.everyday import is_everyday
 from engine.understanding.understand import Understood
-from engine.understanding.words import GRAMMAR, tokens
+from engine.understanding.words import Token, tokens
 
+_DEGREES = frozenset({"too", "so", "very", "that", "really", "overly"})
+_TELL_OF_WHOM = frozenset({"who", "that", "which", "whose"})
 _TYPES = 3  # that a query without a type is answered with
 _BESIDE = 3  # words after a direction that may name what it is of
-_LEAST_HAVING = 2  # products that have a word which tells them apart, and less than this share of a type's:
-_MOST_HAVING = 0.97
 _TOLD = 3  # wants of a use that are named
 _FIRST = 10  # products whose titles tell whether a word is a name there
 
@@ -36,7 +37,8 @@ class Reading:
     """A need word in a query, ``text``, and the words ``beside``, after it, which may name an attribute ("big screen").
 
     ``rest`` are the words of the whole query that no need takes, empty where one does; ``telling`` those of them that
-    no synonym explains; ``typeless`` says that none of them could name a type.
+    no synonym explains; ``typeless`` says that none of them could name a type. ``contrary`` is whether a "not" asks for
+    the opposite.
     """
 
     word: NeedWord
@@ -45,6 +47,7 @@ class Reading:
     rest: tuple[str, ...]
     telling: tuple[str, ...]
     typeless: bool
+    contrary: bool = False
 
     @property
     def is_use(self) -> bool:
@@ -56,17 +59,15 @@ class Needs:
 
     def __init__(
         self, lexicon: Lexicon, columns: Columns, found: Callable[[str, int], Rows],
-        products: Callable[[Rows], Sequence[Product]], numbers: NeedNumbers = NUMBERS,
+        products: Callable[[Rows], Sequence[Product]], scopes: Scopes, numbers: NeedNumbers = NUMBERS,
     ) -> None:  # fmt: skip
         """``found`` gives the rows of products that have words of a text, the best first, and at most so many;
         ``products`` those of some rows.
         """
-        self.lexicon, self.numbers, self._columns = lexicon, numbers, columns
-        self._found, self._products = found, products
+        self.lexicon, self.numbers, self._products = lexicon, numbers, products
         self.measures = Measures(columns, lexicon.scale, numbers)
-        self._categories = Categories(columns)
+        self._scopes, self._categories = scopes, scopes.categories
         self._matcher = Matcher(lexicon)
-        self._rows_of = lru_cache(maxsize=256)(self._mask_of)
         self.uses = Uses(lexicon, columns, self.measures, found, numbers)
 
     @property
@@ -88,64 +89,46 @@ class Needs:
 
         def wants(routed: Routed | None, found: Candidates) -> Wants:
             groups = self.scopes(readings) if within is None else ()
-            scope = within or (_together(groups) if groups else self._scope(routed, readings[0]))
+            scope = within or (
+                _together(groups) if groups else self._scopes.of(routed, readings[0].rest, readings[0].telling)
+            )
             best = found.rows[:_FIRST] if scope.rows is None else found.rows[:_FIRST][scope.rows[found.rows[:_FIRST]]]
             first = [product.title.lower() for product in self._products(best)]
             kept = [reading for reading in readings if self._asks(reading) and not self._is_named(reading, first)]
             wanted = _merged([self.of(kept, group) for group in groups or (scope,)])
-            numbers = self.numbers
-            return (
-                Wants(wanted, scope.rows, groups, numbers.qualifying_share, numbers.unknown_fit) if wanted else NO_WANTS
-            )
+            if not wanted and (above := self._above(kept, scope)) is not None:
+                scope = above
+                wanted = self.of(kept, scope)
+            return self.numbers.wants(wanted, scope.rows, groups) if wanted else NO_WANTS
 
         return wants
 
-    def named(self, understood: Understood) -> Mask | None:
-        """The rows of the categories that a query names; None where it names none."""
-        found = self._categories.named(free_words(understood))
-        return found[1] if found else None
+    def explains(self, word: str, before: str) -> bool:
+        """Whether a word is a direction, or after a "for" what something is for; then no product need have it."""
+        after_for = before in ("for", "a", "an", "my", "the")
+        return any(found.kind == "gradable" or after_for for found in self._matcher.find([word]))
 
-    def _scope(self, routed: Routed | None, reading: Reading) -> Scope:
-        """The categories that the query names, or else the types that the router found; of these the products that have
-        the query's other words, where some have and others have not ("cheapest 5g phone").
+    def without_directions(self, understood: Understood) -> Understood:
+        """Without the exclusions that are a direction: what is "not big" is small, whoever has the word."""
+        excluded = tuple(phrase for phrase in understood.excluded if not self._is_direction(phrase.words))
+        return understood if excluded == understood.excluded else replace(understood, excluded=excluded)
 
-        Who wants a "phone" for something wants any, though it may be "Feature Phones" that the word is nearest to.
-        """
-        named = self._categories.named(reading.rest)
-        scope = Scope(named[1], named[0]) if named else scope_of(routed)
-        if scope.rows is None:
-            return scope
-        above = self._categories.above(scope.names[0]) if scope.names else None
-        rows, before = scope.rows, ""
-        for word in filter(None, reading.telling):
-            # What names a type has been read already, whatever products are called.
-            of_type = singular(word) in self._categories.words
-            if (
-                not of_type
-                and not word.isdigit()
-                and word not in GRAMMAR
-                and word not in _EMPTY
-                and not is_everyday(word, before)
-            ):
-                rows = self._having(word, rows, above)
-            before = word
-        return Scope(rows, scope.names)
+    def _is_direction(self, words: Sequence[str]) -> bool:
+        found = self._matcher.find(words)
+        return len(found) == 1 and found[0].kind == "gradable" and found[0].end - found[0].start == len(words)
 
-    def _having(self, word: str, rows: Mask, above: Mask | None) -> Mask:
-        """Those of ``rows``, or else of the category above, that have the word; ``rows`` where it tells nothing."""
-        having = self._rows_of(word)
-        inside = rows & having
-        n = np.count_nonzero(inside)
-        if n == 0 and above is not None:
-            inside = above & having
-            n = np.count_nonzero(inside)
-        telling = _LEAST_HAVING <= n < _MOST_HAVING * np.count_nonzero(rows)
-        return inside if telling else rows
+    def others(self, understood: Understood) -> list[str]:
+        """The query's words, empty where they ask for a need or say something else already."""
+        words = free_words(understood)
+        needed = {place for word in self._matcher.find(words) for place in range(word.start, word.end)}
+        return ["" if place in needed else word for place, word in enumerate(words)]
 
-    def _mask_of(self, word: str) -> Mask:
-        mask = np.zeros(len(self._columns), np.bool_)
-        mask[self._found(word, len(self._columns))] = True
-        return mask
+    def _above(self, readings: Sequence[Reading], scope: Scope) -> Scope | None:
+        """The category above, for a use that no attribute of those in ``scope`` tells of: runners' "earphones"."""
+        if not scope.names or not any(reading.is_use for reading in readings):
+            return None
+        rows = self._categories.above(scope.names[0])
+        return Scope(rows) if rows is not None else None
 
     def _asks(self, reading: Reading) -> bool:
         """Whether a use asks anything: that something is a gift says nothing more where the query names it."""
@@ -163,23 +146,36 @@ class Needs:
         found = self._matcher.find(words)
         needed = {place for word in found for place in range(word.start, word.end)}
         rest = tuple("" if place in needed else word for place, word in enumerate(words))
-        typeless = all(w in STOP_WORDS or w in _EMPTY or self.measures.names_attribute(w) for w in rest)
-        typeless = typeless and self._categories.named(rest) is None
+        whom = next((place for place, word in enumerate(words) if word in _TELL_OF_WHOM), len(words))
+        asked = (
+            rest[:whom] if any(word.start > whom for word in found) else rest
+        )  # who "watches cricket" wants no watch
+        general = any(word.kind == "use" and self.lexicon.use[word.name].general for word in found)
+        typeless = all(self._names_nothing(word, general) for word in asked)
+        typeless = typeless and self._scopes.named(asked) is None
         explained = {place for synonym in understood.synonyms for place in range(synonym.start, synonym.end)}
         telling = tuple("" if place in explained else word for place, word in enumerate(rest))
         readings = []
         for word in found:
             beside = tuple(filter(None, words[word.end : word.end + _BESIDE]))
             text = understood.corrected[places[word.start].start : places[word.end - 1].end].lower()
-            readings.append(Reading(word, text, beside, rest, telling, typeless))
+            contrary = word.kind == "gradable" and not word.most and _denied(places[: word.start])
+            readings.append(Reading(word, text, beside, rest, telling, typeless, contrary))
         return tuple(readings)
+
+    def _names_nothing(self, word: str, general: bool) -> bool:
+        """Whether a word names no thing: of a gift whatever nobody here sells ("graduation gift")."""
+        if word in STOP_WORDS or word in EMPTY or self.measures.names_attribute(word):
+            return True
+        return general and (word.isdigit() or is_everyday(word) or not self._scopes.knows(word))
 
     def scopes(self, readings: Sequence[Reading]) -> tuple[Scope, ...]:
         """The types to look among for a query that names none: those of its uses, the best first."""
         uses = [self.lexicon.use[r.word.name] for r in readings if r.is_use and r.typeless]
         # Whom a gift is for says more of what it should be than that it is one.
         specific = [use for use in uses if use.types and not use.general] or uses
-        words = dict.fromkeys(word for use in specific for word in use.types)
+        votes = Counter(word for use in specific for word in use.types)
+        words = sorted(votes, key=lambda word: -votes[word])  # what more uses are for first, else in their order
         return tuple(Scope(rows, (name,)) for name, rows in self._categories.called(words)[:_TYPES])
 
     def of(self, readings: Sequence[Reading], scope: Scope) -> tuple[Preference, ...]:
@@ -188,17 +184,41 @@ class Needs:
             return ()
         found = []
         once = {(reading.word.kind, reading.word.name): reading for reading in reversed(readings)}
+        uses = [self.lexicon.use[reading.word.name] for reading in once.values() if reading.is_use]
         for reading in reversed(once.values()):
-            preference = self._use(reading, scope) if reading.is_use else self._gradable(reading, scope.rows)
+            if reading.is_use:
+                preference = self._of_attribute(reading, scope.rows) or self._use(reading, scope)
+            else:
+                preference = self._gradable(reading, scope.rows, uses)
             if preference is not None:
                 found.append(preference)
         return tuple(found)
 
-    def _gradable(self, reading: Reading, rows: Mask) -> Preference | None:
+    def _gradable(self, reading: Reading, rows: Mask, uses: Sequence[Use]) -> Preference | None:
         entry = self.lexicon.gradable[reading.word.name]
         field, most = self.meant(entry, reading.beside, rows)
-        if not field:
+        field = self._of_use(entry, uses, rows) or field
+        return self._by_place(reading, field, most != reading.contrary, rows) if field else None
+
+    def _of_use(self, entry: Gradable, uses: Sequence[Use], rows: Mask) -> str:
+        """The attribute that a use asks most of, where a direction could mean it as well: for selfies, of cameras the
+        front one. Empty where there is none.
+        """
+        words = {word for pattern in entry.most for word in pattern.split()}
+        for want in (want for use in uses for want in use.wants if words.intersection(want.most.split())):
+            for field in self.measures.fields(want.most):
+                if self.measures.tells_enough(field, rows):
+                    return field
+        return ""
+
+    def _of_attribute(self, reading: Reading, rows: Mask) -> Preference | None:
+        """The "best battery" is the one with the most of it; None where no attribute's name follows."""
+        if not self.lexicon.use[reading.word.name].of_attributes:
             return None
+        field = self._named(reading.beside, rows)
+        return self._by_place(reading, field, True, rows) if field else None
+
+    def _by_place(self, reading: Reading, field: str, most: bool, rows: Mask) -> Preference:
         fit = self.measures.places(field, rows, most=most)
         fact = partial(self._fact_of, field, fit)
         order = "most" if most else "least"
@@ -207,7 +227,7 @@ class Needs:
 
     def meant(self, entry: Gradable, beside: Sequence[str], rows: Mask) -> tuple[str, bool]:
         """The field that a direction means among ``rows``, and whether it is the most of it; empty where none tells."""
-        if named := self.measures.named(beside, rows):
+        if named := self._named(beside, rows):
             return named, bool(entry.most) or not _is_low(entry, self.lexicon)
         for patterns, direction in ((entry.most, True), (entry.least, False)):
             for pattern in patterns:
@@ -215,6 +235,10 @@ class Needs:
                     if self.measures.tells_enough(field, rows):
                         return field, direction
         return "", True
+
+    def _named(self, beside: Sequence[str], rows: Mask) -> str:
+        """The attribute that the words after a direction name; empty for none, as for the "power" of a "power bank"."""
+        return "" if self._categories.is_called(" ".join(beside[:2])) else self.measures.named(beside, rows)
 
     def _fact_of(self, field: str, fit: Scores, row: int) -> str:
         return self.measures.fact(field, row) if fit[row] >= 0.5 else ""
@@ -227,14 +251,6 @@ class Needs:
         weight = self.numbers.use_weight * self.lexicon.use[reading.word.name].strength
         reason = f"{reading.text} → {reading.word.name}: {asked}"
         return Preference(reading.text, met.fit, weight, partial(self.uses.fact, met.parts), reason)
-
-
-#: Words that ask for a thing without saying which.
-_EMPTY = frozenset({
-    "", "something", "anything", "thing", "things", "stuff", "product", "products", "item", "items", "idea", "ideas",
-    "suggest", "suggestion", "suggestions", "need", "want", "looking", "buy", "show", "option", "options", "lover",
-    "use", "using", "device", "devices", "gadget", "gadgets", "electronics", "my", "me", "i", "who", "loves", "likes",
-})  # fmt: skip
 
 
 def _together(scopes: Sequence[Scope]) -> Scope:
@@ -259,6 +275,14 @@ def _merged(of_groups: Sequence[tuple[Preference, ...]]) -> tuple[Preference, ..
 
 def _either(first: Mask, fact: Callable[[int], str], other: Callable[[int], str], row: int) -> str:
     return fact(row) if first[row] else other(row)
+
+
+def _denied(before: Sequence[Token]) -> bool:
+    """Whether a "not" stands before a word: "not big", "not too big"."""
+    words = [token.text for token in before]
+    while words and words[-1] in _DEGREES:
+        words.pop()
+    return bool(words) and words[-1] == "not"
 
 
 def _is_low(entry: Gradable, lexicon: Lexicon) -> bool:

@@ -125,6 +125,8 @@ def _measure(query: str, q: Quantity, facts: CatalogFacts) -> Constraint | None:
     if found is None or (q.spaced_in and _color_follows(query, q, facts)):
         return None
     bounds = shown(found.field.field, found.low, found.high, found.field.unit)
+    if q.beyond:
+        bounds = bounds.replace("≥", ">").replace("≤", "<")
     return Constraint(
         "measure", found.field.field, found.field.filter(found.low, found.high), q.start, q.end, query[q.start : q.end],
         bounds if found.count else f"no product has {bounds}", found.sure,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 # fmt: off
 _WORDS = """
+aunt boss bride ceo client colleague colleagues cousin fiance fiancee groom manager neighbour neighbor uncle
 able about absolutely actually afraid after afternoon again age ago ahead all almost alone along already also
 alternative alternatives although always amazing anniversary annual another any anybody anyone anything anytime
 anyway anywhere asap ask asking autumn available avoid away bachelor back bad badly because become before beginner

@@ -1,14 +1,15 @@
-"""What a query excludes, where the catalog says it in a field: a category, a value of an attribute, a flag, a brand.
+"""What a query excludes or asks for, where a field of the catalog says it: a category, an attribute, a flag, a brand.
 
 "Fridge not double door" is about the category "Double Door" or the door type of that name, which every product answers;
-"without buckle" is about nothing that a field tells, and is left to the products' texts.
+"s24 not ultra" about what products are called; "without buckle" is about nothing that a field tells, and is left to the
+products' texts.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 
 import numpy as np
@@ -19,10 +20,11 @@ from engine.types import Mask, Rows
 from engine.understanding.negation import Excluded
 
 _MOST_VALUES = 200  # of a field whose values are kinds of things and not names
-_MOST_WORDS = 4  # of a value
+_MOST_WORDS = 6  # of a value
 _BEGINNING = 4  # letters that begin a longer word and stand for it: "touch" is "touchscreen"
 _CATEGORY = "category"
 _NAMES = ("brand", _CATEGORY)
+_HYPHENED = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)+")
 _LACKS = re.compile(r"without|w/o|with\s+out|sans|minus", re.IGNORECASE)
 
 
@@ -32,29 +34,52 @@ _stem = Stemmer.Stemmer("english").stemWord
 _Value = tuple[str, frozenset[str], frozenset[str], Rows]
 
 
-class Exclusions:
+class ToldByFields:
     """Looks phrases up in the columns of one index. Thread-safe; the columns are read when first asked."""
 
-    def __init__(self, columns: Columns) -> None:
-        self._columns = columns
+    def __init__(self, columns: Columns, in_names: Callable[[str], Rows] = lambda word: np.empty(0, np.int64)) -> None:
+        """``in_names`` gives the rows of the products whose own names have a word, in whatever form."""
+        self._columns, self._in_names = columns, in_names
 
-    def rows(self, excluded: Iterable[Excluded]) -> dict[Excluded, Mask]:
-        """For each phrase that some field tells of, the rows that have it, bool (n_products,), not all of them."""
-        out = {}
-        for phrase in excluded:
-            for words in (phrase.words, ("".join(phrase.words),)):  # "touch screen" is a "touchscreen"
-                mask = self._rows(words, kinds=_LACKS.match(phrase.text) is None)
-                if mask is not None and not mask.all():
-                    out[phrase] = mask
-                    break
-        return out
+    def excluded(self, phrase: Excluded) -> Iterator[Mask]:
+        """The rows that have what a phrase excludes, bool (n_products,), by each way to tell of it: what fields say,
+        and what products are called. "Without X" never means a category or a name: a belt without buckle may say so.
+        """
+        kinds = _LACKS.match(phrase.text) is None
+        fields = self.having(phrase.words, kinds=kinds, names=True)
+        for mask in (fields, self.named(phrase.words) if kinds else None):
+            if mask is not None and not mask.all():
+                yield mask
 
-    def _rows(self, words: tuple[str, ...], *, kinds: bool) -> Mask | None:
+    def having(self, words: tuple[str, ...], *, kinds: bool = False, names: bool = False) -> Mask | None:
+        """The rows that have what ``words`` say, bool (n_products,); None where no field tells. ``names`` is whether
+        those of brands and, if they are ``kinds`` as well, of categories may tell.
+        """
+        for said in (words, ("".join(words),)):  # "touch screen" is a "touchscreen"
+            mask = self._rows(said, kinds=kinds, names=names)
+            if mask is not None:
+                return mask
+        return None
+
+    def knows(self, word: str) -> bool:
+        """Whether a field or a product's own name has the word."""
+        return self.having((word,), kinds=True, names=True) is not None or len(self._in_names(word)) > 0
+
+    def named(self, words: tuple[str, ...]) -> Mask | None:
+        """The rows of the products whose own names have all ``words``, bool (n_products,); None where none has."""
+        mask = np.ones(len(self._columns), np.bool_)
+        for word in words:
+            having = np.zeros(len(self._columns), np.bool_)
+            having[self._in_names(word)] = True
+            mask &= having
+        return mask if words and mask.any() else None
+
+    def _rows(self, words: tuple[str, ...], *, kinds: bool, names: bool) -> Mask | None:
         """``kinds`` says whether categories may be meant: what is "without accessories" may be an accessory itself."""
         wanted = [_stem(word) for word in words]
         mask = np.zeros(len(self._columns), np.bool_)
         for field, said, named, rows in self._by_word.get(wanted[-1], ()) or self._beginning(wanted[-1]):
-            if field == _CATEGORY and not kinds:
+            if field in _NAMES and (not names or (field == _CATEGORY and not kinds)):
                 continue
             told = [word for word in wanted if _among(word, said)]
             if told and all(_among(word, said) or _among(word, named) for word in wanted):
@@ -95,4 +120,7 @@ def _among(word: str, words: frozenset[str]) -> bool:
 
 
 def _words(text: str) -> frozenset[str]:
-    return frozenset(_stem(word) for word in re.split(r"[^a-z0-9]+", text.lower()) if word)
+    """Stems, and of words with hyphens the whole as well: "Wi-Fi" is "wifi"."""
+    lower = text.lower()
+    whole = (word.replace("-", "") for word in _HYPHENED.findall(lower))
+    return frozenset(_stem(word) for word in (*re.split(r"[^a-z0-9]+", lower), *whole) if word)

@@ -25,6 +25,7 @@ _SLACK = 0.01  # the same of any other unit, and of converted numbers
 _INCHES = (0.5, 0.9)  # below and above a whole number of inches: 54.6 and 15.6 are sold as 55 and 15
 _DECIMAL_INCHES = 0.06
 _AROUND = 0.15  # of a number, on both sides, that "around" leaves
+_BEYOND = 1e-6  # share of a number by which "more than" is more
 _TERABYTE = 1000.0 / 1024.0  # drives count 1,000 GB to a terabyte, memory 1,024
 _CLEAR = 3.0  # times as many products as all other fields have with a measure, so that only one field is meant
 _NEAR = 12  # characters from a measure within which a field's name is about it
@@ -78,7 +79,10 @@ def _limits(q: Quantity, factor: float, unit: str) -> tuple[float | None, float 
     """A quantity in a field's unit; a plain number with room on both sides, as shops and shoppers round."""
     low, high = (None if value is None else value * factor for value in (q.low, q.high))
     if q.side:
-        return widened(low, high, q.side)
+        low, high = widened(low, high, q.side)
+        if q.beyond:
+            return low and low * (1 + _BEYOND), high and high * (1 - _BEYOND)
+        return low, high
     value = low or 0.0
     if unit == "in" and factor == 1.0:
         below, above = _INCHES if value == round(value) else (_DECIMAL_INCHES, _DECIMAL_INCHES)

@@ -22,7 +22,7 @@ _ENDINGS = r"(?:s|es|ed|ing|e|y|ies|er|ers|'s)?"
 #: Words that end an excluded phrase, beside stop words, punctuation and another negation.
 _BOUNDARIES = STOP_WORDS | {
     "but", "only", "just", "under", "below", "over", "above", "between", "around", "less", "more", "than", "plus",
-    "per", "size", "pack", "style", "please", "like", "within", "near", "where", "when", "while", "so", "if",
+    "per", "size", "pack", "series", "style", "please", "like", "within", "near", "where", "when", "while", "so", "if",
 }  # fmt: skip
 #: Words before which "not" and "no" exclude nothing: comparisons, and sayings.
 _NO_PHRASE = frozenset({"more", "less", "only", "just", "too", "so", "very", "expensive", "over", "above", "sure"})
@@ -114,17 +114,34 @@ def _phrases(query: str, words: list[Token], match: re.Match[str]) -> list[list[
         if token.text in ("or", "and", "nor") and phrases[-1] and place + 1 < len(after):
             phrases.append([])
             continue
+        follows = [after[place + 1].text] if place + 1 < len(after) else []
+        if phrases[-1] and (_repeats(token, phrases[-1], follows) or _is_letter(token, follows)):
+            phrases[-1].append(token)
+            continue
         if token.text in _BOUNDARIES or token.text.isdigit() or len(phrases[-1]) == _MAX_PHRASE:
             break
         phrases[-1].append(token)
         if match["no"] and not before:
             break
-    return [phrase for phrase in phrases if phrase]
+    found = [phrase for phrase in phrases if phrase]
+    if match["not"] and not before and len(found) == 1 and len(found[0]) > 1 and found[0][-1] is after[-1]:
+        return [found[0][:-1]]  # "not a foldable phone" is a phone
+    return found
+
+
+def _repeats(token: Token, phrase: list[Token], follows: list[str]) -> bool:
+    """Whether this is the "by" of "side by side"."""
+    return token.text == "by" and follows == [phrase[-1].text]
+
+
+def _is_letter(token: Token, follows: list[str]) -> bool:
+    """Whether "a" is a letter of a name and no article: "Galaxy A", "Galaxy A series"."""
+    return token.text == "a" and follows in ([], ["series"])
 
 
 def _negates(after: Token, before: list[Token]) -> bool:
     """Whether "no" or "not" here excludes what follows: not in "no 8", "no more than", "do not disturb"."""
-    if any(c.isdigit() for c in after.text) or after.text in _NO_PHRASE:
+    if after.text[-1].isdigit() or after.text in _NO_PHRASE:
         return False
     return not before or before[-1].text not in _SPEAKING
 

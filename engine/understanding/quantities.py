@@ -52,6 +52,7 @@ _BEFORE = re.compile(
     |(?P<between>between|from|range|priced?))\s*$""",
     re.VERBOSE | re.IGNORECASE,
 )
+_BEYOND = re.compile(r"[\s(,]*(?!no\b|not\b)\w+\s+than\b", re.IGNORECASE)
 _AFTER = re.compile(
     r"\s*(?:(?:and|or|&)\s+(?P<least>up|above|over|more|higher|better|larger)|(?P<most>(?:and|or)\s+(?:under|below|less|lower)"
     r"|max(?:imum)?))\b",
@@ -68,7 +69,8 @@ _PREPOSITION = re.compile(r"\s+(?:\d|an?\b|the\b|my\b|all\b)", re.IGNORECASE)
 class Quantity:
     """``low`` and ``high`` (equal for a plain number; None leaves a side open) in ``unit`` (canonical, may be empty) or
     ``currency`` (a code, may be empty). ``scaled`` says that a k or lakh stood there; ``spaced_in``, that the unit is
-    the word "in" a space apart, which may be a preposition. The span covers the comparison too.
+    the word "in" a space apart, which may be a preposition; ``beyond``, that the number itself is not meant, as in
+    "more than". The span covers the comparison too.
     """
 
     low: float | None
@@ -80,6 +82,7 @@ class Quantity:
     spaced_in: bool
     start: int
     end: int
+    beyond: bool = False
 
 
 def quantities(text: str) -> list[Quantity]:
@@ -155,5 +158,6 @@ def _sided(text: str, found: list[Quantity]) -> list[Quantity]:
             side, end = "at least" if after["least"] else "at most", after.end()
         low = None if side == "at most" else q.low
         high = None if side == "at least" else q.high
-        out.append(replace(q, low=low, high=high, side=side, start=start, end=end))
+        beyond = bool(not q.side and before and _BEYOND.match(before[0]))
+        out.append(replace(q, low=low, high=high, side=side, start=start, end=end, beyond=beyond))
     return out

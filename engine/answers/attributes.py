@@ -1,0 +1,234 @@
+"""What a catalog's products can be asked for: the names of its attributes, and which one a question means.
+
+A question's words are compared with a name's by stem, by meaning (``words.toml``), by what the name's unit measures,
+and as a whole by the encoder's cosine.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from engine.analysis.units import UNITS
+from engine.answers.lexicon import WORDS
+from engine.answers.measured import measures_alike
+from engine.answers.wording import Word, stem, words_of
+from engine.columns import Columns
+from engine.seams import Embeddings
+
+ATTRIBUTE = "attributes."
+_MOST_VALUES = 2_000  # texts of a field that are read for words
+_FEW_WORDS = 2
+_FLAGS = frozenset({"true", "false", "yes", "no"})
+Embed = Callable[[Sequence[str]], Embeddings]
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """``stems`` and ``groups`` are of its name's words without the unit; ``units`` are the unit's and its measures'
+    words. ``values`` are the stems of the words
+    of each of its texts, over all products, ``vocabulary`` all of these. ``shown`` is its name for people.
+    """
+
+    field: str
+    shown: str
+    phrase: str
+    stems: tuple[str, ...]
+    groups: tuple[frozenset[str], ...]
+    unit: str
+    units: frozenset[str]
+    vocabulary: frozenset[str]
+    values: tuple[frozenset[str], ...]
+    is_flag: bool
+    is_number: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """How well the words of a question name an attribute.
+
+    ``named`` is the share of its name that is said, ``n_said`` how many words of it; ``measured`` whether a word of its
+    unit, or of what that measures, is. ``values`` are words that speak of its values, ``rest`` those that nothing of it
+    covers. ``cosine`` is the encoder's, of the question's words and the name.
+    """
+
+    attribute: Attribute
+    named: float
+    n_said: int
+    measured: bool
+    values: tuple[Word, ...]
+    rest: tuple[Word, ...]
+    cosine: float
+
+    @property
+    def whole(self) -> bool:
+        """Whether the words say the whole name and nothing else."""
+        return self.named == 1 and not self.rest and not self.values
+
+    @property
+    def flagged(self) -> bool:
+        """Whether it is a flag whose whole name is said."""
+        return self.attribute.is_flag and self.named == 1
+
+    @property
+    def key(self) -> tuple[int, float, int, int, float]:
+        """Orders matches, the greater the better."""
+        return (-len(self.rest), self.named, self.n_said, int(self.measured), self.cosine)
+
+
+class AttributeIndex:
+    """The attributes of one index. Thread-safe. ``embed`` gives vectors of unit length; None where there are none.
+    ``usable`` says whether a text may be one of an attribute's values.
+    """
+
+    def __init__(self, columns: Columns, embed: Embed | None, usable: Callable[[str], bool]) -> None:
+        self._embed = embed
+        names = [name for name in columns.fields if name.startswith(ATTRIBUTE)]
+        self.attributes = {name: _attribute(columns, name, usable) for name in names}
+        for name, asking in WORDS.core.items():
+            if name in columns.fields:
+                self.attributes[name] = _core(columns, name, asking, usable)
+        self._named_by: dict[str, list[str]] = {}
+        for name, attribute in self.attributes.items():
+            also = [stem(word) for word in attribute.units] if name in WORDS.core else []
+            groups = [f"group {group}" for of in attribute.groups for group in of]
+            for key in {*attribute.stems, *also, *groups}:
+                self._named_by.setdefault(key, []).append(name)
+        self._cosine = lru_cache(maxsize=20_000)(self._cosine_of)
+
+    def names(self, word: Word) -> bool:
+        """Whether a word is of some attribute's name, or of its meaning."""
+        return bool(self._naming(word))
+
+    def rivals(self, asked: Sequence[Word]) -> list[Attribute]:
+        """All attributes whose name has one of the words."""
+        found = dict.fromkeys(name for word in asked for name in self._naming(word))
+        return [self.attributes[name] for name in found]
+
+    def _naming(self, word: Word) -> list[str]:
+        whole = WORDS.whole.get(word.text, ())[:1]
+        keys = (word.stem, *map(stem, whole), *(f"group {group}" for group in WORDS.groups.get(word.text, ())))
+        return [name for key in keys for name in self._named_by.get(key, ())]
+
+    def match(self, asked: Sequence[Word], attribute: Attribute, carriers: Sequence[Word] = ()) -> Match:
+        """How well the asked words name the attribute. ``carriers`` ("support") count where its name has them."""
+        said = [False] * len(attribute.stems)
+        measured = False
+        values: list[Word] = []
+        rest: list[Word] = []
+        for word in asked:
+            if covered := _covers(word, attribute):
+                for place in covered:
+                    said[place] = True
+            elif (
+                word.text in attribute.units
+                or word.text == attribute.unit
+                or measures_alike(UNITS.get(word.text, ""), attribute.unit)
+            ):
+                measured = True
+            elif word.text in WORDS.question.modifier and len(asked) > 1:
+                continue
+            elif word.stem in attribute.vocabulary or word.number is not None:
+                values.append(word)
+            else:
+                rest.append(word)
+        if any(said):
+            for place in (place for word in carriers for place in _covers(word, attribute)):
+                said[place] = True
+        named = sum(said) / len(said) if said else 0.0
+        phrase = " ".join(word.text for word in asked)
+        return Match(
+            attribute, named, sum(said), measured, tuple(values), tuple(rest), self._cosine(phrase, attribute.field)
+        )
+
+    def _cosine_of(self, phrase: str, field: str) -> float:
+        if self._embed is None:
+            return 0.0
+        one, other = self._embed([phrase, self.attributes[field].phrase])
+        return float(np.dot(one, other))
+
+
+def _covers(word: Word, attribute: Attribute) -> list[int]:
+    """The places of the name's words that a word says."""
+    if not attribute.field.startswith(ATTRIBUTE):
+        return [0] if word.text in attribute.units or word.stem in attribute.stems else []
+    groups = WORDS.groups.get(word.text, frozenset())
+    whole = [stem(part) for part in WORDS.whole.get(word.text, ())]
+    if whole and not set(whole) <= set(attribute.stems):
+        whole = []
+    return [
+        place
+        for place, (of, meanings) in enumerate(zip(attribute.stems, attribute.groups, strict=True))
+        if of == word.stem or of in whole or groups & meanings
+    ]
+
+
+def shown_value(attribute: Attribute, text: str) -> str:
+    """A value as people write it: a number with its unit."""
+    unit = WORDS.shown.get(attribute.unit, attribute.unit) if attribute.is_number else ""
+    text = text.removesuffix(".0") if attribute.is_number else text
+    return f"{text} {unit}" if unit and attribute.field != "rating" else text
+
+
+def told_value(attribute: Attribute, texts: Sequence[str]) -> str:
+    """A product's values as people write them, a flag as yes or no."""
+    if attribute.is_flag:
+        return {"true": "yes", "false": "no"}.get(texts[0], texts[0])
+    return ", ".join(shown_value(attribute, " ".join(text.split())) for text in texts)
+
+
+def name_words(field: str) -> list[str]:
+    """The words of a field's name, lower case."""
+    return [word for word in re.split(r"[^a-z0-9]+", field.removeprefix(ATTRIBUTE).lower()) if word]
+
+
+def _attribute(columns: Columns, name: str, usable: Callable[[str], bool]) -> Attribute:
+    words = name_words(name)
+    # Units of whole words ("hours", "stars") are kept in the table of what they measure under that name.
+    unit = words[-1] if len(words) > 1 and (words[-1] in WORDS.unit or words[-1] in UNITS) else ""
+    own = words[:-1] if unit else words
+    unit = unit if unit in WORDS.unit else UNITS.get(unit, unit)
+    if not unit and words and words[-1] in WORDS.unit:
+        unit = words[-1]
+    is_number = columns.numbers(name) is not None
+    texts = [value.value for value in columns.values(name) if _may_count(value.value, usable)]
+    is_flag = bool(texts) and not is_number and all(text.lower() in _FLAGS for text in texts)
+    shown = " ".join(own)
+    values = () if is_flag else _words_of_values(texts)
+    phrase = " ".join(dict.fromkeys((*own, *WORDS.measured.get(unit, "").split())))
+    return Attribute(
+        name, shown, phrase, tuple(stem(word) for word in own),
+        tuple(WORDS.groups.get(word, frozenset()) for word in own), unit,
+        WORDS.unit.get(unit, frozenset()) if is_number else frozenset(),
+        frozenset().union(*values), values, is_flag, is_number,
+    )  # fmt: skip
+
+
+def _core(columns: Columns, name: str, asking: Iterable[str], usable: Callable[[str], bool]) -> Attribute:
+    """A field that is no attribute; any one word that asks for it says its whole name."""
+    numeric = columns.numbers(name) is not None
+    values = (
+        ()
+        if numeric
+        else _words_of_values([value.value for value in columns.values(name) if _may_count(value.value, usable)])
+    )
+    group = frozenset({f"core {name}"})
+    return Attribute(
+        name, name, name, (stem(name),), (group,), "", frozenset(asking), frozenset().union(*values), values, False,
+        numeric,
+    )  # fmt: skip
+
+
+def _may_count(text: str, usable: Callable[[str], bool]) -> bool:
+    """Whether a value may be what questions are compared with. One of a word or two tells nobody what to do."""
+    return text.count(" ") < _FEW_WORDS or usable(text)
+
+
+def _words_of_values(texts: Sequence[str]) -> tuple[frozenset[str], ...]:
+    if len(texts) > _MOST_VALUES:
+        return ()
+    return tuple(frozenset(word.stem for word in words_of(text)) for text in texts)

@@ -1,0 +1,346 @@
+"""The reader of attributes: finds the one that a question means, and says what the products have there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from engine.analysis.units import UNITS
+from engine.answers.attributes import ATTRIBUTE, Attribute, AttributeIndex, Match, shown_value, told_value
+from engine.answers.conflicts import conflicting
+from engine.answers.fields import Passage, text_passages, value_passages
+from engine.answers.finding import Finding, Verdict, capital, title_of
+from engine.answers.lexicon import WORDS
+from engine.answers.measured import Measure, bound_before, measures, same_measure, within
+from engine.answers.numbers import AnswerNumbers
+from engine.answers.reading import Question
+from engine.answers.wording import Word, words_of
+from engine.families.words import shipped_words
+from engine.product import Product
+
+_NO = frozenset({"false", "no", "none", "not available", "n/a", "na", "0", "0.0", "not supported"})
+_YES = frozenset({"true", "yes", "supported", "available", "included"})
+_MOST_PRODUCTS = 5  # that one answer cites
+_CORE = ("price", "brand", "model", "rating", "released", "availability")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Said:
+    """What one product says: its values, and of a question of yes or no the verdict, None where it leaves it open."""
+
+    product: Product
+    values: tuple[Passage, ...]
+    verdict: Verdict | None = None
+    cited: tuple[Passage, ...] = ()
+
+
+class StructuredReader:
+    """Reads attributes, and the fields that every product has. Thread-safe."""
+
+    def __init__(self, attributes: AttributeIndex, numbers: AnswerNumbers) -> None:
+        self._attributes, self._numbers = attributes, numbers
+
+    def read(self, question: Question, products: Sequence[Product]) -> Finding | None:
+        """The finding about products of one name, None where no attribute of theirs is meant."""
+        asked = self.asked(question, products)
+        if not asked:
+            return None
+        match = self.meant(asked, products, polar=question.polar, carriers=question.carriers)
+        if match is None:
+            return None
+        attribute = match.attribute
+        said = [Said(product, tuple(value_passages(product, attribute.field))) for product in products]
+        said = [one for one in said if one.values]
+        if not said:
+            return None
+        if conflict := next(filter(None, (self._conflict(one, attribute) for one in said)), None):
+            return conflict
+        if question.polar:
+            return self._polar(question, asked, match, said, products)
+        return self._fact(match, said, products)
+
+    # --------------------------------------------------------------------------------------- which attribute is meant
+
+    def asked(self, question: Question, products: Sequence[Product]) -> tuple[Word, ...]:
+        """What is asked, without what the products are called ("the fridge"), unless that is all, or an attribute."""
+        own = {
+            word.stem
+            for product in products[:1]
+            for text in (product.title, *product.category)
+            for word in words_of(text)
+        }
+        kept = [word for word in question.asked if word.stem not in own or self._says_something(word)]
+        return tuple(kept) or question.asked
+
+    def _says_something(self, word: Word) -> bool:
+        """Whether a word names an attribute, or is a unit, a number or a code."""
+        return self._attributes.names(word) or word.text in UNITS or not word.text.isalpha()
+
+    def meant(
+        self, asked: Sequence[Word], products: Sequence[Product], *, polar: bool, carriers: Sequence[Word] = ()
+    ) -> Match | None:  # fmt: skip
+        """The attribute that the words mean, of those that one of the products has; None where none is, or where
+        another is meant that they lack.
+        """
+        fields = dict.fromkeys(f"{ATTRIBUTE}{name}" for product in products for name in product.attributes)
+        own = [
+            self._attributes.attributes[field] for field in (*fields, *_CORE) if field in self._attributes.attributes
+        ]
+        matches = [self._attributes.match(asked, attribute, carriers) for attribute in own]
+        accepted = [match for match in matches if self._accepts(match, matches, polar)]
+        if not accepted:
+            return None
+        best = max(accepted, key=lambda match: (match.whole, self._says(match, products), match.flagged, match.key))
+        rivals = [self._attributes.match(asked, one) for one in self._attributes.rivals(asked) if one not in own]
+        says = bool(self._says(best, products))
+        if any(self._beats(rival, best, says) for rival in rivals):
+            return None
+        return best
+
+    def _accepts(self, match: Match, matches: Sequence[Match], polar: bool) -> bool:
+        numbers, attribute = self._numbers, match.attribute
+        if not polar and (attribute.is_flag or any(word.number is not None for word in match.values)):
+            return attribute.is_flag and match.named == 1 and not match.rest
+        if match.rest:
+            measured = polar and match.measured and match.attribute.is_number
+            if (match.values and not measured) or any(word.number is not None for word in match.rest):
+                return False
+            if any(word.text in WORDS.dimensions for word in match.rest):
+                return False  # "charging time" is not told in watts
+            if polar and match.measured and self._is_theirs(match, matches):
+                return True
+            return match.cosine >= self._least_cosine(match)
+        if match.named:
+            said = match.named >= numbers.least_named or self._is_value(match)
+            return said or match.cosine >= numbers.least_cosine_part
+        if match.measured:  # "how many litres": of the only one that is measured in them
+            alike = [one for one in matches if one.measured and not one.rest]
+            return len(alike) == 1 and not match.values
+        # The words of models' codes are those of anything.
+        return polar and self._is_value(match) and attribute.field != "model"
+
+    def _least_cosine(self, match: Match) -> float:
+        """How near the words must be to a name, where some of them are not of it.
+
+        A word of another attribute makes it another thing ("wireless charging"), unless the name is a flag's, or of
+        several words, and said whole ("screen refresh rate").
+        """
+        numbers = self._numbers
+        if match.named < 1:
+            return numbers.least_cosine_part if match.named else numbers.least_cosine_none
+        if match.n_said > 1:
+            return numbers.least_cosine_several
+        if match.flagged:
+            return numbers.least_cosine_flag
+        alien = any(self._attributes.names(word) for word in match.rest)
+        return numbers.least_cosine_alien if alien and not match.measured else numbers.least_cosine_whole
+
+    @staticmethod
+    def _is_theirs(match: Match, matches: Sequence[Match]) -> bool:
+        """Whether a measure can only be of the attribute ("a 120 Hz display"): the one in its unit, and the other words
+        are of the names of the product's others.
+        """
+        alike = [one for one in matches if one.measured and one.attribute.is_number]
+        others = {stem for one in matches for stem in one.attribute.stems}
+        groups = {group for one in matches for of in one.attribute.groups for group in of}
+        theirs = all(w.stem in others or groups & WORDS.groups.get(w.text, frozenset()) for w in match.rest)
+        return len(alike) == 1 and bool(match.values) and theirs
+
+    @staticmethod
+    def _is_value(match: Match) -> bool:
+        """Whether the words are of one value that some product has, and not each of another's."""
+        stems = {word.stem for word in match.values}
+        return bool(stems) and any(stems <= value for value in match.attribute.values)
+
+    def _says(self, match: Match, products: Sequence[Product]) -> int:
+        """1 where the words are of what a product has there, and not only of what others have."""
+        if not match.values:
+            return 0
+        stems = {word.stem for word in match.values}
+        for product in products:
+            texts = [passage.text for passage in value_passages(product, match.attribute.field)]
+            if any(stems <= {word.stem for word in words_of(text)} for text in texts):
+                return 1
+        return 0
+
+    @staticmethod
+    def _beats(rival: Match, best: Match, says: bool) -> bool:
+        """Whether an attribute that the products lack is meant more clearly; ``says`` that they have the words as
+        values of the best.
+        """
+        if rival.rest or rival.values or says:
+            return False
+        if not best.named and not best.rest:
+            return rival.named == 1
+        return rival.named > best.named or (bool(best.rest) and rival.named == best.named)
+
+    # ------------------------------------------------------------------------------------------------- what it says
+
+    def _fact(self, match: Match, said: Sequence[Said], products: Sequence[Product]) -> Finding:
+        attribute = match.attribute
+        by_value: dict[tuple[str, ...], list[Said]] = {}
+        for one in said:
+            by_value.setdefault(tuple(passage.text for passage in one.values), []).append(one)
+        if len(by_value) == 1:
+            [(values, ones)] = by_value.items()
+            about = title_of(ones[0].product) if len(products) == 1 else _all(said, products)
+            text = f"{capital(attribute.shown)} of {about}: {told_value(attribute, values)}."
+        else:
+            parts = [
+                f"{told_value(attribute, values)} ({title_of(ones[0].product)})" for values, ones in by_value.items()
+            ]
+            text = f"{capital(attribute.shown)} depends on the variant: {'; '.join(parts[:_MOST_PRODUCTS])}."
+        first = [ones[0] for ones in by_value.values()][:_MOST_PRODUCTS]
+        evidence = tuple(passage.evidence() for one in first for passage in one.values)
+        return Finding(
+            "fact", text, "answered", self._confidence(match), f"the attribute {_name(attribute)} says it", None,
+            tuple(one.product for one in first), evidence, (_name(attribute),),
+        )  # fmt: skip
+
+    def _polar(
+        self, question: Question, asked: Sequence[Word], match: Match, said: Sequence[Said], products: Sequence[Product]
+    ) -> Finding | None:  # fmt: skip
+        judged = [_judged(question, asked, match, one) for one in said]
+        known = [one for one in judged if one.verdict is not None]
+        attribute = match.attribute
+        if not known:
+            return _left_open(match, judged, self._confidence(match))
+        verdicts = {one.verdict for one in known}
+        first = list({one.verdict: one for one in reversed(known)}.values())[:_MOST_PRODUCTS]
+        values = [f"{attribute.shown} {told_value(attribute, _texts(one.cited))}" for one in first]
+        if len(verdicts) == 1:
+            [verdict] = verdicts
+            about = title_of(first[0].product) if len(products) == 1 else _all(known, products)
+            text = f"{capital(str(verdict))}: {values[0]} ({about})."
+        else:
+            verdict = None
+            parts = [
+                f"{one.verdict} for {title_of(one.product)} ({value})" for one, value in zip(first, values, strict=True)
+            ]
+            text = f"It depends on the variant: {'; '.join(parts)}."
+        evidence = tuple(passage.evidence() for one in first for passage in one.cited)
+        return Finding(
+            "yes_no", text, "answered", self._confidence(match), f"the attribute {_name(attribute)} says it", verdict,
+            tuple(one.product for one in first), evidence, (_name(attribute),),
+        )  # fmt: skip
+
+    def fits(self, name: str, products: Sequence[Product]) -> Finding | None:
+        """Whether a field of a product names what it goes with; None where none does.
+
+        The name of another variant is no mention: "Galaxy S23 Ultra" is no Galaxy S23.
+        """
+        wanted = [word.text for word in words_of(name)]
+        variants = shipped_words().names.variants
+        for product in products:
+            for passage in (*self._compatible(product), *text_passages(product)):
+                words = words_of(passage.text)
+                texts = [word.text for word in words]
+                for at in range(len(texts) - len(wanted) + 1):
+                    after = texts[at + len(wanted)] if at + len(wanted) < len(texts) else ""
+                    if texts[at : at + len(wanted)] == wanted and after not in variants:
+                        where = passage.evidence(words[at].start, words[at + len(wanted) - 1].end)
+                        text = f"Yes: {title_of(product)} names {where.text}."
+                        return Finding(
+                            "yes_no", text, "answered", self._numbers.text_confidence, f"its {passage.field} names it",
+                            "yes", (product,), (where,),
+                        )  # fmt: skip
+        if listed := [passage for product in products[:1] for passage in self._compatible(product)]:
+            text = f"{title_of(products[0])} does not name it. It names: {', '.join(_texts(listed))}."
+            return Finding(
+                "abstention", text, "not_said", self._numbers.silent_confidence, "it names others", None,
+                tuple(products[:1]), tuple(passage.evidence() for passage in listed),
+            )  # fmt: skip
+        return None
+
+    def _compatible(self, product: Product) -> list[Passage]:
+        """What the product's fields of compatibility say."""
+        fields = [f"{ATTRIBUTE}{name}" for name in product.attributes]
+        of = [self._attributes.attributes[field] for field in fields if field in self._attributes.attributes]
+        return [
+            p for one in of if any("compatible" in g for g in one.groups) for p in value_passages(product, one.field)
+        ]
+
+    def _conflict(self, said: Said, attribute: Attribute) -> Finding | None:
+        other = conflicting(said.product, attribute, said.values, self._attributes)
+        if other is None:
+            return None
+        own = said.values[0].evidence()
+        where = "title" if other.field == "title" else "text"
+        text = (
+            f"The catalog contradicts itself about the {attribute.shown} of {title_of(said.product)}: the {where} says "
+            f"{other.text}, the attribute {shown_value(attribute, own.text)}."
+        )
+        return Finding(
+            "abstention", text, "conflict", self._numbers.conflict_confidence, f"the {where} and the attribute differ",
+            None, (said.product,), (other, own), (_name(attribute),),
+        )  # fmt: skip
+
+    def _confidence(self, match: Match) -> float:
+        return self._numbers.confidence(match.named, match.cosine, bool(match.values), len(match.rest))
+
+
+def _judged(question: Question, asked: Sequence[Word], match: Match, said: Said) -> Said:
+    """With the product's verdict and what it rests on."""
+    attribute, values = match.attribute, said.values
+    texts = [passage.text.casefold().strip() for passage in values]
+    if attribute.is_flag:
+        verdict: Verdict | None = None if match.values else ("yes" if texts[0] in _YES else "no")
+        return Said(said.product, values, verdict, values)
+    if attribute.is_number:
+        return Said(said.product, values, _by_number(question, asked, match, texts[0]), values)
+    wanted = {word.stem for word in match.values}
+    if not wanted:
+        verdict = "no" if all(text in _NO for text in texts) else "yes"
+        return Said(said.product, values, verdict, values)
+    having = tuple(p for p in values if wanted <= {word.stem for word in words_of(p.text)})
+    if having:
+        return Said(said.product, values, "yes", having)
+    # Of several things that a field lists, what is not listed is not denied.
+    listed = len(values) > 1 or "[" in values[0].field or any(sign in values[0].text for sign in ",;/")
+    return Said(said.product, values, None if listed else "no", values)
+
+
+def _by_number(question: Question, asked: Sequence[Word], match: Match, text: str) -> Verdict | None:
+    value, unit = float(text), match.attribute.unit
+    said = [m for m in measures(words_of(question.text)) if any(word.start == m.start for word in asked)]
+    if not said:
+        return "no" if value == 0 else "yes"
+    if len(said) > 1 or not _counts(said[0], asked, match):
+        return None
+    bound = bound_before(question.text, said[0].start)
+    holds = within(value, unit, said[0], bound) if bound else same_measure(value, unit, said[0])
+    return None if holds is None else "yes" if holds else "no"
+
+
+def _counts(measure: Measure, asked: Sequence[Word], match: Match) -> bool:
+    """Whether a number is an amount: with a unit, or before the name ("4 HDMI ports", not "HDMI 2.1")."""
+    named = [word.start for word in asked if word.number is None]
+    return bool(measure.unit) or (bool(named) and measure.start < min(named))
+
+
+def _left_open(match: Match, said: Sequence[Said], confidence: float) -> Finding | None:
+    """An abstention that says what is listed, where a list is; None where nothing bears on it."""
+    if match.attribute.is_number or match.attribute.is_flag:
+        return None
+    one = said[0]
+    texts = _texts(one.values)
+    text = (
+        f"{title_of(one.product)} does not say. Its {match.attribute.shown} lists: "
+        f"{told_value(match.attribute, texts)}."
+    )
+    return Finding(
+        "abstention", text, "not_said", confidence, f"the attribute {_name(match.attribute)} does not list it", None,
+        (one.product,), tuple(passage.evidence() for passage in one.values), (_name(match.attribute),),
+    )  # fmt: skip
+
+
+def _name(attribute: Attribute) -> str:
+    return attribute.field.removeprefix(ATTRIBUTE)
+
+
+def _all(said: Sequence[Said], products: Sequence[Product]) -> str:
+    return "every variant" if len(said) == len(products) else "every variant that says it"
+
+
+def _texts(passages: Sequence[Passage]) -> tuple[str, ...]:
+    return tuple(passage.text for passage in passages)
