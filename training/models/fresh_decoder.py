@@ -45,7 +45,7 @@ def make_decoder(
     )  # fmt: skip
     config.save_pretrained(out)
     attention = 2 * width * width + 2 * width * _HEAD * config.num_key_value_heads
-    return len(tokenizer) * width + layers * (attention + 3 * width * config.intermediate_size)
+    return len(tokenizer) * width + layers * int(attention + 3 * width * config.intermediate_size)
 
 
 def _tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
