@@ -185,7 +185,7 @@ def gguf_of(model: LlamaForCausalLM, tokens: list[str]) -> bytes:
         "output_norm.weight": (model.model.norm.weight, 0),
     }
     layer = model.model.layers[0]
-    names = {short: name for short, name in (gguf._PLAIN | gguf._TURNED).items()}
+    names = gguf._PLAIN | gguf._TURNED
     for short, name in names.items():
         weight = layer.get_submodule(name).weight.detach()
         if short in gguf._TURNED:
