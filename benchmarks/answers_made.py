@@ -16,12 +16,13 @@ from pathlib import Path
 import msgspec
 
 from engine.answers.attributes import name_words
-from engine.answers.fields import Passage, passages
+from engine.answers.fields import Passage, passages, value_text
+from engine.answers.lexicon import WORDS
 from engine.answers.records import Answer
 from engine.answers.wording import stem, words_of
 from engine.builder import open_encoder
 from engine.config import EngineConfig
-from engine.product import AttributeValue, Product
+from engine.product import Product
 from engine.search import SearchEngine
 
 PHRASES = Path(__file__).parent / "answers" / "synthetic_phrases.tsv"
@@ -34,6 +35,11 @@ _POLAR = (
     "Does {subject} have {phrase}?", "Does the {subject} come with {phrase}?", "does {subject} support {phrase}",
     "Is there {phrase} on the {subject}?",
 )  # fmt: skip
+_SAYS = (
+    "Is the {phrase} of {subject} {value}?", "Does {subject} have a {phrase} of {value}?",
+    "Does {subject} have {value} {phrase}?",
+)  # fmt: skip
+_ASKS_VALUE = 0.4  # of the questions about a number or a text that name one, half of them the product's own
 _WHOLE = 0.4  # of the questions that have a whole title; as many speak of "it", the others of a title's beginning
 
 
@@ -77,42 +83,55 @@ def _subject(product: Product, rng: random.Random) -> tuple[str, str]:
 def _answerable(
     products: Sequence[Product], phrases: dict[str, list[str]], rng: random.Random
 ) -> Iterator[MadeQuestion]:
+    others = _values(products)
     while True:
         product = rng.choice(products)
         if not product.attributes:
             continue
         name = rng.choice(list(product.attributes))
-        value = product.attributes[name]
         phrase = rng.choice([*phrases.get(name, ()), name.replace("_", " ")])
         subject, context = _subject(product, rng)
-        made = _asked(name, value, phrase, subject, rng)
-        if made is None:
-            continue
-        question, verdict, said = made
+        question, verdict, said = _asked(product, name, phrase, subject, others[name], rng)
         yield MadeQuestion(
-            question=question,
-            product_id=product.product_id,
-            context=context,
-            attribute=name,
-            value=said,
+            question=question, product_id=product.product_id, context=context, attribute=name, value=said,
             verdict=verdict,
-        )
+        )  # fmt: skip
+
+
+def _values(products: Sequence[Product]) -> dict[str, list[str]]:
+    """The texts and numbers of each attribute, in the order first met."""
+    found: dict[str, dict[str, None]] = {}
+    for product in products:
+        for name, value in product.attributes.items():
+            found.setdefault(name, {})
+            if not isinstance(value, (bool, list)):
+                found[name][value_text(value)] = None
+    return {name: list(values) for name, values in found.items()}
 
 
 def _asked(
-    name: str, value: AttributeValue, phrase: str, subject: str, rng: random.Random
-) -> tuple[str, str, str] | None:
-    """Question, verdict and value; None where the value makes no question."""
+    product: Product, name: str, phrase: str, subject: str, others: Sequence[str], rng: random.Random
+) -> tuple[str, str, str]:  # fmt: skip
+    """Question, verdict, and the value that answers it."""
+    value = product.attributes[name]
     if isinstance(value, bool):
-        return rng.choice(_POLAR).format(phrase=phrase, subject=subject), "yes" if value else "no", str(value).lower()
+        return rng.choice(_POLAR).format(phrase=phrase, subject=subject), "yes" if value else "no", value_text(value)
     if isinstance(value, list):
         item = rng.choice(value)
-        verb = (
-            "Is {subject} compatible with {item}?" if name.startswith("compatible") else "Does {subject} have {item}?"
-        )
-        return verb.format(subject=subject, item=item), "yes", item
-    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
-    return rng.choice(_FACT).format(phrase=phrase, subject=subject), "", text
+        fits = name.startswith("compatible")
+        form = "Is {subject} compatible with {item}?" if fits else "Does {subject} have {item}?"
+        return form.format(subject=subject, item=item), "yes", item
+    text = value_text(value)
+    if rng.random() >= _ASKS_VALUE:
+        return rng.choice(_FACT).format(phrase=phrase, subject=subject), "", text
+    # A value that has the other in it ("Black", "Titan Black") would be neither right nor wrong.
+    unlike = [other for other in others if other.lower() not in text.lower() and text.lower() not in other.lower()]
+    says = rng.choice(unlike) if unlike and rng.random() < 0.5 else text
+    unit = name.rpartition("_")[2]
+    shown = WORDS.shown.get(unit, "") if isinstance(value, (int, float)) else ""
+    form = rng.choice(_SAYS)
+    asked = form.format(phrase=phrase, subject=subject, value=f"{says} {shown}".strip())
+    return asked, "yes" if says == text else "no", text
 
 
 def _unanswerable(

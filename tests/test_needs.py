@@ -149,6 +149,8 @@ def test_a_noun_means_what_most_of_its_name_are(tmp_path: Path):
     phones = [*range(30), 31]  # foldables are beside, and feature phones too few
     assert head("good phone with case") == phones == head("phone 5g black")
     assert head("feature phone") == [30]
+    assert head("mobile phone") == phones == head("mobile phone", {"mobile phone": [30]})
+    assert head("mobile", {"mobile": [30]}) == phones[:-1]  # what few mobiles are is not meant, whatever they are named
     assert head("phone case") is None  # another word names another category
     assert head("phone case", {"phone case": [32, 33, 34]}) == [32, 33, 34]  # unless it is of the name
     assert head("phone arm") is None

@@ -23,7 +23,7 @@ from engine.answers.finding import Finding, title_of
 from engine.answers.lexicon import WORDS
 from engine.answers.mentions import Mention, NameFinder
 from engine.answers.numbers import NUMBERS, AnswerNumbers
-from engine.answers.reading import Question, read_question
+from engine.answers.reading import Question, read_question, wish_of
 from engine.answers.recommend import recommend
 from engine.answers.records import Answer, Code, Kind, TableRow
 from engine.answers.shop import Shop
@@ -229,10 +229,10 @@ class Answerer:
             if found := self._cited(question, ()):
                 return self._said(found)
             return _plain("abstention", "The shop's catalog does not say. Please ask its service.", "no_document")
-        result = search(question.text, self._policy.answers.max_products)
         wishes = question.intent == "recommendation"
+        result = search(wish_of(question.text) if wishes else question.text, self._policy.answers.max_products)
         lacking = result.route is None or bool(result.route.nearest)
-        if (lacking or not wishes) and self._shop.is_foreign(question.text) and self._policy.off_domain.refuse:
+        if lacking and self._policy.off_domain.refuse and self._shop.is_foreign(question.text):
             return self._refusal("off_domain")
         if wishes:
             recommended = recommend(result, self._attributes, self._policy, self._numbers.text_confidence)

@@ -140,7 +140,9 @@ class AttributeIndex:
             for place in (place for word in carriers for place in _covers(word, attribute)):
                 said[place] = True
         named = sum(said) / len(said) if said else 0.0
-        phrase = " ".join(word.text for word in asked)
+        # How near the words are to the name does not depend on the value that they ask about.
+        naming = [word.text for word in asked if word not in values] if any(said) else [word.text for word in asked]
+        phrase = " ".join(naming)
         return Match(
             attribute, named, sum(said), measured, tuple(values), tuple(rest), self._cosine(phrase, attribute.field)
         )

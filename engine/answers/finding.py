@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from engine.answers.records import Code, Evidence, Kind
@@ -26,10 +26,6 @@ class Finding:
     products: tuple[Product, ...] = ()
     evidence: tuple[Evidence, ...] = ()
     fields: tuple[str, ...] = ()
-
-    def of(self, products: tuple[Product, ...]) -> Finding:
-        """The same with these products."""
-        return replace(self, products=products)
 
 
 def title_of(product: Product) -> str:

@@ -30,7 +30,6 @@ class IntentWords(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     best: frozenset[str]
     compatible: frozenset[str]
     policy: frozenset[str]
-    howto: frozenset[str]
     opinion: frozenset[str]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from engine.analysis.units import UNITS
+from engine.answers.lexicon import WORDS
 from engine.answers.wording import Word
 
 #: Units as so many of another; of two that a shop may mean (1 TB is 1000 or 1024 GB) either is right.
@@ -40,7 +41,8 @@ def measures(words: Sequence[Word]) -> Iterator[Measure]:
     for place, word in enumerate(words):
         if word.number is not None:
             after = words[place + 1] if place + 1 < len(words) else None
-            unit = UNITS.get(after.text, "") if after and after.start - word.end <= 1 else ""
+            near = after.text if after and after.start - word.end <= 1 else ""
+            unit = UNITS.get(near, near if near in WORDS.unit else "")
             yield Measure(word.number, unit, word.start, after.end if unit and after else word.end)
 
 

@@ -35,6 +35,7 @@ _PLUS = "plus"
 _NAMING = frozenset({stem(word) for word in ("compatible", "compatibility", "series", "model")})
 _TITLES = 200  # of the products that a run of words may mean, which are compared with the question
 _LEAST_TITLE = 2  # words of a title that stands in a question whole
+_SHORT = 3  # words of a value
 _PROSE = 25  # products in whose texts a word is looked for
 
 
@@ -71,7 +72,8 @@ class NameFinder:
         self._makers = words.makers.words
         self._elsewhere = {text for entry in words.elsewhere.values() for text in entry.words}
         told = (of for of in attributes.attributes.values() if not of.is_number and not _NAMING.intersection(of.stems))
-        self._values = frozenset().union(*(of.vocabulary for of in told))
+        # Of long values ("Snapdragon 8 Elite for Galaxy") a word may well be a name.
+        self._values = frozenset().union(*(value for of in told for value in of.values if len(value) <= _SHORT))
         self._is_proper = lru_cache(maxsize=10_000)(self._proper)
 
     def find(self, question: str) -> list[Mention]:
@@ -188,14 +190,19 @@ class NameFinder:
         """Whether a word is a model's code, or with the number after it one: no measure, no value of an attribute."""
         text = found[at].text
         if text.isalpha() and at + 1 < end and found[at + 1].text.isdigit():
-            numbered = text not in self._brands and text not in UNITS and not self._measures(found, at + 1)
+            own = text not in self._brands and text not in UNITS and not self._is_value(text)  # "USB 3", "Windows 11"
+            numbered = own and not self._measures(found, at + 1)
             return numbered and text + found[at + 1].text in self._families
         if text.isdigit() and at + 1 < end and found[at + 1].text in self._variants:  # "990 PRO"
             return len(text) > 1 and not self._measures(found, at)
-        if text.isalpha() or text.isdigit() or text in self._values:
+        if text.isalpha() or text.isdigit() or self._is_value(text):
             return False
         measure = _MEASURE.fullmatch(text)
         return not (measure and measure[1] in UNITS)
+
+    def _is_value(self, text: str) -> bool:
+        """Whether a word is of some attribute's values, such as colours and networks."""
+        return text in self._values or stem(text) in self._values
 
     def _is_property(self, text: str) -> bool:
         """Whether a word that may name another maker's thing says what things have ("pixel")."""
@@ -204,7 +211,7 @@ class NameFinder:
     def _is_foreign_code(self, token: Token) -> bool:
         """Whether a word looks like a model's code that no product has: letters, then digits."""
         text = token.text
-        if text in self._values or text in UNITS or not re.fullmatch(r"[a-z]{1,6}\d{1,5}[a-z0-9]*", text):
+        if self._is_value(text) or text in UNITS or not re.fullmatch(r"[a-z]{1,6}\d{1,5}[a-z0-9]*", text):
             return False
         word = next(iter(words_of(text)), None)
         return word is not None and not self._attributes.names(word)
@@ -216,7 +223,7 @@ class NameFinder:
         word = next(iter(words_of(text)), None)
         if word is None or not text.isalpha() or self._attributes.names(word) or text in WORDS.question.modifier:
             return False
-        if text in self._values:
+        if self._is_value(text):
             return False
         small = re.compile(rf"\b{re.escape(text)}(?:s|es)?\b")
         shouted = re.compile(rf"\b{re.escape(text.upper())}\b")
@@ -241,7 +248,7 @@ class NameFinder:
         while end < len(found):
             text = found[end].text
             beside = found[end].start - found[end - 1].end <= 1
-            numbered = text.isdigit() or (any(c.isdigit() for c in text) and text not in self._values)
+            numbered = text.isdigit() or (any(c.isdigit() for c in text) and not self._is_value(text))
             known = text in self._variants or text in self._elsewhere
             if not beside or not (known or (numbered and not self._measures(found, end))):
                 break

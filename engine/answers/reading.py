@@ -60,16 +60,23 @@ class Question:
 
 def read_question(text: str, names: NameFinder) -> Question:
     """Reads a question against one index. Never raises."""
-    mentions = tuple(names.find(text))
     words = words_of(text)
     plain = [word.text for word in words]
     polar = _is_polar(text)
     about_it = bool(_IT.intersection(plain))
+    # Who speaks of "it" names another thing by its code, if at all: other words are what it is asked for.
+    mentions = tuple(mention for mention in names.find(text) if mention.exact or not about_it)
     asked, carriers = _asked(text, words, mentions)
     sides = _sides(text, mentions, about_it=about_it)
     if sides:
         return Question(text, "comparison", polar, mentions, asked, carriers, sides, about_it)
     intent = _intent(text, plain, mentions, asked, polar, about_it)
+    if polar and intent == "attribute":
+        # "Does it have a CPU of the Snapdragon 7c Gen 2": beside what it is about, what is named is what is asked for.
+        known = [mention for mention in mentions if mention.known]
+        subject = max(known, key=lambda mention: mention.end - mention.start) if known and not about_it else None
+        mentions = tuple(mention for mention in mentions if mention is subject or not mention.known)
+        asked, carriers = _asked(text, words, mentions)
     return Question(text, intent, polar, mentions, asked, carriers, (), about_it)
 
 
@@ -101,6 +108,14 @@ def _wishes(text: str, plain: Sequence[str]) -> bool:
     if _OFFERS.match(text) or plain[:1] in (["recommend"], ["suggest"], ["which"]):
         return True
     return bool(WORDS.intent.best.intersection(plain)) or any(_SUPERLATIVE.fullmatch(word) for word in plain)
+
+
+def wish_of(text: str) -> str:
+    """A question for products as a shopper would search for them: without the words that ask."""
+    q = WORDS.question
+    asking = q.wh | q.auxiliary | q.request | q.person | {"buy", "get", "there", "any"}
+    kept = [part for part in text.split() if not asking.issuperset(word.text for word in words_of(part))]
+    return " ".join(kept).rstrip("?! ") or text
 
 
 def _only_attribute(asked: Sequence[Word]) -> bool:

@@ -103,7 +103,9 @@ class StructuredReader:
             return attribute.is_flag and match.named == 1 and not match.rest
         if match.rest:
             measured = polar and match.measured and match.attribute.is_number
-            if (match.values and not measured) or any(word.number is not None for word in match.rest):
+            if any(any(c.isdigit() for c in word.text) for word in match.rest):
+                return False
+            if match.values and not measured and not (polar and match.named == 1 and self._is_value(match)):
                 return False
             if any(word.text in WORDS.dimensions for word in match.rest):
                 return False  # "charging time" is not told in watts
@@ -116,8 +118,8 @@ class StructuredReader:
         if match.measured:  # "how many litres": of the only one that is measured in them
             alike = [one for one in matches if one.measured and not one.rest]
             return len(alike) == 1 and not match.values
-        # The words of models' codes are those of anything.
-        return polar and self._is_value(match) and attribute.field != "model"
+        # The words of makers' and models' names are those of anything.
+        return polar and self._is_value(match) and attribute.field not in ("brand", "model")
 
     def _least_cosine(self, match: Match) -> float:
         """How near the words must be to a name, where some of them are not of it.
@@ -154,7 +156,7 @@ class StructuredReader:
 
     def _says(self, match: Match, products: Sequence[Product]) -> int:
         """1 where the words are of what a product has there, and not only of what others have."""
-        if not match.values:
+        if not match.values or match.rest:
             return 0
         stems = {word.stem for word in match.values}
         for product in products:
@@ -305,17 +307,21 @@ def _by_number(question: Question, asked: Sequence[Word], match: Match, text: st
     said = [m for m in measures(words_of(question.text)) if any(word.start == m.start for word in asked)]
     if not said:
         return "no" if value == 0 else "yes"
-    if len(said) > 1 or not _counts(said[0], asked, match):
+    if len(said) > 1 or not _counts(question.text, said[0], asked):
         return None
     bound = bound_before(question.text, said[0].start)
     holds = within(value, unit, said[0], bound) if bound else same_measure(value, unit, said[0])
     return None if holds is None else "yes" if holds else "no"
 
 
-def _counts(measure: Measure, asked: Sequence[Word], match: Match) -> bool:
-    """Whether a number is an amount: with a unit, or before the name ("4 HDMI ports", not "HDMI 2.1")."""
+def _counts(question: str, measure: Measure, asked: Sequence[Word]) -> bool:
+    """Whether a number is an amount: with a unit, before the name ("4 HDMI ports", not "HDMI 2.1"), after an "of", or
+    where the question begins with "is" ("is the tonnage 1.5").
+    """
     named = [word.start for word in asked if word.number is None]
-    return bool(measure.unit) or (bool(named) and measure.start < min(named))
+    before = question[: measure.start].lower().split()
+    said = bool(measure.unit) or (bool(named) and measure.start < min(named))
+    return said or before[-1:] == ["of"] or before[:1] in (["is"], ["are"], ["was"])
 
 
 def _left_open(match: Match, said: Sequence[Said], confidence: float) -> Finding | None:

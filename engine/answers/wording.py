@@ -13,8 +13,10 @@ from engine.analysis.analyzer import fold
 from engine.analysis.units import UNITS
 from engine.answers.lexicon import WORDS
 
-_ATOM = re.compile(r"[^\W_]+(?:[.,]\d+)*(?:'[^\W\d_]+)?\+?")
-_MEASURE = re.compile(r"(\d+(?:[.,]\d+)*)([a-z]+)")
+_ATOM = re.compile(r"[^\W_]+(?:[.,]\d+)*(?:[a-z]+/s(?!\w))?(?:/s(?!\w))?(?:'[^\W\d_]+)?\+?")
+_MEASURE = re.compile(r"(\d+(?:[.,]\d+)*)([a-z]+(?:/s)?)")
+_NETWORKS = frozenset({"2g", "3g", "4g", "5g", "6g"})
+_PER_SECOND = {"mb/s": "mbps", "gb/s": "gbps"}
 _NUMBER = re.compile(r"\d+(?:,\d+)*(?:\.\d+)?")
 _stemmer = Stemmer.Stemmer("english")
 
@@ -49,10 +51,12 @@ def words_of(text: str) -> list[Word]:
     for match in _ATOM.finditer(folded):
         atom, start = match.group(), match.start()
         measure = _MEASURE.fullmatch(atom)
-        if measure and len(measure[2]) > 1 and measure[2] in UNITS:
+        unit = _PER_SECOND.get(measure[2], measure[2]) if measure else ""
+        if measure and atom not in _NETWORKS and (unit in UNITS or unit in WORDS.unit):
             split = start + len(measure[1])
-            found += [Word(measure[1], measure[1], start, split), Word(measure[2], measure[2], split, match.end())]
+            found += [Word(measure[1], measure[1], start, split), Word(unit, unit, split, match.end())]
         else:
+            atom = _PER_SECOND.get(atom, atom)
             found.append(Word(atom, stem(atom), start, match.end()))
     return list(_joined(found))
 

@@ -75,8 +75,9 @@ class Categories:
     def _meant(
         self, found: Sequence[_Path], word: str, words: Sequence[str]
     ) -> tuple[tuple[str, ...], list[_Named], bool]:
-        """Of categories that are called ``word``: those that another word tells of, or the typical ones; of several
-        places those where the most products are. With the category above, and whether another word tells.
+        """Of categories that are called ``word``: those that another word tells of, or the typical ones, without what
+        is rare in them; of several places those where the most products are. With the category above, and whether
+        another word tells.
         """
         others = {singular(other) for other in words if other and other != word} - GRAMMAR
         telling = [(path, rows) for path, rows in found if others.intersection(_words(path[-1])[:-1])]
@@ -85,9 +86,24 @@ class Categories:
             parents[path[:-1]] += len(rows)
         [(parent, n)] = parents.most_common(1)
         called = [(path[-1], rows) for path, rows in telling or found if path[:-1] == parent]
-        if telling or not all(map(is_everyday, others)):
+        says_more = any(not is_everyday(other) and not self._names_above(other, parent) for other in others)
+        if telling or says_more:
             return parent, called, bool(telling)
-        return parent, [of for of in called if len(of[1]) >= self._typical_share * n], False
+        typical = [of for of in called if len(of[1]) >= self._typical_share * n]
+        return parent, [(name, self._usual((*parent, name), rows)) for name, rows in typical], False
+
+    def _names_above(self, word: str, parent: tuple[str, ...]) -> bool:
+        """Whether a word is what the category ``parent``, or one above it, is called: a "mobile phone" is any phone."""
+        return any(path == parent[: len(path)] for path, _ in self._called(word))
+
+    def _usual(self, path: tuple[str, ...], rows: Rows) -> Rows:
+        """``rows`` of a category without those of its parts that are rare beside its largest: "mobiles" are no keypad
+        phones where nearly all are smartphones.
+        """
+        parts = [within for below, within in self._paths if below[:-1] == path]
+        least = self._typical_share * max(map(len, parts), default=0)
+        rare = [within for within in parts if len(within) < least]
+        return np.setdiff1d(rows, np.concatenate(rare)) if rare else rows
 
     def head(self, asked: Sequence[str], tells: Callable[[str], bool], named: NamedBy) -> Mask | None:
         """The rows of what a query's own noun is called; None where no category is, or another word names another.
@@ -107,13 +123,12 @@ class Categories:
         parent, meant, told = self._meant(found, words[-1], words)
         beside = [rows for _, rows in meant] if told else [rows for path, rows in found if path[:-1] == parent]
         above = self._at.get(parent) if len(beside) > 1 and not told else None
-        mask = self._mask([above] if above is not None else beside)
-        if above is not None and len(meant) < len(beside):
-            mask &= ~(self._mask(beside) & ~self._mask([rows for _, rows in meant]))
+        all_called = self._mask([above] if above is not None else beside)
+        mask = all_called & (~self._mask(beside) | self._mask([rows for _, rows in meant]))
         both = named(tuple(words[-2:])) if len(words) > 1 and words[-2] else None
         if both is not None:
-            return mask if self._most(mask, both) else None
-        if not self._most(mask, named((words[-1],))):
+            return mask if self._most(all_called, both) else None
+        if not self._most(all_called, named((words[-1],))):
             return None
         others = (rows for word in filter(None, words[:-1]) for _, rows in self._called(word))
         return mask if all(mask[rows].any() for rows in others) else None
