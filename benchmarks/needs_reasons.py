@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Literal, TypeGuard
 
+import Stemmer
+
 from benchmarks.needs_judgments import field_of
 from engine.product import Product
 from engine.types import SkuCandidate
@@ -19,6 +21,8 @@ _LIMIT = re.compile(rf"^(\w[\w ]*?) (?P<op>[≤≥<>]) (?P<value>{_NUMBER})(?: .
 _AMOUNT = re.compile(rf"^(?P<value>{_NUMBER}) ?(?P<unit>[A-Za-z]+)\b")
 _PLACE = re.compile(r"^(?P<label>.+?): (?P<place>newest|the one before the newest) of (?P<series>.+)$")
 _AGE = re.compile(r"^(?P<label>.+?): (?P<age>later|earlier) than (?P<other>.+)$")
+_stem = Stemmer.Stemmer("english").stemWord
+_WORDS = re.compile(r"[^\W_]+")
 _SPARE = ("is the nearest", "is popular", "has the model code")  # of a comparison, not of one field
 _FIELDS = ("price", "rating", "rating_count", "popularity", "released", "brand", "model", "availability")
 _FLAGS = {"yes": True, "true": True, "no": False, "false": False}
@@ -101,6 +105,9 @@ def _verdict(fact: str, product: Product) -> Verdict:
     text = fact.split(": ", 1)[-1].strip()
     if text.startswith(_SPARE):
         return "no fact"
+    if text.startswith("says "):
+        said = map(_stem, _WORDS.findall(_text(product).lower()))
+        return _word(_stem(text.removeprefix("says ")) in said)
     if text.startswith("is of the type "):
         return _word(text.removeprefix("is of the type ") in product.category)
     if found := _RANGE.match(text):
@@ -114,6 +121,10 @@ def _verdict(fact: str, product: Product) -> Verdict:
     if found := _AMOUNT.match(text):
         return _amount(_number(found["value"]), found["unit"].casefold(), product)
     return "unknown"
+
+
+def _text(product: Product) -> str:
+    return " ".join([product.title, *product.bullets, product.description, *map(str, product.attributes.values())])
 
 
 def _amount(value: float, unit: str, product: Product) -> Verdict:

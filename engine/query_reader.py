@@ -251,7 +251,9 @@ def _said(spelling: SpellingModel | None, word: str) -> bool:
 
 def _by_words(ranker: Ranker, text: str, k: int) -> Rows:
     """The rows of products that have words of a text, the best first."""
-    return ranker.lexical.retrieve(text, k).rows if ranker.lexical else np.empty(0, np.int64)
+    if ranker.lexical is None or ranker.lexical.unknown(text, spelt=True):  # what is near it is another word
+        return np.empty(0, np.int64)
+    return ranker.lexical.retrieve(text, k).rows
 
 
 def _rest(text: str, parts: Iterable[Excluded | Constraint]) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks.data import DataError
 from benchmarks.needs import judged_of, measure, off_domain_queries
 from benchmarks.needs_judgments import Judge, Judged, Kind, read_judged, split_of
 from benchmarks.needs_reasons import Releases, read_back
+from benchmarks.needs_weights import GRID, _today, chosen
 from engine.catalog import read_catalog
 from engine.product import Product
 from engine.types import SkuCandidate
@@ -110,12 +112,13 @@ def test_first_hit_and_precision_are_counted_by_kind(shop: Judge) -> None:
         ("refresh rate 120 Hz", "true"), ("refresh rate 60 Hz", "false"), ("screen size 6.7 in", "true"),
         ("s pen", "true"),
         ("battery 20 hours", "true"), ("battery 5000 mAh", "true"), ("battery 20 mAh", "false"),
+        ("says gaming", "true"), ("says cooking", "false"),
         ("is splendid", "unknown"), ("is popular", "no fact"), ("connectivity NFC", "true"),
     ],
 )  # fmt: skip
 def test_a_told_fact_is_read_back(reason: str, verdict: str) -> None:
     phone = Product(
-        product_id="p", title="Phone", category=("Mobiles", "Galaxy S"), price=29999,
+        product_id="p", title="Phone", category=("Mobiles", "Galaxy S"), price=29999, description="Made for games.",
         attributes={"refresh_rate_hz": 120, "ram_gb": 12, "screen_size_in": 6.7, "s_pen": True, "foldable": False,
                     "color": "Black", "connectivity": ["5G", "NFC"], "battery_mah": 5000, "battery_hours": 20},
     )  # fmt: skip
@@ -142,3 +145,16 @@ def test_a_newest_is_read_back_by_when_others_came_out() -> None:
     ]:
         told = read_back(SkuCandidate(product, "", 1, "", fact, {}), phones[product], releases)
         assert told == [(fact, verdict)]
+
+
+def test_a_weight_is_chosen_on_the_folds_that_do_not_judge_it() -> None:
+    folds = np.array([0, 0, 1, 1])
+    figures = {1.0: np.array([1.0, 1.0, 0.0, 0.0]), 2.0: np.array([0.0, 0.0, 1.0, 1.0]), 3.0: np.full(4, 0.1)}
+    values, left_out = chosen(figures, folds, today=3.0)
+    assert (values, left_out.tolist()) == ({0: 2.0, 1: 1.0}, [0.0] * 4)  # what is best of others, and worst here
+    same = {value: np.full(4, 0.5) for value in (1.0, 2.0, 3.0)}
+    assert chosen(same, folds, today=2.0)[0] == {0: 2.0, 1: 2.0}  # a tie is no reason to change
+
+
+def test_numbers_that_are_tried_are_there_today() -> None:
+    assert all(min(values) <= _today(name) <= max(values) for name, values in GRID.items())

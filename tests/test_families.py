@@ -114,6 +114,9 @@ def test_what_was_stored_is_read_back_and_damage_is_named(tmp_path: Path) -> Non
     assert found.rows("fold5").tolist() == [1]
     assert found.rows("fold").tolist() == [0, 1]  # and not the case, which is for one
     assert found.rows("nothing").tolist() == []
+    assert found.called("fold5").tolist() == found.called("fold5s").tolist() == [1]
+    assert found.called("cme").tolist() == []  # no noun of three letters ends another
+    assert found.called("folds").tolist() == [0, 1]
     (tmp_path / "names.npz").write_bytes(b"PK")
     with pytest.raises(IndexCorruptError, match="families"):
         ProductFamilies.open(tmp_path)
@@ -127,6 +130,8 @@ def test_what_was_stored_is_read_back_and_damage_is_named(tmp_path: Path) -> Non
         ("nova s24 alternative", "like", "nova s24", ()),
         ("upgrade from nova s21 under 50k", "upgrade", "nova s21", ()),
         ("last year's nova", "last_year", "nova", ()),
+        ("nova s24 but bigger battery", "like", "nova s24", ("bigger", "battery")),
+        ("but bigger", None, "", ()),
         ("big red fridge", None, "", ()),
         ("", None, "", ()),
     ],

@@ -16,7 +16,7 @@ from engine.types import Rewrite, Scored
 from tests.conftest import HashedWordsEncoder, synthetic_products
 from training.data.rewrites import ByRule, judged
 
-QUERY = "mobile screen"  # finds televisions
+QUERY = "wide screen"  # finds televisions, and names no category
 REWRITE = "globex phone case"
 
 

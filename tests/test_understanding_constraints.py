@@ -125,6 +125,13 @@ def test_measures_find_their_field(facts, columns, query, field, low, high):
     columns.mask([found.filter])
 
 
+@pytest.mark.parametrize(("query", "beyond"), [("tv more than 55 inches", True), ("tv not less than 55 inches", False)])
+def test_more_than_leaves_the_number_out(facts, query, beyond):
+    (found,) = (c for c in parse(query, facts) if c.kind == "measure")
+    assert (found.filter.at_least > 55) == beyond == ("> 55" in found.reason)
+    assert found.filter.at_least < 55.01
+
+
 def test_a_measure_no_product_has_is_named_and_filters_nothing(facts):
     (found,) = parse("85 inch tv", facts)
     assert found.filter is None

@@ -57,8 +57,10 @@ class Uses:
         """What the catalog says of a use among ``rows``."""
         return learn(self._saying(name), rows, self._measures, self._columns, self._numbers.learnt_prior)
 
-    def fact(self, parts: Sequence[Part], row: int) -> str:
-        """The facts that count most, of the wants that a product meets."""
+    def fact(self, name: str, parts: Sequence[Part], row: int) -> str:
+        """The facts that count most, of the wants that a product meets; without wants, that it names the use."""
+        if not parts:
+            return next((f"says {word}" for word in self._single_words(name) if row in self._with_word(word)), "")
         met = [(want.weight, want, field) for want, field, fit in parts if fit[row] >= _MET]
         met.sort(key=lambda found: -found[0])
         facts = [self._measures.fact(field, row, text=bool(want.has), values=want.values) for _, want, field in met]
@@ -80,9 +82,15 @@ class Uses:
         return Met(_spread(np.where(rows, fit, np.nan).astype(np.float32)), (*own, *learnt))
 
     def _rows_saying(self, name: str) -> Rows:
-        words = (word.removeprefix("for ") for word in self._lexicon.use[name].words)
-        found = [self._found(word, len(self._columns)) for word in dict.fromkeys(words) if " " not in word]
+        found = [self._with_word(word) for word in self._single_words(name)]
         return np.unique(np.concatenate(found)) if found else np.empty(0, np.int64)
+
+    def _single_words(self, name: str) -> list[str]:
+        words = (word.removeprefix("for ") for word in self._lexicon.use[name].words)
+        return [word for word in dict.fromkeys(words) if " " not in word]
+
+    def _with_word(self, word: str) -> Rows:
+        return self._found(word, len(self._columns))
 
     def _answered(self, wants: Sequence[Want], rows: Mask, types: tuple[str, ...]) -> Iterator[Part]:
         """The wants that these products can answer: some say so, and not all alike."""

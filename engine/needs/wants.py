@@ -250,7 +250,7 @@ class Needs:
         asked = ", ".join(told(want) for want, _, _ in met.parts[:_TOLD]) or "what names it"
         weight = self.numbers.use_weight * self.lexicon.use[reading.word.name].strength
         reason = f"{reading.text} → {reading.word.name}: {asked}"
-        return Preference(reading.text, met.fit, weight, partial(self.uses.fact, met.parts), reason)
+        return Preference(reading.text, met.fit, weight, partial(self.uses.fact, reading.word.name, met.parts), reason)
 
 
 def _together(scopes: Sequence[Scope]) -> Scope:

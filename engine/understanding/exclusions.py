@@ -8,9 +8,10 @@ products' texts.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import Stemmer
@@ -40,6 +41,7 @@ class ToldByFields:
     def __init__(self, columns: Columns, in_names: Callable[[str], Rows] = lambda word: np.empty(0, np.int64)) -> None:
         """``in_names`` gives the rows of the products whose own names have a word, in whatever form."""
         self._columns, self._in_names = columns, in_names
+        self.knows = lru_cache(maxsize=4096)(self._known)
 
     def excluded(self, phrase: Excluded) -> Iterator[Mask]:
         """The rows that have what a phrase excludes, bool (n_products,), by each way to tell of it: what fields say,
@@ -61,7 +63,7 @@ class ToldByFields:
                 return mask
         return None
 
-    def knows(self, word: str) -> bool:
+    def _known(self, word: str) -> bool:
         """Whether a field or a product's own name has the word."""
         return self.having((word,), kinds=True, names=True) is not None or len(self._in_names(word)) > 0
 
@@ -89,7 +91,12 @@ class ToldByFields:
     def _beginning(self, word: str) -> Iterable[_Value]:
         if len(word) < _BEGINNING:
             return ()
-        return (entry for other, entries in self._by_word.items() if other.startswith(word) for entry in entries)
+        first, last = bisect_left(self._sorted, word), bisect_left(self._sorted, f"{word}\uffff")
+        return (entry for other in self._sorted[first:last] for entry in self._by_word[other])
+
+    @cached_property
+    def _sorted(self) -> list[str]:
+        return sorted(self._by_word)
 
     @cached_property
     def _by_word(self) -> dict[str, list[_Value]]:
