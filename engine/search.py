@@ -35,6 +35,7 @@ from engine.builder import (
     dense_kind,
     open_combiner,
     open_encoder,
+    open_listwise,
     open_reranker,
     open_rewriter,
     open_router,
@@ -179,6 +180,9 @@ class SearchEngine:
         if config.rerank_depth and (manifest.reranker or reranker):
             reranker = matching("reranker", manifest.reranker, reranker or open_reranker(manifest.config.reranker))
             opened = reranker.open(version / RERANK, config.n_threads)
+        products = ProductStore(version)
+        if config.rerank_depth and (listwise := open_listwise(config.listwise)):
+            opened = listwise.open(products.get, opened, config.n_threads)
         columns = Columns.open(version)
         fitting = _fitting(open_combiner(config.combiner), manifest)
         ranker = Ranker(config, columns, lexical, dense, opened, *fitting, rewriter or open_rewriter(config.rewriter))
@@ -192,7 +196,7 @@ class SearchEngine:
         adapters = AdapterRegistry(dense.encoder if dense else None, opened)
         adapters.load(AdapterStore(Path(directory)))
         engine = cls(
-            version, manifest, config, ProductStore(version), columns, ranker, facts, spelling, guide, adapters,
+            version, manifest, config, products, columns, ranker, facts, spelling, guide, adapters,
             families,
         )  # fmt: skip
         # The first search of a process pays for what libraries set up lazily; it should not be a shopper's.

@@ -359,5 +359,5 @@ class TestBenchmarks:
 
     def test_only_systems_that_say_so_rerank(self) -> None:
         depths = {name: getattr(system, "search", {}).get("rerank_depth") for name, system in SYSTEMS.items()}
-        reranking = {"hybrid+rerank", "hybrid+route+rerank"}
+        reranking = {"hybrid+rerank", "hybrid+onepass", "hybrid+listwise", "hybrid+route+rerank"}
         assert {name for name, depth in depths.items() if depth is None} == {*reranking, "bm25s", "stock-rrf"}
