@@ -268,7 +268,9 @@ class TestSample:
         assert all(hit.product.price <= 5000 for hit in sample.search("gifts under 5000", 3).hits if hit.product.price)
 
     @pytest.mark.parametrize("query", ["samsung", "samsung spring sale", "offers"])
-    def test_who_names_no_thing_is_shown_the_most_wanted_of_several_types(self, sample: engine.SearchEngine, query: str):
+    def test_who_names_no_thing_is_shown_the_most_wanted_of_several_types(
+        self, sample: engine.SearchEngine, query: str
+    ):
         products = [hit.product for hit in sample.search(query, 4).hits]
         assert len({product.category[:2] for product in products}) > 1
         assert not any("Accessories" in product.category for product in products)
