@@ -154,8 +154,10 @@ def guide(
 
     def named(rows: Rows) -> Scores:
         titles = [product.title for product in products(rows)]
-        shares = [sum(name.found_in(title) for name in understood.names) / len(understood.names) for title in titles]
-        return np.array(shares, np.float32)
+        found = np.array([[name.found_in(title) for name in understood.names] for title in titles], np.float32)
+        found = found.reshape(len(titles), len(understood.names))
+        known = found.any(axis=0)  # "S24 support" is no name that any title has
+        return np.asarray(found.sum(axis=1) / max(known.sum(), 1), np.float32)
 
     likely = (
         routed.fit >= numbers.wanted_share * routed.fit.max() if routed is not None and routed.fit is not None else None

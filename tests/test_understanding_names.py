@@ -187,3 +187,12 @@ class TestSearch:
         assert off.route is not None
         assert off.route.notes == ()
         assert not {"guide", "constraints"} & {report.stage for report in off.stages}
+
+    def test_a_name_that_no_title_has_takes_nothing_from_one_that_some_have(self, phones) -> None:
+        gains = []
+        for query in ("galaxy s23", "galaxy s23 support"):
+            hit = next(hit for hit in phones.search(query, 3).hits if hit.product.product_id == "ultra")
+            scores = {trace.stage: trace.score for trace in hit.trace}
+            gains.append(scores["constraints"] - scores["feedback"])
+        assert gains[1] == pytest.approx(gains[0], abs=0.02)
+        assert gains[1] > 0.1
