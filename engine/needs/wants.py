@@ -146,7 +146,7 @@ class Needs:
         found = self._matcher.find(words) or self._of_brand(understood, words)
         needed = {place for word in found for place in range(word.start, word.end)}
         rest = tuple("" if place in needed else word for place, word in enumerate(words))
-        whom = next((place for place, word in enumerate(words) if word in _TELL_OF_WHOM), len(words))
+        whom = next((place for place, word in enumerate(words) if place and word in _TELL_OF_WHOM), len(words))
         asked = (
             rest[:whom] if any(word.start > whom for word in found) else rest
         )  # who "watches cricket" wants no watch
