@@ -154,7 +154,7 @@ def test_a_noun_means_what_most_of_its_name_are(tmp_path: Path):
     assert head("mobile phone") == phones == head("mobile phone", {"mobile phone": [30]})
     assert head("mobile", {"mobile": [30]}) == phones[:-1]  # what few mobiles are is not meant, whatever they are named
     assert head("android phone") == phones  # the few that are not meant do not have the word either
-    assert head("keypad phone") == phones[:-1] + [30, 31]
+    assert head("keypad phone") == [*phones[:-1], 30, 31]
     assert head("which phone") == phones
     assert head("phone case") is None  # another word names another category
     assert head("phone case", {"phone case": [32, 33, 34]}) == [32, 33, 34]  # unless it is of the name
