@@ -196,3 +196,6 @@ class TestSearch:
             gains.append(scores["constraints"] - scores["feedback"])
         assert gains[1] == pytest.approx(gains[0], abs=0.02)
         assert gains[1] > 0.1
+
+    def test_of_two_models_compared_both_come_first(self, phones) -> None:
+        assert {hit.product.product_id for hit in phones.search("s23 vs a15", 2).hits} == {"ultra", "a15"}

@@ -18,7 +18,7 @@ GRAMMAR = STOP_WORDS | {unit for unit in UNITS if unit.isalpha()} | {
     "joint", "lac", "lakh", "large", "larger", "less", "lowest", "max", "maximum", "member", "members", "min",
     "minimum", "more", "nearly", "no", "not", "only", "other", "over", "people", "person", "persons", "price",
     "priced", "rated", "rating", "reviews", "roughly", "rupee", "rupees", "sans", "small", "smaller", "starting",
-    "than", "thousand", "under", "until", "up", "upto", "without", "within", "one", "two", "three", "four", "five",
+    "than", "thousand", "under", "until", "up", "upto", "versus", "vs", "without", "within", "one", "two", "three", "four", "five",
     "six", "seven", "eight", "nine", "ten",
 }  # fmt: skip
 #: Groups of three digits, or as in India of two and then three.
