@@ -188,14 +188,11 @@ class TestSearch:
         assert off.route.notes == ()
         assert not {"guide", "constraints"} & {report.stage for report in off.stages}
 
-    def test_a_name_that_no_title_has_takes_nothing_from_one_that_some_have(self, phones) -> None:
+    @pytest.mark.parametrize("query", ["galaxy s23 support", "s23 vs a15"])
+    def test_neither_another_model_nor_what_is_no_name_takes_from_one(self, phones, query: str) -> None:
         gains = []
-        for query in ("galaxy s23", "galaxy s23 support"):
-            hit = next(hit for hit in phones.search(query, 3).hits if hit.product.product_id == "ultra")
+        for text in ("galaxy s23", query):
+            hit = next(hit for hit in phones.search(text, 12).hits if hit.product.product_id == "ultra")
             scores = {trace.stage: trace.score for trace in hit.trace}
             gains.append(scores["constraints"] - scores["feedback"])
-        assert gains[1] == pytest.approx(gains[0], abs=0.02)
-        assert gains[1] > 0.1
-
-    def test_of_two_models_compared_both_come_first(self, phones) -> None:
-        assert {hit.product.product_id for hit in phones.search("s23 vs a15", 2).hits} == {"ultra", "a15"}
+        assert gains[1] > gains[0] - 0.02 > 0.1
