@@ -11,7 +11,7 @@ import os
 import platform
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -68,7 +68,7 @@ def default_root() -> Path:
 class Workbench:
     """What a system is made from: the catalog, the configuration, and indexes that are kept below ``root``.
 
-    ``adapters`` are files for systems that answer with them.
+    ``adapters`` are files for systems that answer with them, ``lists`` directories of rerankers of lists, by name.
     """
 
     corpus: Path
@@ -77,6 +77,7 @@ class Workbench:
     report: Report = lambda *_: None
     say: Callable[[str], None] = lambda _: None
     adapters: tuple[Path, ...] = ()
+    lists: Mapping[str, Path] = field(default_factory=dict)
 
     def products(self) -> Iterator[Product]:
         """The catalog's products, in its order."""

@@ -40,6 +40,8 @@ def main(
     rounds: options.Rounds = 4,
     seconds: options.Seconds = 1.0,
     quick: options.Quick = False,
+    onepass: options.OnePass = None,
+    listwise: options.Listwise = None,
     config: options.Config = None,
     index: options.Index = None,
     out: options.ProfileOut = Path("results/latency.json"),
@@ -65,7 +67,10 @@ def main(
         base = EngineConfig.read(config) if config else EngineConfig()
         served = msgspec.structs.replace(base, index=msgspec.structs.replace(base.index, reranker=reranker))
         with Bars(errors) as bars:
-            bench = Workbench(search_set.corpus, served, index or default_root(), bars.report, bars.say)
+            bench = Workbench(
+                search_set.corpus, served, index or default_root(), bars.report, bars.say,
+                lists=options.lists(onepass, listwise),
+            )  # fmt: skip
             result = _profile(search_set, bench, plan.quick() if quick else plan, bars)
     except AisleError as error:
         errors.print(f"error: {error}", style="red", markup=False, highlight=False)

@@ -11,6 +11,7 @@ from benchmarks.report import markdown_table, table, where
 
 Result = Mapping[str, Any]
 Cells = list[list[str]]
+_LISTS = "Rerankers of lists, on one thread"
 
 
 def compared(result: Result) -> list[Any]:
@@ -24,6 +25,7 @@ def tables(result: Result) -> list[Table]:
         (title(result), _systems(compared(result))),
         ("The machine's matrix products, GOP/s", _peaks(result)),
         (_deadline_title(result), _deadlines(result)),
+        (_LISTS, _lists(result)),
     )
     return [table(heading, cells) for heading, cells in titled if len(cells) > 1]
 
@@ -40,6 +42,7 @@ def markdown(result: Result, plot: str) -> str:
         ("Where the time goes, on one thread", _splits(result)),
         ("The machine's matrix products, GOP/s", _peaks(result)),
         (_deadline_title(result), _deadlines(result)),
+        (_LISTS, _lists(result)),
     )
     parts = [
         f"# {title(result)}", "", f"`{result['command']}`", "", *markdown_table(_systems(compared(result))), "",
@@ -60,6 +63,23 @@ def _systems(cells: Sequence[Result]) -> Cells:
             [
                 cell["system"], str(cell["threads"]), str(cell["candidates"]), str(cell["rounds"]), *_ms(cell),
                 f"{cell['speedup']:.2f} ({cell['interval'][0]:.2f} … {cell['interval'][1]:.2f})",
+            ]
+            for cell in cells
+        ),
+    ]  # fmt: skip
+
+
+def _lists(result: Result) -> Cells:
+    head = ["system", "candidates", "rounds", "p50 ms", "95 % interval", "× cross-encoder"]
+    cells = result.get("lists", [])
+    base = {cell["candidates"]: cell["ms_p50"] for cell in cells if cell["system"] == "cross-encoder"}
+    return [
+        head,
+        *(
+            [
+                cell["system"], str(cell["candidates"]), str(cell["rounds"]), f"{cell['ms_p50']:.1f}",
+                f"{cell['interval'][0]:.1f} … {cell['interval'][1]:.1f}",
+                f"{cell['ms_p50'] / base[cell['candidates']]:.2f}",
             ]
             for cell in cells
         ),

@@ -36,6 +36,8 @@ Adapters = Annotated[
     list[Path] | None,
     typer.Option("--adapter", metavar="FILE", help="An adapter for systems whose name ends in +adapter; repeatable."),
 ]
+OnePass = Annotated[Path | None, typer.Option("--onepass", help="The directory of a one-pass encoder.")]
+Listwise = Annotated[Path | None, typer.Option("--listwise", help="The directory of a listwise reranker.")]
 Config = Annotated[Path | None, _path("An engine configuration (TOML) to start from, in place of the defaults.")]
 Index = Annotated[
     Path | None,
@@ -97,3 +99,8 @@ Chosen = Annotated[
 Trials = Annotated[int, typer.Option(min=1, help="How many in a search for one family's numbers on one fold.")]
 Serial = Annotated[bool, typer.Option("--serial", help="Search all catalogs in one process, not in one each.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Take the trials beside --out for done.")]
+
+
+def lists(onepass: Path | None, listwise: Path | None) -> dict[str, Path]:
+    """The directories that were given, by the part of a system's name."""
+    return {name: path for name, path in (("onepass", onepass), ("listwise", listwise)) if path}

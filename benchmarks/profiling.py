@@ -16,6 +16,7 @@ from benchmarks.data import SearchSet, read_titles
 from benchmarks.graphs import Graph
 from benchmarks.indexes import Workbench, write_atomically
 from benchmarks.latency_plan import Plan
+from benchmarks.lists import time_lists
 from benchmarks.machine import machine
 from benchmarks.measure import warm_up_texts
 from benchmarks.pairs import REAL, Ask, Products, asks, products_of, query_ids
@@ -30,6 +31,7 @@ from engine.errors import ConfigError
 from engine.model_files import MODEL
 from engine.text import encoded_text
 from ranking.cross_encoder import RERANKERS, CrossEncoderModel
+from ranking.listwise.prompts import LETTERS
 
 _MOST_PRODUCTS = 1_000  # texts to draw candidates from
 _WARM_UPS = 20  # searches without a deadline before those with one
@@ -69,12 +71,23 @@ def profile(search_set: SearchSet, bench: Workbench, plan: Plan, bars: Bars) -> 
             "cells": list(_cells(plan, shop, scorers, of_machine, bars)),
             "splits": list(_splits(plan, shop, scorers, bars)),
             "deadlines": list(_deadlines(plan, shop, bench, bars)),
+            "lists": _lists(plan, shop, bench, bars) if bench.lists else [],
         }
     picture = plan.out.with_suffix(".png")
     write_result(plan.out, result)
     write_atomically(plan.out.with_suffix(".md"), latency_report.markdown(result, picture.name).encode())
     draw_latency(latency_report.compared(result), picture)
     return result
+
+
+def _lists(plan: Plan, shop: _Shop, bench: Workbench, bars: Bars) -> list[dict[str, Any]]:
+    """Of whole products, in windows of at most a language model's labels."""
+    products = [product for product in bench.products() if encoded_text(product).split()]
+    candidates = [n for n in plan.candidates if n <= len(LETTERS)] or [len(LETTERS)]
+    return time_lists(
+        shop.model, bench.lists, products[:: -(-len(products) // _MOST_PRODUCTS) or 1], shop.queries, candidates,
+        plan.rounds, plan.seed, bars.say,
+    )  # fmt: skip
 
 
 def _shop(search_set: SearchSet, bench: Workbench, plan: Plan, model: CrossEncoderModel) -> _Shop:

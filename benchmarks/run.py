@@ -125,6 +125,8 @@ def main(
     k: options.K = 100,
     config: options.Config = None,
     adapter: options.Adapters = None,
+    onepass: options.OnePass = None,
+    listwise: options.Listwise = None,
     index: options.Index = None,
     out: options.Out = None,
     runs: options.Runs = None,
@@ -148,7 +150,7 @@ def main(
         with Bars(errors) as bars:
             bench = Workbench(
                 search_set.corpus, EngineConfig.read(config) if config else EngineConfig(),
-                index or default_root(), bars.report, bars.say, tuple(adapter or ()),
+                index or default_root(), bars.report, bars.say, tuple(adapter or ()), options.lists(onepass, listwise),
             )  # fmt: skip
             result = run(search_set, bench, plan, bars)
     except AisleError as error:

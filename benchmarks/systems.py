@@ -111,6 +111,19 @@ def _whole(bench: Workbench) -> EngineSystem:
     return Variant(search={"retrievers": ("lexical", "dense")})(bench)
 
 
+def _lists(name: str, option: str) -> Callable[[Workbench], EngineSystem]:
+    """``hybrid+rerank`` with a reranker of lists before it, which the workbench has by ``name``."""
+
+    def made(bench: Workbench) -> EngineSystem:
+        _require_reranker(bench)
+        if name not in bench.lists:
+            raise ConfigError(f"hybrid+{name} is measured with a directory; name it with {option} DIR")
+        search = {"retrievers": ("lexical", "dense"), "listwise": str(bench.lists[name]), **UNGUIDED}
+        return Variant(search=search)(bench)
+
+    return made
+
+
 #: Name to factory, or to the "module:attribute" of one. Lexical systems have an index without vectors and tokens, so
 #: that its size and the time it takes to build are their own. Only systems with ``+rerank`` rerank, as deep as
 #: configured, and only those with ``+route`` read and route queries.
@@ -120,6 +133,8 @@ SYSTEMS: dict[str, Factory | str] = {
     "hybrid": _first_stage("lexical", "dense"),
     "hybrid-rrf": _first_stage("lexical", "dense", fusion="rrf"),
     "hybrid+rerank": _reranked,
+    "hybrid+onepass": _lists("onepass", "--onepass"),
+    "hybrid+listwise": _lists("listwise", "--listwise"),
     "hybrid+route": Variant(search={"retrievers": ("lexical", "dense"), "rerank_depth": 0}),
     "hybrid+route+rerank": _whole,
     "lucene": _lexical(lexical_backend="lucene"),

@@ -31,7 +31,7 @@ from engine.families.variants import build_variants
 from engine.languages.detect import LANGUAGE_PRODUCTS, catalog_language
 from engine.lexical.retriever import LexicalRetriever
 from engine.product import Product
-from engine.seams import Combiner, Embeddings, Encoder, RerankerModel, Rewriter, RouterModel
+from engine.seams import Combiner, Embeddings, Encoder, ListModel, RerankerModel, Rewriter, RouterModel
 from engine.storage.manifest import FORMAT_VERSION, Manifest, publishing
 from engine.storage.products import ProductStore
 from engine.suggestions.store import SUGGESTIONS, build_suggestions
@@ -46,6 +46,7 @@ _RERANKER = "ranking.cross_encoder:CrossEncoderModel"
 _ROUTER = "qpt.router:CatalogRouter"
 _COMBINER = "ranking.combiner:FittedCombiner"
 _REWRITER = "qpt.rewriter:OnnxRewriter"
+_LISTWISE = "ranking.lists:named"
 _ENCODE_BATCH = 256
 
 #: Called with a stage's name, how many products it has done, and how many there are (None while unknown).
@@ -225,6 +226,11 @@ def open_reranker(name: str) -> RerankerModel | None:
 def open_router(name: str) -> RouterModel | None:
     """The configured router, or None where ``name`` is empty."""
     return _router_class().named(name) if name else None
+
+
+def open_listwise(name: str) -> ListModel | None:
+    """The configured reranker of lists, or None where ``name`` is empty. Raises ConfigError, ModelError."""
+    return cast("Callable[[str], ListModel]", _named(_LISTWISE))(name) if name else None
 
 
 def open_combiner(path: str) -> Combiner | None:

@@ -16,6 +16,7 @@ from engine import (
     adapter_commands,
     answer_commands,
     family_commands,
+    list_commands,
     log_commands,
     model_commands,
     need_commands,
@@ -86,6 +87,9 @@ app.command()(update_commands.prune)
 app.command()(model_commands.convert)
 app.command()(model_commands.export)
 app.command()(model_commands.curate)
+model_commands.train.command("one-pass")(list_commands.one_pass)
+model_commands.train.command()(list_commands.listwise)
+model_commands.train.command()(list_commands.decoder)
 app.add_typer(model_commands.train, name="train")
 app.add_typer(adapter_commands.adapter, name="adapter")
 app.add_typer(rule_commands.rules, name="rules")

@@ -76,6 +76,8 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     - ``min_similarity``: the cosine that the nearest product must reach for dense retrieval to have an answer.
     - ``rerank_depth``: how many of the best fused products are reranked, where the index has a reranker; 0 turns that
       off. ``rerank_weight``: what the reranker's probability counts in the score; the fused score counts the rest.
+    - ``listwise``: the directory of a reranker that compares candidates, a language model or a one-pass encoder, in the
+      place of the index's own, which it falls back to; empty for none.
     - ``combiner``: the path of a fitted combiner, which weighs all that is known of a candidate in place of
       ``rerank_weight``; empty for none.
     - ``understand``: what is read out of a query before it is searched: ``languages``, ``spelling``, ``negation``,
@@ -115,6 +117,7 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     min_similarity: float = 0.3
     rerank_depth: int = 30
     rerank_weight: float = 0.3
+    listwise: str = ""
     combiner: str = ""
     understand: tuple[Literal["languages", "spelling", "negation", "constraints", "names", "synonyms"], ...] = (
         "languages", "spelling", "negation", "constraints", "names", "synonyms",

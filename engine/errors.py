@@ -64,6 +64,14 @@ class IndexLockedError(AisleError):
     """Another process writes to the index."""
 
 
+class EndpointError(AisleError):
+    """A model behind an endpoint cannot be asked, or gives no answers that can be used."""
+
+
+class BudgetError(EndpointError):
+    """Asking an endpoint on would cost more than allowed. What was answered before is kept."""
+
+
 class RulesError(AisleError):
     """A file of rules cannot be used. Carries ``path``, ``rule`` (its id, or ""), ``field`` (or "") and ``reason``."""
 

@@ -154,8 +154,15 @@ def guide(
 
     def named(rows: Rows) -> Scores:
         titles = [product.title for product in products(rows)]
-        shares = [sum(name.found_in(title) for name in understood.names) / len(understood.names) for title in titles]
-        return np.array(shares, np.float32)
+        found = np.array([[name.found_in(title) for name in understood.names] for title in titles], np.float32)
+        found = found.reshape(len(titles), len(understood.names))
+        codes = np.array([name.code for name in understood.names])
+        shares = [np.zeros(len(titles), np.float32)]
+        for code in dict.fromkeys(codes.tolist()):  # of several models a product is one at most
+            of_code = found[:, codes == code]
+            known = of_code.any(axis=0)  # "S24 support" is no name that any title has
+            shares.append(of_code.sum(axis=1) / max(known.sum(), 1))
+        return np.asarray(np.max(shares, axis=0), np.float32)
 
     likely = (
         routed.fit >= numbers.wanted_share * routed.fit.max() if routed is not None and routed.fit is not None else None

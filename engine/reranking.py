@@ -98,9 +98,8 @@ class Reranking:
             notes = [f"{n_known} of {len(best)} scored", *left, *notes]
         if request.adapted.reranker:
             notes = [request.adapted.note, *notes]
-        request.report(
-            RERANK, started, len(best), n_known, "; ".join(notes), "ran" if n_known == len(best) else "degraded"
-        )
+        whole = n_known == len(best) and not scored.degraded
+        request.report(RERANK, started, len(best), n_known, "; ".join(notes), "ran" if whole else "degraded")
         return scored.scores if n_known else None
 
     def _combine(self, request: Request, best: Candidates, probabilities: Scores, stages: _Stages) -> Combined | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -14,6 +14,8 @@ from engine.product import Product
 from engine.types import Candidates, Features, Mask, Rewrite, Routed, Rows, Scored, Scores
 
 Embeddings = NDArray[np.float32]
+#: The products of rows, in their order.
+ProductSource = Callable[[Rows], Sequence[Product]]
 T_co = TypeVar("T_co", covariant=True)
 
 
@@ -94,6 +96,18 @@ class RerankerModel(Protocol):
 
     def open(self, directory: Path, threads: int) -> Reranker:
         """Reads what ``build`` wrote. All searches together use ``threads`` cores. Raises IndexCorruptError."""
+        ...
+
+
+class ListModel(Protocol):
+    """A reranker that compares candidates, and has not met an index. It needs nothing built: it reads products' text
+    when it ranks them.
+    """
+
+    def open(self, products: ProductSource, first: Reranker | None, threads: int) -> Reranker:
+        """Over an index's ``products``. ``first`` is the index's own reranker, None where it has none: the order to
+        begin with, and what is left where time or the model fails. Raises ConfigError, ModelError, MissingExtraError.
+        """
         ...
 
 

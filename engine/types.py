@@ -49,11 +49,12 @@ class Candidates:
 @dataclass(frozen=True, slots=True, eq=False)
 class Scored:
     """What a reranker says of rows: float32 (n,), probabilities of relevance in the order asked for, NaN where it did
-    not get to a row in time. ``note`` is for the stage's report.
+    not get to a row in time. ``note`` is for the stage's report; ``degraded`` says that it tells what went wrong.
     """
 
     scores: Scores
     note: str = ""
+    degraded: bool = False
 
 
 @dataclass(frozen=True, slots=True)

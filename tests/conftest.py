@@ -76,6 +76,12 @@ def synthetic_products(n: int = 120) -> list[Product]:
     return products
 
 
+def write_manifest(version: Path, manifest: dict[str, Any]) -> None:
+    """Puts another manifest into a version, as builds did that left no checksum of it."""
+    (version / "manifest.json").write_bytes(msgspec.json.encode(manifest))
+    (version / "manifest.sha256").unlink(missing_ok=True)
+
+
 @pytest.fixture(scope="session")
 def small_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("small")

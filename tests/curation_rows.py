@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.errors import BudgetError
 from engine.product import Product
 from tests.conftest import synthetic_products
 from training.curation.logs import LogReader
@@ -18,7 +19,7 @@ from training.curation.rows import Impressions, Origin, Pair, Rows
 from training.curation.step import Context
 from training.curation.steps import AnyStep
 from training.data.sources import Catalogs
-from training.teachers import BudgetError, Done
+from training.teachers import Done
 from training.teachers import Pair as Asked
 
 LOG = "log.jsonl"

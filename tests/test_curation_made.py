@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from engine.errors import BudgetError
 from tests.conftest import synthetic_products
 from tests.curation_rows import LOG, PRODUCTS, TEACHER, TitleTeacher, rows_of, taken, write_shop
 from training.curation import made
@@ -23,7 +24,7 @@ from training.curation.rows import Made, Origin, Pair, Rows
 from training.curation.run import EXAMPLES, CurationConfig, curate
 from training.curation.step import merge_pairs
 from training.data.examples import read_judgments
-from training.teachers import BudgetError, Done
+from training.teachers import Done
 from training.teachers import Pair as Asked
 from training.teachers.sampling import CHECKS
 

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from engine.errors import BudgetError
 from engine.storage.manifest import checksum
 from tests.curation_rows import TEACHER, TitleTeacher, labels, rows_of, taken, write_shop
 from training.curation import taught
@@ -20,7 +21,6 @@ from training.curation.labels import ContradictionsStep
 from training.curation.rows import Made, Pair
 from training.curation.run import EXAMPLES, MANIFEST, PAGE, CurationConfig, Manifest, curate
 from training.curation.taught import LabelStep
-from training.teachers import BudgetError
 
 UNANSWERED = "pair without an answer of the teacher"
 

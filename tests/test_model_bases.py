@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import BertConfig, BertModel
+from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
 
 from engine.errors import ConfigError, ModelError
-from training.models import four_bits, parts
+from training.models import four_bits, gguf, parts
 from training.models.bases import PACKAGED, Packaged, install
 from training.models.bi_encoder import BiEncoder
 from training.settings import ModelSettings
@@ -175,3 +175,91 @@ def test_another_file_of_four_bits_is_refused(tmp_path: Path, tiny: tuple[bytes,
     with pytest.raises(ModelError, match="E5S1"):
         four_bits.decoded(b"PK" + tiny[0])
     assert [path.name for path in tmp_path.iterdir()] == ["wheels"]
+
+
+def gguf_of(model: LlamaForCausalLM, tokens: list[str]) -> bytes:
+    """The model as llama.cpp has it: matrices in Q4_1, the embeddings in Q8_0, everything else in float32."""
+    config, out = model.config, [b"GGUF", struct.pack("<IQQ", 3, 11, 18)]
+    tensors = {
+        "token_embd.weight": (model.model.embed_tokens.weight, 8),
+        "output_norm.weight": (model.model.norm.weight, 0),
+    }
+    layer = model.model.layers[0]
+    names = gguf._PLAIN | gguf._TURNED
+    for short, name in names.items():
+        weight = layer.get_submodule(name).weight.detach()
+        if short in gguf._TURNED:
+            weight = weight.reshape(-1, 2, 16, weight.shape[1]).transpose(1, 2).reshape(weight.shape)
+        tensors[f"blk.0.{short}.weight"] = weight, 3 if weight.ndim == 2 else 0
+
+    def text(value: str) -> bytes:
+        return struct.pack("<Q", len(value.encode())) + value.encode()
+
+    def setting(name: str, value: object) -> bytes:
+        if isinstance(value, str):
+            return text(name) + struct.pack("<I", 8) + text(value)
+        if isinstance(value, list):
+            kind = 8 if isinstance(value[0], str) else 5
+            body = b"".join(text(v) if kind == 8 else struct.pack("<i", v) for v in value)
+            return text(name) + struct.pack("<IIQ", 9, kind, len(value)) + body
+        return text(name) + struct.pack(
+            "<If" if isinstance(value, float) else "<II", 6 if isinstance(value, float) else 4, value
+        )
+
+    settings = {
+        "general.architecture": "llama", "llama.vocab_size": len(tokens), "llama.embedding_length": config.hidden_size,
+        "llama.block_count": 1, "llama.feed_forward_length": config.intermediate_size, "llama.context_length": 64,
+        "llama.attention.head_count": 2, "llama.attention.head_count_kv": 1, "llama.rope.freq_base": 10000.0,
+        "llama.attention.layer_norm_rms_epsilon": 1e-5, "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": [3] + [1] * (len(tokens) - 1), "tokenizer.ggml.merges": ["a b"],
+        **{f"tokenizer.ggml.{name}_token_id": 0 for name in ("bos", "eos", "padding", "unknown")},
+        "tokenizer.chat_template": "{{ messages[0]['content'] }}",
+    }  # fmt: skip
+    out += [setting(name, value) for name, value in settings.items()]
+    data = b""
+    for name, (weight, kind) in tensors.items():
+        shape = tuple(reversed(weight.shape))
+        out.append(text(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, kind, len(data)))
+        data += packed_tensor(weight.detach().numpy(), kind)
+        data += b"\0" * (-len(data) % 32)
+    head = b"".join(out)
+    return head + b"\0" * (-len(head) % 32) + data
+
+
+def packed_tensor(weight: np.ndarray, kind: int) -> bytes:
+    if kind == 0:
+        return weight.astype("<f4").tobytes()
+    blocks = np.zeros(weight.size // 32, gguf._BLOCKS[kind])
+    numbers = weight.reshape(-1, 32)
+    if kind == 8:
+        blocks["scale"] = np.abs(numbers).max(axis=1) / 127
+        blocks["numbers"] = np.rint(numbers / blocks["scale"].astype(np.float32)[:, None])
+        return blocks.tobytes()
+    blocks["least"] = numbers.min(axis=1)
+    blocks["scale"] = (numbers.max(axis=1) - numbers.min(axis=1)) / 15
+    steps = (numbers - blocks["least"].astype(np.float32)[:, None]) / blocks["scale"].astype(np.float32)[:, None]
+    four = np.clip(np.rint(steps), 0, 15).astype(np.uint8)
+    blocks["numbers"] = four[:, :16] | (four[:, 16:] << 4)
+    return blocks.tobytes()
+
+
+def test_a_llama_in_4_bits_computes_as_the_original() -> None:
+    torch.manual_seed(2)
+    tokens = ["<end>", "a", "b", "ab", *(chr(0x100 + place) for place in range(28))]
+    config = LlamaConfig(
+        vocab_size=len(tokens), hidden_size=64, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1,
+        intermediate_size=96, max_position_embeddings=64, tie_word_embeddings=True, rms_norm_eps=1e-5,
+    )  # fmt: skip
+    original = LlamaForCausalLM(config).eval()
+    decoded, tokenizer = gguf.decoded(gguf_of(original, tokens))
+    ids = torch.arange(1, 12)[None]
+    with torch.inference_mode():
+        wanted, found = original(input_ids=ids).logits, decoded(input_ids=ids).logits
+    assert torch.nn.functional.cosine_similarity(wanted, found, dim=2).min() > 0.99
+    assert tokenizer("abab")["input_ids"] == [3, 3]
+
+
+@pytest.mark.parametrize("data", [b"GGUF", b"GGUF" + b"\xff" * 100, b"nothing"])
+def test_another_file_is_no_gguf(data: bytes) -> None:
+    with pytest.raises(ModelError):
+        gguf.decoded(data)

@@ -136,7 +136,9 @@ def test_a_noun_means_what_most_of_its_name_are(tmp_path: Path):
     paths = [("Mobiles", "Smartphones")] * 30 + [("Mobiles", "Feature Phones"), ("Mobiles", "Foldables")]
     paths += [("Extras", "Phone Cases")] * 3
     products = [Product(product_id=str(n), title="x", category=path) for n, path in enumerate(paths)]
-    categories = Categories(columns_of(tmp_path, products))
+    categories = Categories(
+        columns_of(tmp_path, products), having=lambda word: np.arange(len(paths)) == (30 if word == "keypad" else -1)
+    )
 
     def head(query: str, named: dict[str, list[int]] | None = None) -> list[int] | None:
         def by_name(words: tuple[str, ...]) -> np.ndarray | None:
@@ -151,6 +153,9 @@ def test_a_noun_means_what_most_of_its_name_are(tmp_path: Path):
     assert head("feature phone") == [30]
     assert head("mobile phone") == phones == head("mobile phone", {"mobile phone": [30]})
     assert head("mobile", {"mobile": [30]}) == phones[:-1]  # what few mobiles are is not meant, whatever they are named
+    assert head("android phone") == phones  # the few that are not meant do not have the word either
+    assert head("keypad phone") == [*phones[:-1], 30, 31]
+    assert head("which phone") == phones
     assert head("phone case") is None  # another word names another category
     assert head("phone case", {"phone case": [32, 33, 34]}) == [32, 33, 34]  # unless it is of the name
     assert head("phone arm") is None
@@ -266,6 +271,21 @@ class TestSample:
 
     def test_types_that_take_turns_keep_to_limits(self, sample: engine.SearchEngine):
         assert all(hit.product.price <= 5000 for hit in sample.search("gifts under 5000", 3).hits if hit.product.price)
+
+    @pytest.mark.parametrize("query", ["samsung", "samsung spring sale", "offers"])
+    def test_who_names_no_thing_is_shown_the_most_wanted_of_several_types(
+        self, sample: engine.SearchEngine, query: str
+    ):
+        products = [hit.product for hit in sample.search(query, 4).hits]
+        assert len({product.category[:2] for product in products}) > 1
+        assert not any("Accessories" in product.category for product in products)
+
+    @pytest.mark.parametrize("query", ["which phone is best for gaming", "which phone should i buy for gaming"])
+    def test_a_question_for_the_best_names_its_type(self, sample: engine.SearchEngine, query: str):
+        assert all("Smartphones" in hit.product.category for hit in sample.search(query, 3).hits)
+
+    def test_offers_of_a_model_are_that_model(self, sample: engine.SearchEngine):
+        assert all("S23 Ultra" in hit.product.title for hit in sample.search("s23 ultra offers", 3).hits)
 
     def test_a_query_without_a_type_is_answered_by_several_in_turn(self, sample: engine.SearchEngine):
         hits = sample.search("gift for a photographer", 6).hits

@@ -34,7 +34,7 @@ from engine.fusion import reranked
 from engine.storage.manifest import current_version, read_manifest
 from engine.types import Scored
 from ranking.cross_encoder import CrossEncoderModel
-from tests.conftest import HashedWordsEncoder, synthetic_products
+from tests.conftest import HashedWordsEncoder, synthetic_products, write_manifest
 from tests.rerankers import SlowSession, seal, write_model
 
 QUERY = "acme phone with a bright camera"
@@ -281,7 +281,7 @@ class TestDegrading:
 class TestIndex:
     def edit(self, index: Path, **changes) -> None:
         path = current_version(index) / "manifest.json"
-        path.write_bytes(msgspec.json.encode({**msgspec.json.decode(path.read_bytes()), **changes}))
+        write_manifest(path.parent, {**msgspec.json.decode(path.read_bytes()), **changes})
 
     @pytest.fixture
     def own(self, tmp_path: Path, reranker_directory: Path) -> Path:
@@ -335,7 +335,7 @@ class TestIndex:
         path = current_version(tmp_path / "old") / "manifest.json"
         old = msgspec.json.decode(path.read_bytes())
         del old["reranker"], old["config"]["reranker"], old["notes"]["rerank"]
-        path.write_bytes(msgspec.json.encode({**old, "format_version": 1}))
+        write_manifest(path.parent, {**old, "format_version": 1})
         assert SearchEngine.load(tmp_path / "old", encoder=HashedWordsEncoder()).search(QUERY).hits
 
     @pytest.mark.parametrize("name", ["tokens.bin", "offsets.npy"])
@@ -359,5 +359,5 @@ class TestBenchmarks:
 
     def test_only_systems_that_say_so_rerank(self) -> None:
         depths = {name: getattr(system, "search", {}).get("rerank_depth") for name, system in SYSTEMS.items()}
-        reranking = {"hybrid+rerank", "hybrid+route+rerank"}
+        reranking = {"hybrid+rerank", "hybrid+onepass", "hybrid+listwise", "hybrid+route+rerank"}
         assert {name for name, depth in depths.items() if depth is None} == {*reranking, "bm25s", "stock-rrf"}

@@ -27,7 +27,7 @@ from qpt.product_types import Corrections, derive
 from qpt.router import CatalogRouter, TypeRouter
 from qpt.taxonomy import from_product_types
 from qpt.types_file import write_types
-from tests.conftest import synthetic_products
+from tests.conftest import synthetic_products, write_manifest
 from tests.router_contract import ENCODER, KINDS, PRODUCTS, RouterContract, route
 from tests.routers import RuledRouter
 from tests.test_product_types import shop
@@ -101,7 +101,7 @@ class TestIndex:
 
     def edit(self, index: Path, **changes: Any) -> None:
         path = current_version(index) / "manifest.json"
-        path.write_bytes(msgspec.json.encode({**msgspec.json.decode(path.read_bytes()), **changes}))
+        write_manifest(path.parent, {**msgspec.json.decode(path.read_bytes()), **changes})
 
     def test_a_router_is_learnt_with_the_index(self, own: Path) -> None:
         manifest = read_manifest(current_version(own))
@@ -235,7 +235,7 @@ class TestIndex:
         del old["router"], old["config"]["router"], old["notes"]["route"]
         if version == 1:
             del old["reranker"], old["config"]["reranker"], old["notes"]["rerank"]
-        (folder / "manifest.json").write_bytes(msgspec.json.encode({**old, "format_version": version}))
+        write_manifest(folder, {**old, "format_version": version})
         result = self.open(own).search("acme frigde under 300", 5)
         assert kinds(result)[:2] == ["Refrigerators"] * 2  # the lexical vocabulary still respells
         assert result.route is not None

@@ -17,13 +17,15 @@ import msgspec
 import numpy as np
 import pytest
 
+from engine.endpoints.settings import EndpointSettings
+from engine.errors import BudgetError, EndpointError
 from engine.product import Product
 from tests.curation_rows import rows_of, taken
 from training.curation import taught
-from training.teachers import BudgetError, Pair, TeacherError
+from training.teachers import Pair
 from training.teachers.endpoint import EndpointTeacher
 from training.teachers.prompts import Searches, Verdict, how_probable, read_answer, searches_for
-from training.teachers.settings import EndpointTeacherSettings, RunTeacherSettings
+from training.teachers.settings import RunTeacherSettings
 
 KEY = "sk-very-secret"
 #: Status, headers and body of a reply.
@@ -100,7 +102,7 @@ def opened(server: Server, tmp_path: Path) -> Iterator[Callable[..., EndpointTea
             "cost_ceiling": 10.0, "input_price": 0.01, "output_price": 0.1, "requests_per_minute": 0,
             "timeout_seconds": 5.0,
         }  # fmt: skip
-        wanted = msgspec.convert(settings | more, EndpointTeacherSettings)
+        wanted = msgspec.convert(settings | more, EndpointSettings)
         teacher = EndpointTeacher(wanted, sleep=(waits if waits is not None else []).append)
         teachers.append(teacher)
         return teacher
@@ -154,7 +156,7 @@ def test_a_date_to_come_back_at_is_kept(server: Server, opened: Any) -> None:
 
 def test_one_that_never_recovers_is_told(server: Server, opened: Any) -> None:
     server.answer = lambda *_: (500, {}, b"")
-    with pytest.raises(TeacherError, match="failed 3 times, the last time with: status 500"):
+    with pytest.raises(EndpointError, match="failed 3 times, the last time with: status 500"):
         opened(retries=2).label(pairs(1))
 
 
@@ -165,7 +167,7 @@ def test_a_refusal_is_not_repeated_and_the_key_goes_nowhere_else(
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("JUDGE_KEY", KEY)
     server.answer = lambda *_: (status, {"Location": f"{server.url}/elsewhere"}, KEY.encode())
-    with pytest.raises(TeacherError, match=f"refused with status {status}") as refused:
+    with pytest.raises(EndpointError, match=f"refused with status {status}") as refused:
         opened(key_variable="JUDGE_KEY").label(pairs(1))
     assert server.headers[0]["Authorization"] == f"Bearer {KEY}"
     assert len(server.asked) == 1
@@ -173,7 +175,7 @@ def test_a_refusal_is_not_repeated_and_the_key_goes_nowhere_else(
 
 
 def test_without_a_key_in_the_environment_nothing_is_asked(server: Server, opened: Any) -> None:
-    with pytest.raises(TeacherError, match="NO_SUCH_KEY is empty"):
+    with pytest.raises(EndpointError, match="NO_SUCH_KEY is empty"):
         opened(key_variable="NO_SUCH_KEY")
     assert not server.asked
 
@@ -202,7 +204,7 @@ def test_a_code_block_is_read() -> None:
 
 def test_answers_survive_a_failure_and_are_never_paid_for_twice(server: Server, opened: Any) -> None:
     server.answer = lambda number, _: probability(0.5) if number < 5 else (401, {}, b"")
-    with pytest.raises(TeacherError):
+    with pytest.raises(EndpointError):
         opened(concurrency=1).label(pairs(10))
     assert len(server.asked) == 6
     server.answer = lambda *_: probability(0.25)
@@ -269,7 +271,7 @@ def test_the_pace_is_kept(server: Server, opened: Any) -> None:
 
 def test_an_endpoint_that_is_not_there_costs_nothing(opened: Any) -> None:
     teacher = opened(url="http://127.0.0.1:9/v1", retries=1)
-    with pytest.raises(TeacherError, match="failed 2 times, the last time with: ConnectionRefusedError"):
+    with pytest.raises(EndpointError, match="failed 2 times, the last time with: ConnectionRefusedError"):
         teacher.label(pairs(1))
     assert teacher.spent == 0
 
@@ -306,12 +308,12 @@ def test_settings_that_cannot_work_are_named(setting: str, value: object, reason
         "kind": "endpoint", "url": "https://host/v1", "model": "m", "cache": "c", "cost_ceiling": 1.0,
         "input_price": 0.0, "output_price": 0.0, "key_variable": "KEY",
     }  # fmt: skip
-    msgspec.convert(settings, EndpointTeacherSettings)
+    msgspec.convert(settings, EndpointSettings)
     with pytest.raises(msgspec.ValidationError, match=reason):
-        msgspec.convert(settings | {setting: value}, EndpointTeacherSettings)
+        msgspec.convert(settings | {setting: value}, EndpointSettings)
 
 
 def test_a_cache_that_is_something_else_is_refused(opened: Any, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no database " * 200)
-    with pytest.raises(TeacherError, match="name another file as cache"):
+    with pytest.raises(EndpointError, match="name another file as cache"):
         opened(cache=str(tmp_path / "notes.txt"))

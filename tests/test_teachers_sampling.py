@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from engine import EngineConfig, IndexConfig, SearchEngine
+from engine.errors import BudgetError
 from engine.product import Product
 from qpt.product_types import derive
 from tests.conftest import synthetic_products
 from training.data.examples import read_examples
 from training.data.generate import RELEVANT, write_queries
-from training.teachers import BudgetError, Done, Pair
+from training.teachers import Done, Pair
 from training.teachers.prompts import Searches
 from training.teachers.sampling import WRITTEN, Candidate, Checker, GenerateSettings, SamplingReport, sample_queries
 

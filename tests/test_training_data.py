@@ -54,7 +54,8 @@ def test_a_configuration_round_trips_through_its_file(tmp_path: Path, monkeypatc
     assert shipped
     monkeypatch.setenv("AISLE_DATA", "/some/where")
     for path in shipped:
-        kinds = {"types": "types", "diwali": "encoder", "rewriter": "rewriter"}
+        kinds = {"types": "types", "diwali": "encoder", "rewriter": "rewriter", "listwise": "listwise"}
+        kinds["one-pass"] = "one-pass"
         kind = config_of(next((task for part, task in kinds.items() if part in path.name), "reranker"))
         config: Any = kind.read(path)
         config.write(tmp_path / path.name)

@@ -187,3 +187,12 @@ class TestSearch:
         assert off.route is not None
         assert off.route.notes == ()
         assert not {"guide", "constraints"} & {report.stage for report in off.stages}
+
+    @pytest.mark.parametrize("query", ["galaxy s23 support", "s23 vs a15"])
+    def test_neither_another_model_nor_what_is_no_name_takes_from_one(self, phones, query: str) -> None:
+        gains = []
+        for text in ("galaxy s23", query):
+            hit = next(hit for hit in phones.search(text, 12).hits if hit.product.product_id == "ultra")
+            scores = {trace.stage: trace.score for trace in hit.trace}
+            gains.append(scores["constraints"] - scores["feedback"])
+        assert gains[1] > gains[0] - 0.02 > 0.1

@@ -80,6 +80,7 @@ class Recipe(msgspec.Struct, frozen=True):
     name: str = ""
     query_tokens: int = 24
     product_tokens: int = 64
+    list_size: int = 1
     scale: float = 1.0
     offset: float = 0.0
     source: str = ""
@@ -88,7 +89,7 @@ class Recipe(msgspec.Struct, frozen=True):
     model: ModelSettings | None = None
 
     def __post_init__(self) -> None:
-        for field in ("query_tokens", "product_tokens"):
+        for field in ("query_tokens", "product_tokens", "list_size"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} is {getattr(self, field)}; it must be at least 1")
         if not (math.isfinite(self.scale) and self.scale > 0):

@@ -29,7 +29,11 @@ _PARTS = re.compile(r"[&/,+]|\band\b")
 class Categories:
     """The category paths of one index, those nearest the root first. Thread-safe."""
 
-    def __init__(self, columns: Columns, numbers: NeedNumbers = NUMBERS) -> None:
+    def __init__(
+        self, columns: Columns, numbers: NeedNumbers = NUMBERS, having: Callable[[str], Mask] | None = None
+    ) -> None:
+        """``having`` gives the rows of products that have a word; None where nothing tells."""
+        self._having = having
         self._n, self._typical_share, self._named_share = len(columns), numbers.typical_share, numbers.category_share
         listed = columns.postings("category") if "category" in columns.fields else ()
         self._paths = sorted(((tuple(path.split(PATH_SEPARATOR)), rows) for path, rows in listed), key=_depth)
@@ -57,7 +61,7 @@ class Categories:
         Who says no more than "phone" means what most are, and none of a few "Feature Phones". ``called_by`` it and the
         word before it may be something else: what is "fully automatic" is not "Semi Automatic".
         """
-        words = list(takewhile(lambda word: word not in LINKS, asked))
+        words = _before_links(asked)
         best: tuple[tuple[str, ...], Mask] | None = None
         for before, word in zip(("", *words), words, strict=False):
             found = self._called(word) if word else ()
@@ -86,11 +90,17 @@ class Categories:
             parents[path[:-1]] += len(rows)
         [(parent, n)] = parents.most_common(1)
         called = [(path[-1], rows) for path, rows in telling or found if path[:-1] == parent]
-        says_more = any(not is_everyday(other) and not self._names_above(other, parent) for other in others)
-        if telling or says_more:
-            return parent, called, bool(telling)
         typical = [of for of in called if len(of[1]) >= self._typical_share * n]
+        rare = [rows for _, rows in called if len(rows) < self._typical_share * n]
+        if telling or any(self._may_mean(rare, other, parent) for other in others):
+            return parent, called, bool(telling)
         return parent, [(name, self._usual((*parent, name), rows)) for name, rows in typical], False
+
+    def _may_mean(self, rare: Sequence[Rows], word: str, parent: tuple[str, ...]) -> bool:
+        """Whether a word may ask for what is ``rare``: it says more than the rest, and some that are rare have it."""
+        if is_everyday(word) or self._names_above(word, parent):
+            return False
+        return self._having is None or not rare or bool(self._having(word)[np.concatenate(rare)].any())
 
     def _names_above(self, word: str, parent: tuple[str, ...]) -> bool:
         """Whether a word is what the category ``parent``, or one above it, is called: a "mobile phone" is any phone."""
@@ -114,7 +124,7 @@ class Categories:
         only where the products that are ``named`` by it are there, and by it and the word before it: most shops file
         "guitar" straps and picks elsewhere than guitars, and a "fitness tracker" is no tracker.
         """
-        words = list(takewhile(lambda word: word not in LINKS, asked))
+        words = _before_links(asked)
         while words and not self._called(words[-1]) and tells(words[-1]):
             words.pop()
         found = self._called(words[-1]) if words and words[-1] else ()
@@ -191,6 +201,11 @@ def _same_head(left: Sequence[str], right: Sequence[str]) -> bool:
 
 def _words(name: str) -> list[str]:
     return [singular(word) for word in re.split(r"[^a-z0-9]+", name.lower()) if word]
+
+
+def _before_links(asked: Sequence[str]) -> list[str]:
+    """The words that say what a thing is, before the first that says what it is for, or with; a "which" may lead."""
+    return list(takewhile(lambda word: word not in LINKS, asked[1:] if asked[:1] == ["which"] else asked))
 
 
 def _depth(path: tuple[tuple[str, ...], Rows]) -> tuple[int, tuple[str, ...]]:

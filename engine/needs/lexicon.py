@@ -50,12 +50,13 @@ class Gradable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class Use(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What something is for, or whom. ``types`` are words of types to look among where a query names none; of a
     ``general`` use only where no other use has any. A use ``of_attributes`` asks for the most of an attribute whose
-    name follows, as "best" does.
+    name follows, as "best" does; one ``of_brands`` is meant by a query that has nothing but a brand.
     """
 
     words: Words = ()
     general: bool = False
     of_attributes: bool = False
+    of_brands: bool = False
     types: Words = ()
     wants: tuple[Want, ...] = ()
     strength: float = 1.0

@@ -34,13 +34,13 @@ class Scopes:
         self, columns: Columns, told: ToldByFields, found: Callable[[str, int], Rows], numbers: NeedNumbers = NUMBERS
     ) -> None:
         """``found`` gives the rows of products that have words of a text, the best first, and at most so many."""
-        self.categories = Categories(columns, numbers)
         self._n, self._told, self._found, self._numbers = len(columns), told, found, numbers
+        self._rows_of = lru_cache(maxsize=256)(self._mask_of)
+        self.categories = Categories(columns, numbers, self._rows_of)
         numeric = (
             name for name in columns.fields if name.startswith("attributes.") and columns.numbers(name) is not None
         )
         self._measured = {singular(word) for name in numeric for word in name.removeprefix("attributes.").split("_")}
-        self._rows_of = lru_cache(maxsize=256)(self._mask_of)
 
     def asked(self, words: Sequence[str]) -> Mask | None:
         """The rows of the categories that are called as the thing that a query asks for; None where there are none.

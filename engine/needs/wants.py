@@ -155,16 +155,16 @@ class Needs:
         """The need words of a query, in its order; none where others have ``taken`` its places from one to another."""
         words = free_words(understood, taken, self.words)
         places = tokens(understood.corrected)
-        found = self._matcher.find(words)
+        found = self._matcher.find(words) or self._of_brand(understood, words)
         needed = {place for word in found for place in range(word.start, word.end)}
         rest = tuple("" if place in needed else word for place, word in enumerate(words))
-        whom = next((place for place, word in enumerate(words) if word in _TELL_OF_WHOM), len(words))
+        whom = next((place for place, word in enumerate(words) if place and word in _TELL_OF_WHOM), len(words))
         asked = (
             rest[:whom] if any(word.start > whom for word in found) else rest
         )  # who "watches cricket" wants no watch
         general = any(word.kind == "use" and self.lexicon.use[word.name].general for word in found)
         typeless = all(self._names_nothing(word, general) for word in asked)
-        typeless = typeless and self._scopes.named(asked) is None
+        typeless = typeless and not understood.names and self._scopes.named(asked) is None
         explained = {place for synonym in understood.synonyms for place in range(synonym.start, synonym.end)}
         telling = tuple("" if place in explained else word for place, word in enumerate(rest))
         readings = []
@@ -174,6 +174,13 @@ class Needs:
             contrary = word.kind == "gradable" and not word.most and _denied(places[: word.start])
             readings.append(Reading(word, text, beside, rest, telling, typeless, contrary))
         return tuple(readings)
+
+    def _of_brand(self, understood: Understood, words: Sequence[str]) -> list[NeedWord]:
+        """What is meant by a query that has nothing but a brand; none for any other."""
+        if any(words) or [limit.kind for limit in understood.constraints] != ["brand"]:
+            return []
+        uses = (name for name, use in self.lexicon.use.items() if use.of_brands)
+        return [NeedWord("use", name, 0, len(words)) for name in uses]
 
     def _names_nothing(self, word: str, general: bool) -> bool:
         """Whether a word names no thing: of a gift whatever nobody here sells ("graduation gift")."""

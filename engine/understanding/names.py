@@ -37,6 +37,11 @@ class ModelName:
     def text(self) -> str:
         return " ".join(self.words)
 
+    @property
+    def code(self) -> str:
+        """The word of it that is a code."""
+        return next(word for word in self.words if _CODE.fullmatch(word))
+
     def found_in(self, title: str) -> bool:
         """Whether a title has all of it, a few words apart at most, in whichever order."""
         return _pattern(self.words).search(title) is not None

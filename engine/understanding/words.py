@@ -19,7 +19,7 @@ GRAMMAR = STOP_WORDS | {unit for unit in UNITS if unit.isalpha()} | {
     "minimum", "more", "nearly", "no", "not", "only", "other", "over", "people", "person", "persons", "price",
     "priced", "rated", "rating", "reviews", "roughly", "rupee", "rupees", "sans", "small", "smaller", "starting",
     "than", "thousand", "under", "until", "up", "upto", "without", "within", "one", "two", "three", "four", "five",
-    "six", "seven", "eight", "nine", "ten",
+    "six", "seven", "eight", "nine", "ten", "versus", "vs",
 }  # fmt: skip
 #: Groups of three digits, or as in India of two and then three.
 _THOUSANDS = re.compile(r"\d{1,3}(?:,\d{2,3})*,\d{3}(?:\.\d+)?")

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from engine.errors import BudgetError
 from training.curation.rows import Pair, Rows
 from training.curation.step import Context, Step, merge_pairs
 from training.metrics import Scores
-from training.teachers import BudgetError, Done, Labeller
+from training.teachers import Done, Labeller
 from training.teachers import Pair as Asked
 from training.teachers.settings import AnyTeacher, open_labeller
 
@@ -56,7 +57,7 @@ def _ask(teacher: Labeller, pairs: Sequence[Asked], progress: Done) -> tuple[Sco
     """Probabilities, float32 (n,), NaN where there is none; and why not all was asked, or nothing.
 
     A teacher that runs out of money keeps what it answered: asked pair by pair it gives that again for nothing. Raises
-    TeacherError, and BudgetError where it answered nothing at all.
+    EndpointError, and BudgetError where it answered nothing at all.
     """
     try:
         return teacher.label(pairs, progress), ""

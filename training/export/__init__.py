@@ -104,8 +104,8 @@ def write_graph(model: torch.nn.Module, ids: torch.Tensor, output: str, work: Pa
 
 
 def trace(
-    model: torch.nn.Module, example: tuple[torch.Tensor, ...], path: Path, inputs: Sequence[str], output: str,
-    axes: Mapping[str, Mapping[int, str]], name: str,
+    model: torch.nn.Module, example: tuple[torch.Tensor, ...], path: Path, inputs: Sequence[str],
+    output: str | Sequence[str], axes: Mapping[str, Mapping[int, str]], name: str,
 ) -> None:  # fmt: skip
     """Writes the graph of ``model`` on ``example``; ``axes`` are those of any size. Raises ModelError."""
     try:
@@ -116,7 +116,7 @@ def trace(
             warnings.filterwarnings("ignore", message="Exporting aten::index operator")  # no index is negative here
             torch.onnx.export(
                 model, example, str(path), dynamo=False, opset_version=OPSET, input_names=list(inputs),
-                output_names=[output], dynamic_axes=axes,
+                output_names=[output] if isinstance(output, str) else list(output), dynamic_axes=axes,
             )  # fmt: skip
     except (RuntimeError, TypeError, ValueError) as error:
         raise ModelError(f"{name} cannot be exported to ONNX: {first_line(error)}") from error

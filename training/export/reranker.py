@@ -107,7 +107,7 @@ def export(
         raise ConfigError(f"tolerance is {tolerance}; it is a share of nDCG@10, from 0 to below 1")
     model, out = Path(model), Path(out)
     with publishing(out, CARD, "reranker") as work:
-        fitting, examples = _examples(calibration, judged)
+        fitting, examples = examples_of(calibration, judged)
         original = _load(model)
         card = _write_fp32(original, work, adapters)
         logits = {TORCH: _torch_logits(original, examples), FP32: _served_logits(work, examples)}
@@ -127,7 +127,7 @@ def export(
 # Pairs
 
 
-def _examples(calibration: str | Path | None, judged: str | Path | None) -> tuple[list[Example], list[Example]]:
+def examples_of(calibration: str | Path | None, judged: str | Path | None) -> tuple[list[Example], list[Example]]:
     """Those to calibrate on, and those to compare on, in the order of their queries' ids."""
     fitting, examples = (
         read_examples(path) if path else _sample(half) for half, path in ((0, calibration), (1, judged))

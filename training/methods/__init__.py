@@ -122,7 +122,7 @@ def reopened(model: Any, directory: Path) -> Adapted:
 
 def _full(model: Any, settings: ModelSettings, name: str) -> Any:
     if settings.freeze_embeddings:
-        model.base_model.embeddings.requires_grad_(False)
+        getattr(model.base_model, "embeddings", model.get_input_embeddings()).requires_grad_(False)
     return model
 
 

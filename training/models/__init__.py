@@ -156,8 +156,8 @@ def attention() -> str:
 
 
 def layers_of(model: Any) -> Any:
-    """The layers of a transformer where BERT has them; none for another."""
-    return getattr(getattr(model.base_model, "encoder", None), "layer", ())
+    """The layers of a transformer where BERT has them, or Llama and Qwen; none for another."""
+    return getattr(getattr(model.base_model, "encoder", None), "layer", getattr(model.base_model, "layers", ()))
 
 
 def keep_layers(model: Any, layers: Sequence[int], name: str) -> None:
@@ -166,14 +166,20 @@ def keep_layers(model: Any, layers: Sequence[int], name: str) -> None:
         return
     there = layers_of(model)
     if not there:
-        raise ConfigError(f"model.layers cannot be chosen of {name}, whose layers are not where BERT has them")
+        raise ConfigError(f"model.layers cannot be chosen of {name}, whose layers are not where BERT or Llama has them")
     if layers[-1] >= len(there):
         raise ConfigError(f"model.layers names {layers[-1]}; {name} has the layers 0 to {len(there) - 1}")
-    kept = [there[place] for place in layers]
-    for place, layer in enumerate(kept):
-        layer.attention.self.layer_idx = place  # by which a layer finds its part of a prefix
-    model.base_model.encoder.layer = torch.nn.ModuleList(kept)
+    kept: Any = torch.nn.ModuleList(there[place] for place in layers)
+    decoder = hasattr(model.base_model, "layers")
+    for place, layer in enumerate(kept):  # by which a layer finds its part of a prefix, or of what was read before
+        (layer.self_attn if decoder else layer.attention.self).layer_idx = place
+    if decoder:
+        model.base_model.layers = kept
+    else:
+        model.base_model.encoder.layer = kept
     model.config.num_hidden_layers = len(layers)
+    if getattr(model.config, "layer_types", None):
+        model.config.layer_types = [model.config.layer_types[place] for place in layers]
 
 
 def require_room(needed: int, settings: ModelSettings, model: Any, name: str, what: str) -> None:

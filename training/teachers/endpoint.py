@@ -16,12 +16,13 @@ from typing import TypeVar
 
 import numpy as np
 
+from engine.endpoints.cache import AnswerCache, cache_key
+from engine.endpoints.chat import Chat
+from engine.endpoints.settings import EndpointSettings
+from engine.errors import EndpointError
 from training.metrics import Scores
-from training.teachers import Done, Pair, TeacherError
-from training.teachers.cache import AnswerCache, cache_key
-from training.teachers.chat import Chat
+from training.teachers import Done, Pair
 from training.teachers.prompts import Verdict, how_probable, read_answer
-from training.teachers.settings import EndpointTeacherSettings
 
 T = TypeVar("T")
 
@@ -32,8 +33,8 @@ _log = logging.getLogger(__name__)
 class EndpointTeacher:
     """Asks the endpoint what ``cache`` does not know. ``unusable`` counts answers that did not fit."""
 
-    def __init__(self, settings: EndpointTeacherSettings, *, sleep: Callable[[float], None] = time.sleep) -> None:
-        """Raises TeacherError where the cache cannot be written or the environment has no key."""
+    def __init__(self, settings: EndpointSettings, *, sleep: Callable[[float], None] = time.sleep) -> None:
+        """Raises EndpointError where the cache cannot be written or the environment has no key."""
         self._settings = settings
         self.unusable = 0
         self._cache = AnswerCache(Path(settings.cache))
@@ -83,7 +84,7 @@ class EndpointTeacher:
                     prompt = under_way.pop(future)
                     try:
                         found, unusable = future.result()
-                    except TeacherError as error:
+                    except EndpointError as error:
                         failure = failure or error
                         continue
                     self.unusable += unusable

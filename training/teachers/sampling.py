@@ -22,15 +22,17 @@ from typing import Literal, get_args
 import msgspec
 import numpy as np
 
+from engine.endpoints.settings import EndpointSettings
+from engine.errors import BudgetError
 from engine.product import Product
 from engine.search import SearchEngine
 from qpt.product_types import ProductTypes
 from training.data.generate import RELEVANT, GeneratedQuery, generate
 from training.metrics import Scores
 from training.settings import Progress, Settings, at_least
-from training.teachers import BudgetError, Labeller, Pair, Writer
+from training.teachers import Labeller, Pair, Writer
 from training.teachers.prompts import Searches, searches_for
-from training.teachers.settings import AnyTeacher, EndpointTeacherSettings, TransformersTeacherSettings
+from training.teachers.settings import AnyTeacher, TransformersTeacherSettings
 
 Check = Literal["schema", "product", "repeated", "found", "agreed"]
 CHECKS: tuple[Check, ...] = get_args(Check)
@@ -48,7 +50,7 @@ class GenerateSettings(Settings, frozen=True, kw_only=True, tag_field="kind", ta
     """
 
     teacher: AnyTeacher | None = None
-    writer: TransformersTeacherSettings | EndpointTeacherSettings | None = None
+    writer: TransformersTeacherSettings | EndpointSettings | None = None
     queries: int = 0
     products: int = 0
     per_product: int = 4
@@ -129,7 +131,7 @@ def sample_queries(
     ``teacher`` and ``writer`` are those that the settings name, opened. Of a query made by rule the labels are the
     rules', of a written one the teacher's. Where money runs out, what was kept by then is given and the report says so.
     ``training.data.generate.write_queries`` writes them. Raises ConfigError where rules make no queries of the
-    products, TeacherError where a teacher cannot be asked.
+    products, EndpointError where a teacher cannot be asked.
     """
     report = SamplingReport()
     checker = Checker(products, engine, teacher, settings.find_in, settings.agree, report)
@@ -161,7 +163,7 @@ class Checker:
         self._seen: set[str] = set()
 
     def passed(self, candidates: Sequence[Candidate]) -> Iterator[GeneratedQuery]:
-        """Those that pass every check, in their order. Raises TeacherError."""
+        """Those that pass every check, in their order. Raises EndpointError."""
         fit = [candidate for candidate in candidates if self._fits(candidate)]
         results = self._engine.search_batch([candidate.query for candidate in fit], self._find_in)
         found = [

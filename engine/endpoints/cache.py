@@ -8,7 +8,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.teachers import TeacherError
+from engine.errors import EndpointError
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer TEXT NOT NULL) WITHOUT ROWID;
@@ -20,13 +20,15 @@ class AnswerCache:
     """One SQLite file. Every answer is on disk before the next is asked for. Threads may share it."""
 
     def __init__(self, path: Path) -> None:
-        """Raises TeacherError where the file is none of SQLite's or cannot be written."""
+        """Raises EndpointError where the file is none of SQLite's or cannot be written."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=30)
             self._file.executescript(f"PRAGMA journal_mode=WAL;{_TABLES}")
         except (sqlite3.Error, OSError) as error:
-            raise TeacherError(f"the answers in {path} cannot be kept ({error}); name another file as cache") from error
+            raise EndpointError(
+                f"the answers in {path} cannot be kept ({error}); name another file as cache"
+            ) from error
         self._lock = threading.Lock()
 
     def get(self, key: str) -> str | None:

@@ -15,8 +15,8 @@ from typing import Any
 
 import msgspec
 
-from training.teachers import BudgetError, TeacherError
-from training.teachers.settings import EndpointTeacherSettings
+from engine.endpoints.settings import EndpointSettings
+from engine.errors import BudgetError, EndpointError
 
 _MAX_RESPONSE = 2_000_000  # bytes read of an answer
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0  # seconds; of the n-th retry at most _FIRST_WAIT * 2 ** n
@@ -54,14 +54,14 @@ class Chat:
     """Sends prompts, one at a time or from several threads. ``spent`` begins with what was spent before."""
 
     def __init__(
-        self, settings: EndpointTeacherSettings, spent: float = 0.0, *,
+        self, settings: EndpointSettings, spent: float = 0.0, *,
         on_cost: Callable[[float], None] = lambda cost: None, sleep: Callable[[float], None] = time.sleep,
     ) -> None:  # fmt: skip
-        """Raises TeacherError where the environment has no key."""
+        """Raises EndpointError where the environment has no key."""
         self._settings, self._on_cost, self._sleep = settings, on_cost, sleep
         self._key = os.environ.get(settings.key_variable, "") if settings.key_variable else ""
         if settings.key_variable and not self._key:
-            raise TeacherError(
+            raise EndpointError(
                 f"the environment variable {settings.key_variable} is empty; put the endpoint's key there"
             )
         self._opener = urllib.request.build_opener(_NoRedirects)
@@ -77,7 +77,7 @@ class Chat:
     def complete(self, prompt: str) -> str:
         """The model's answer.
 
-        Raises BudgetError before it would cost too much, TeacherError where the endpoint refuses or fails for good.
+        Raises BudgetError before it would cost too much, EndpointError where the endpoint refuses or fails for good.
         """
         body = msgspec.json.encode(self._request(prompt))
         for attempt in range(self._settings.retries + 1):
@@ -85,7 +85,7 @@ class Chat:
                 return self._once(body)
             except _PassingError as failure:
                 if attempt == self._settings.retries:
-                    raise TeacherError(
+                    raise EndpointError(
                         f"{self._settings.url} failed {attempt + 1} times, the last time with: {failure}; try again "
                         "later, or with fewer requests_per_minute"
                     ) from failure
@@ -142,7 +142,7 @@ class Chat:
                         f"status {error.code}", wait=_retry_after(error.headers.get("Retry-After"))
                     ) from None
                 # Neither the answer nor the request is told: either may repeat the key.
-                raise TeacherError(
+                raise EndpointError(
                     f"{self._settings.url} refused with status {error.code}; check url, model and the key in "
                     f"{self._settings.key_variable or 'key_variable'}"
                 ) from None
