@@ -10,7 +10,10 @@ import pytest
 
 from engine import EngineConfig, IndexConfig, Product, SearchConfig, SearchEngine
 from engine.rules.schema import parse_rules
+from ranking.listwise import reranker as serving
+from ranking.listwise.settings import LISTWISE
 from tests.conftest import HashedWordsEncoder
+from tests.test_listwise import WordsDecoder
 
 COLORS = ("Black", "Mint", "Coral")
 
@@ -250,6 +253,17 @@ class TestFollowing:
         for query in ("uno lilac", "phones like comet uno lilac but cheaper", "cheapest phone", "good phone"):
             assert ids(view.search(query, 20)) == ids(engine.search(query, 20)), query
         assert "77" in view.ask("What does it cost?", product_id="Uno-Lilac").text
+
+    def test_a_reranker_of_lists_reads_what_was_added(self, index, tmp_path, monkeypatch):
+        (tmp_path / LISTWISE).write_text('name = "words"\n[decoder]\nkind = "onnx"\n')
+        monkeypatch.setattr(serving, "open_decoder", lambda *_: WordsDecoder())
+        engine = load(index, listwise=str(tmp_path), rerank_weight=1.0)
+        engine.add([fourth()])
+        engine.commit()
+        for now in (engine, load(index, listwise=str(tmp_path), rerank_weight=1.0)):
+            result = now.search("comet uno phone lilac", 5)
+            assert ids(result)[0] == "Uno-Lilac"
+            assert [report.status for report in result.stages if report.stage == "rerank"] == ["ran"]
 
     def test_the_log_names_the_version_that_is_searched(self, index, tmp_path):
         engine = load(index, log=str(tmp_path / "log"))
