@@ -170,6 +170,31 @@ class TestCommit:
             ]
         assert before.search("EF-A103", 1).hits[0].product.price == 130.0
 
+    def test_a_patch_takes_the_place_of_what_was_before_it(self, index):
+        """In each column, for a product that was built, patched before or added, whichever commit comes first."""
+        engine = load(index, config=_PLAIN)
+        engine.add([_product("NEW1", "steel teapot", "Red", 500.0)])
+        engine.commit()
+        for number, product_id in enumerate(("P0011", "P0012", "P0011", "NEW1", "P0013", "NEW1")):
+            old = next(product for product in living(engine) if product.product_id == product_id)
+            for field, value in (("price", 5000.0 + number), ("availability", f"state {number}"), ("rating", 4.0)):
+                engine.update([{"product_id": product_id, field: value}])
+                engine.commit()
+                for now in (engine, load(index, config=_PLAIN)) if number > 3 else (engine,):
+                    assert product_id in filtered(now, Equal(field, value))
+                    if (before := getattr(old, field)) not in (None, "", value):
+                        assert product_id not in filtered(now, Equal(field, before))
+                        assert product_id not in passing(now, Equal(field, before))
+        columns = engine.snapshot()._columns
+        prices = columns.column("price")
+        assert len(set(prices.number_rows.tolist())) == len(prices.number_rows)
+        assert sorted(count.value for count in columns.values("availability")) == [
+            "state 1",
+            "state 2",
+            "state 4",
+            "state 5",
+        ]
+
     def test_who_is_open_sees_it_on_refresh(self, index):
         writer, reader = load(index), load(index)
         writer.delete(["P0003"])
