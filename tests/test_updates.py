@@ -182,10 +182,15 @@ class TestCommit:
                 engine.commit()
                 for now in (engine, load(index, config=_PLAIN)) if number > 3 else (engine,):
                     assert product_id in filtered(now, Equal(field, value))
+                    assert product_id in filtered(now, Equal("brand", old.brand))  # which no patch changes
                     if (before := getattr(old, field)) not in (None, "", value):
                         assert product_id not in filtered(now, Equal(field, before))
                         assert product_id not in passing(now, Equal(field, before))
-        columns = engine.snapshot()._columns
+            assert engine.snapshot()._columns.percentiles is not None  # kept until the next commit
+            engine.update([{"product_id": product_id, "popularity": 1000.0 + number}])
+            engine.commit()
+            columns = engine.snapshot()._columns
+            assert np.argmax(columns.percentiles) == columns.row(product_id)
         prices = columns.column("price")
         assert len(set(prices.number_rows.tolist())) == len(prices.number_rows)
         assert sorted(count.value for count in columns.values("availability")) == [
