@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from engine import EngineConfig, Equal, Exists, IndexConfig, Product, Range, SearchConfig, SearchEngine
 from engine.errors import InvalidFilterError, UpdateError
+from engine.understanding.facts import CatalogFacts
 from engine.updates.changes import read_changes
 from ranking.cross_encoder import CrossEncoderModel
 from tests.conftest import HashedWordsEncoder, synthetic_products
@@ -191,6 +192,7 @@ class TestCommit:
             engine.commit()
             columns = engine.snapshot()._columns
             assert np.argmax(columns.percentiles) == columns.row(product_id)
+            assert engine.snapshot()._opened.facts.price == CatalogFacts.from_columns(columns).price
         before = engine.snapshot()
         engine.delete(["P0011", "NEW1"])
         engine.commit()
