@@ -112,6 +112,13 @@ def candidates(rows, scores=None) -> Candidates:
     return Candidates(np.array(rows, np.int64), np.array(scores, np.float32))
 
 
+def test_rows_without_a_product_are_of_no_group():
+    groups = Groups("g", np.array([0, 0, 2, 0, 4]), np.array([1, 3, 4]))
+    assert groups.members(3).tolist() == [1, 3]
+    assert (groups.count(None), groups.count(np.ones(5, np.bool_))) == (2, 2)
+    assert groups.count(np.array([True, False, True, False, True])) == 1
+
+
 class TestArrangement:
     @given(st.data())
     @settings(max_examples=100, deadline=None)

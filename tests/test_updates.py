@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from engine import EngineConfig, Equal, Exists, IndexConfig, Product, Range, SearchConfig, SearchEngine
 from engine.errors import InvalidFilterError, UpdateError
+from engine.understanding.facts import CatalogFacts
 from engine.updates.changes import read_changes
 from ranking.cross_encoder import CrossEncoderModel
 from tests.conftest import HashedWordsEncoder, synthetic_products
@@ -169,6 +170,40 @@ class TestCommit:
                 "P0003"
             ]
         assert before.search("EF-A103", 1).hits[0].product.price == 130.0
+
+    def test_a_patch_takes_the_place_of_what_was_before_it(self, index):
+        """In each column, for a product that was built, patched before or added, whichever commit comes first."""
+        engine = load(index, config=_PLAIN)
+        engine.add([_product("NEW1", "steel teapot", "Red", 500.0)])
+        engine.commit()
+        for number, product_id in enumerate(("P0011", "P0012", "P0011", "NEW1", "P0013", "NEW1")):
+            old = next(product for product in living(engine) if product.product_id == product_id)
+            for field, value in (("price", 5000.0 + number), ("availability", f"state {number}"), ("rating", 4.0)):
+                engine.update([{"product_id": product_id, field: value}])
+                engine.commit()
+                for now in (engine, load(index, config=_PLAIN)) if number > 3 else (engine,):
+                    assert product_id in filtered(now, Equal(field, value))
+                    assert product_id in filtered(now, Equal("brand", old.brand))  # which no patch changes
+                    if (before := getattr(old, field)) not in (None, "", value):
+                        assert product_id not in filtered(now, Equal(field, before))
+                        assert product_id not in passing(now, Equal(field, before))
+            assert engine.snapshot()._columns.percentiles is not None  # kept until the next commit
+            engine.update([{"product_id": product_id, "popularity": 1000.0 + number}])
+            engine.commit()
+            columns = engine.snapshot()._columns
+            assert np.argmax(columns.percentiles) == columns.row(product_id)
+            assert engine.snapshot()._opened.facts.price == CatalogFacts.from_columns(columns).price
+        before = engine.snapshot()
+        engine.delete(["P0011", "NEW1"])
+        engine.commit()
+        assert {"P0011", "NEW1"} <= filtered(before, Equal("rating", 4.0))
+        assert len(before) == len(engine) + 2
+        assert before.search("steel teapot", 1).hits[0].product.product_id == "NEW1"
+        columns = engine.snapshot()._columns
+        prices = columns.column("price")
+        assert set(prices.number_rows.tolist()) <= set(columns.rows.tolist())
+        assert len(set(prices.number_rows.tolist())) == len(prices.number_rows)
+        assert sorted(count.value for count in columns.values("availability")) == ["state 1", "state 4"]
 
     def test_who_is_open_sees_it_on_refresh(self, index):
         writer, reader = load(index), load(index)

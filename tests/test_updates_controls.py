@@ -217,6 +217,23 @@ class TestAnswers:
             assert not any(card.product_id.startswith("Uno") for card in answer.products), question
             assert not any(one.product_id.startswith("Uno") for one in answer.evidence), question
 
+    def test_names_are_those_of_the_products_there_are(self, index, tmp_path):
+        engine = load(index)
+        engine.add([Product(product_id="Zed", title="Comet Zephyr phone", brand="Comet", attributes={"ram_gb": 64})])
+        engine.commit()
+        delete(engine, *(f"Uno-{color}" for color in COLORS))
+        families = engine.snapshot()._opened.parts.families
+        assert ("zephyr" in families, "uno" in families, "due" in families) == (True, False, True)
+        assert [p.product_id for p in engine.snapshot()._products.get(families.rows("zephyr"))] == ["Zed"]
+        now = engine.snapshot()
+        fresh = SearchEngine.build(
+            now._products.get(now._columns.rows), tmp_path / "fresh", EngineConfig(index=IndexConfig(reranker="")),
+            encoder=HashedWordsEncoder(),
+        )  # fmt: skip
+        for question in ("How much RAM does the Comet Zephyr have?", "How much RAM does the Comet Uno have?"):
+            assert engine.ask(question).text == fresh.ask(question).text
+        assert "64" in engine.ask("How much RAM does the Comet Zephyr have?").text
+
     def test_what_has_changed_is_answered_as_it_is_now(self, index):
         engine = load(index)
         update(engine, "Due-Mint", price=4321.0)

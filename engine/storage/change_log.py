@@ -29,14 +29,16 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One commit. ``number`` counts from 1 without gaps.
 
     ``puts`` are products to be found from now on, new ones or in place of those of their ids; ``vectors`` are theirs,
-    float32 (n, dim) in C order, empty where the index has no encoder. ``patches`` are whole products of which nothing
-    changed that is analysed or encoded. ``deletes`` are ids. ``undo`` is the number of the commit that all is set back
-    to, None for one that changes products.
+    float32 (n, dim) in C order, empty where the index has no encoder, and ``terms`` what analysis made of each one's
+    fields, so that who loads the index need not; empty in logs of older versions. ``patches`` are whole products of
+    which nothing changed that is analysed or encoded. ``deletes`` are ids. ``undo`` is the number of the commit that
+    all is set back to, None for one that changes products.
     """
 
     number: int
     puts: tuple[Product, ...] = ()
     vectors: bytes = b""
+    terms: tuple[dict[str, tuple[str, ...]], ...] = ()
     patches: tuple[Product, ...] = ()
     deletes: tuple[str, ...] = ()
     undo: int | None = None

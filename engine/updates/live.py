@@ -111,8 +111,8 @@ class LiveIndex(Generic[S]):
         encoder = self._encoder() if puts else None
         vectors = encoder.encode_products(puts).astype(np.float32).tobytes() if encoder else b""
         return Batch(
-            number=self._state.n_commits + 1, puts=tuple(puts), vectors=vectors, patches=tuple(patches),
-            deletes=tuple(deletes),
+            number=self._state.n_commits + 1, puts=tuple(puts), vectors=vectors, terms=self._state.analysed(puts),
+            patches=tuple(patches), deletes=tuple(deletes),
         )  # fmt: skip
 
     def _catch_up(self) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.columns import PATH_SEPARATOR, Columns
-from engine.config import SearchConfig
+from engine.config import LEXICAL_FIELDS, SearchConfig
 from engine.dense.joined import JoinedVectors
 from engine.dense.retriever import DenseRetriever
 from engine.errors import UpdateError
@@ -25,6 +25,9 @@ from engine.storage.products import JoinedProducts, ProductStore
 from engine.types import Mask, Rows
 from engine.understanding.spelling import SpellingModel
 from engine.updates.columns import FREE, JoinedColumns
+
+#: Of each of some products the terms of its fields.
+Terms = tuple[dict[str, tuple[str, ...]], ...]
 
 _GROWTH = 2  # of the room for vectors, when it is full
 _ANALYSED = 8  # dead products up to which analysing them costs less than a look at all postings
@@ -115,7 +118,17 @@ class State:
         for product_id in (*batch.deletes, *(product.product_id for product in batch.puts)):
             self._kill(product_id)
         if batch.puts:
-            self._put(batch.puts, np.frombuffer(batch.vectors, np.float32).reshape(len(batch.puts), -1))
+            vectors = np.frombuffer(batch.vectors, np.float32).reshape(len(batch.puts), -1)
+            self._put(batch.puts, batch.terms or self.analysed(batch.puts), vectors)
+
+    def analysed(self, products: Sequence[Product]) -> Terms:
+        """The terms of each product's fields, as they are indexed; none where nothing is searched by words."""
+        lexical = self._base.lexical
+        if not lexical:
+            return ()
+        return tuple(
+            {field: tuple(terms) for field, terms in lexical.analysed(product).items()} for product in products
+        )
 
     def _note(self, fields: set[str]) -> None:
         if self._fields is not None:
@@ -138,16 +151,15 @@ class State:
         self._changed.pop(row, None)
         self._rows[product_id] = None
 
-    def _put(self, products: Sequence[Product], vectors: NDArray[np.float32]) -> None:
+    def _put(self, products: Sequence[Product], terms: Terms, vectors: NDArray[np.float32]) -> None:
         first = self._n + len(self._added)
         for row, product in enumerate(products, first):
             self._rows[product.product_id] = row
             self._alike.append(self._filed_with(product))
-            if self._base.lexical:
-                fields = self._base.lexical.analysed(product)
-                self._frequencies.update(content_terms(fields))
-                self._new_postings.add(row, fields)
-                self._lengths.append([len(terms) for terms in fields.values()])
+        for row, fields in enumerate(terms if self._base.lexical else (), first):
+            self._frequencies.update(content_terms(fields))
+            self._new_postings.add(row, fields)
+            self._lengths.append([len(fields[field]) for field in LEXICAL_FIELDS])
         if isinstance(self._base.reranker, GrowingReranker):
             self._base.reranker.append(products)
         self._keep(vectors)
