@@ -155,7 +155,9 @@ class TestDamage:
         with pytest.raises((IndexCorruptError, IndexNotFoundError)):
             load(index)
 
-    @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"format_version": 1}', b"\xff\xfe"])
+    @pytest.mark.parametrize(
+        "content", [b"", b"{", b"[]", b'{"format_version": 1}', b"\xff\xfe", b'{"format_version": 1, "\xe6": 1}']
+    )
     def test_a_damaged_manifest(self, index, content):
         (current_version(index) / "manifest.json").write_bytes(content)
         with pytest.raises((IndexCorruptError, IndexMismatchError)):

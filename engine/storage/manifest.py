@@ -216,7 +216,7 @@ def read_manifest(version: Path) -> Manifest:
         return msgspec.json.decode(data, type=Manifest)
     except OSError as error:
         raise IndexCorruptError(f"{path} cannot be read ({error.strerror}). Build the index again.") from error
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise IndexCorruptError(f"{path} is damaged ({error}). Build the index again.") from error
 
 
