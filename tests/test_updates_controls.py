@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from engine import EngineConfig, IndexConfig, Product, SearchConfig, SearchEngine
-from engine.rules.schema import parse_rules
+from engine.rules.preview import preview
+from engine.rules.schema import parse_rules, read_rules
 from ranking.listwise import reranker as serving
 from ranking.listwise.settings import LISTWISE
 from tests.conftest import HashedWordsEncoder
 from tests.test_listwise import WordsDecoder
 
+NOON = 1_800_000_000.0  # in seconds since 1970
 COLORS = ("Black", "Mint", "Coral")
 
 
@@ -192,6 +194,18 @@ then = { hide = "color=Coral" }
         path.write_text(rule.format("Tre-Coral"))
         assert ids(engine.search("comet phone", 1)) == ["Tre-Coral"]
         assert read == [1]
+
+    def test_a_preview_knows_what_has_changed(self, index, tmp_path):
+        rule = '[[rule]]\nid = "r"\nnote = "n"\nthen = { pin = { "Uno-Lilac" = 1, "Due-Mint" = 2 } }\n'
+        path = Path(_rules(tmp_path / "rules.toml", rule))
+        engine = load(index)
+        engine.add([fourth()])
+        engine.delete(["Due-Mint"])
+        engine.commit()
+        found = preview(engine, read_rules(path), str(path), ["sei phone"], NOON)
+        assert [(one.product_id, one.after) for one in found.changes[0].moved][:1] == [("Uno-Lilac", 1)]
+        [warning] = found.warnings
+        assert "'Due-Mint', which the catalog does not have" in warning.reason
 
 
 class TestSuggestions:

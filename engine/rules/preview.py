@@ -70,7 +70,8 @@ def preview(
 
     ``now``, in seconds since 1970, is the time by which rules hold.
     """
-    columns = Columns.open(engine.version)
+    engine = engine.snapshot()
+    columns = engine._columns
     before = engine.configured(msgspec.structs.replace(engine.config, rules=""))
     after = engine.configured(msgspec.structs.replace(engine.config, rules=path), clock=lambda: now)
     changes, fired = [], Counter[str]()
