@@ -108,10 +108,7 @@ def build_index(
             vectors = np.memmap(file, np.float32, "w+", shape=(len(store), encoder.dim if encoder else 1))
             dense = _build_dense(version, store, encoder, vectors, config, progress, scale)
             if encoder is not None and index.language == "english":
-                kind = msgspec.convert(dense.kind, Kind)
-                domain = Domain.learn(store, VectorIndex.open(version / DENSE, kind), encoder)
-                if domain is not None:
-                    domain.save(version / DOMAIN)
+                _learn_domain(version, store, encoder, dense)
             route_note = _build_route(version, store, encoder, vectors, router, progress)
         rerank_note = _build_rerank(version, store, reranker, progress)
         notes = {
@@ -123,9 +120,7 @@ def build_index(
             "suggest": suggestions_note,
         }
         if documents is not None:
-            ids = (product.product_id for product in store)
-            passages = read_documents(documents, ids) if isinstance(documents, Path) else documents
-            notes[DOCUMENTS] = DocumentStore.build(version / DOCUMENTS, passages, encoder)
+            notes[DOCUMENTS] = _build_documents(version, store, documents, encoder)
         save(
             version / FAMILIES, learn(Columns.open(version), ProductFamilies.open(version / FAMILIES), _embed(encoder))
         )
@@ -145,6 +140,23 @@ def build_index(
             files={},
         )
     return directory
+
+
+def _learn_domain(version: Path, store: ProductStore, encoder: Encoder, dense: _Dense) -> None:
+    """Writes what tells queries that are about nothing in the catalog, if it can be told."""
+    vectors = VectorIndex.open(version / DENSE, msgspec.convert(dense.kind, Kind))
+    domain = Domain.learn(store, vectors, encoder)
+    if domain is not None:
+        domain.save(version / DOMAIN)
+
+
+def _build_documents(
+    version: Path, store: ProductStore, documents: Path | Iterable[DocumentPassage], encoder: Encoder | None
+) -> str:
+    """Writes the documents beside the catalog; returns the build's note."""
+    ids = (product.product_id for product in store)
+    passages = read_documents(documents, ids) if isinstance(documents, Path) else documents
+    return DocumentStore.build(version / DOCUMENTS, passages, encoder)
 
 
 def in_language(index: IndexConfig, products: Iterable[Product]) -> tuple[IndexConfig, Iterable[Product]]:

@@ -401,7 +401,8 @@ class SearchEngine(LiveUpdates):
 
     def _facets(self, request: Request, ranking: Ranking, names: Sequence[str]) -> dict[str, tuple[FacetCount, ...]]:
         started = time.perf_counter()
-        counts = {name: self._columns.facets(name, request.arrangement.found) for name in names}
+        found = request.arrangement.found if names else ranking.final.rows
+        counts = {name: self._columns.facets(name, found) for name in names}
         if names:
             self._timed("facets", request.report("facets", started, len(ranking.final), len(counts)), len(counts))
         return counts

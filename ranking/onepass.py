@@ -6,15 +6,12 @@ and it is through them that candidates see each other. So the order in which can
 
 from __future__ import annotations
 
-import copy
 import time
-from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from threading import Lock
 from typing import Annotated, Any
 
 import msgspec
@@ -22,13 +19,13 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from engine.adapters import Adapter
-from engine.errors import AdapterError
 from engine.latency import LatencyEstimate
 from engine.model_files import MAX_CHARACTERS, MODEL, TOKENIZER, ModelFiles, ModelKind, understands
-from engine.seams import Adaptable, ProductSource, Reranker
+from engine.seams import ProductSource, Reranker
 from engine.text import encoded_text
 from engine.types import Rows, Scored, Scores
+from ranking.cache import Recent
+from ranking.over import OverReranker
 
 Ids = NDArray[np.int32]
 
@@ -128,14 +125,15 @@ class OnePassModel:
         return np.asarray(0.5 + 0.5 * np.tanh((self.card.scale * logits + self.card.offset) / 2), np.float32)
 
 
-class OnePass:
+class OnePass(OverReranker):
     """Implements ``engine.seams.Reranker``. A score depends on what else is in its list, but not on the order there.
 
     Where there is no time for a pass, the index's own reranker scores what it can.
     """
 
     def __init__(self, model: OnePassModel, products: ProductSource, first: Reranker | None, threads: int) -> None:
-        self._model, self._first, card = model, first, model.card
+        super().__init__(first)
+        self._model, card = model, model.card
         self._query = lru_cache(1_000)(lambda query: model.encode(query, card.query_tokens))
         self._product = lru_cache(_TOKENISED)(
             lambda row: model.encode(encoded_text(products(np.array([row]))[0]), card.product_tokens)
@@ -143,16 +141,7 @@ class OnePass:
         self._longest = card.query_tokens + 2 + card.list_size * (card.product_tokens + 1)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="one-pass")
         self._token_latency = LatencyEstimate()  # seconds a token, on one thread
-        self._known: OrderedDict[tuple[bytes, bytes], Scores] = OrderedDict()
-        self._lock = Lock()
-
-    def adapted(self, adapter: Adapter) -> OnePass:
-        """This one over the index's reranker with the adapter. Raises AdapterError where that takes none."""
-        if not isinstance(self._first, Adaptable):
-            raise AdapterError(f"the adapter {adapter.card.name} is for a cross-encoder, and this index has none")
-        view = copy.copy(self)
-        view._first = self._first.adapted(adapter)
-        return view
+        self._known: Recent[tuple[bytes, bytes], Scores] = Recent(_CACHED)
 
     def understands(self, query: str) -> bool:
         """Whether the tokenizer knows the query's words, or most of its letters."""
@@ -184,20 +173,16 @@ class OnePass:
     def _list(self, query: Ids, rows: Rows, deadline: float | None) -> Scores:
         """Of one list, from the cache where it is known; all NaN if it is too late to begin."""
         key = query.tobytes(), rows.tobytes()
-        with self._lock:
-            if key in self._known:
-                self._known.move_to_end(key)
-                return self._known[key]
+        known = self._known.get(key)
+        if known is not None:
+            return known
         if deadline is not None and deadline <= time.perf_counter():
             return np.full(len(rows), np.nan, np.float32)
         products = [self._product(int(row)) for row in rows]
         began = time.perf_counter()
         found = self._model.probabilities(query, products)
         self._token_latency.add((time.perf_counter() - began) / (len(query) + sum(map(len, products)) + len(rows) + 2))
-        with self._lock:
-            self._known[key] = found
-            while len(self._known) > _CACHED:
-                self._known.popitem(last=False)
+        self._known.put(key, found)
         return found
 
 

