@@ -32,7 +32,6 @@ from engine.answers.texts import TextReader
 from engine.answers.written import Writer, rewritten
 from engine.cards import ProductCard
 from engine.errors import InvalidQueryError
-from engine.filters import Equal, In
 from engine.product import Product
 from engine.types import Rows, SearchResult
 
@@ -212,11 +211,10 @@ class Answerer:
     def _context(self, product_id: str) -> tuple[Product, ...]:
         if not product_id:
             return ()
-        mask = self._shop.columns.mask([Equal("product_id", product_id)])
-        rows = np.flatnonzero(mask) if mask is not None else np.empty(0, np.int64)
-        if not len(rows):
+        row = self._shop.columns.row(product_id)
+        if row is None:
             raise InvalidQueryError(f"the index has no product {product_id!r}; give the product_id of one that it has")
-        return self._trusted(rows[:1])
+        return self._trusted(np.array([row]))
 
     def _trusted(self, rows: Rows) -> tuple[Product, ...]:
         return tuple(self._policy.trusted_product(product) for product in self._shop.products(rows[:_MOST_READ]))
@@ -323,9 +321,8 @@ class Answerer:
     def _checked(self, answer: Answer) -> Answer:
         """The answer as far as it holds, against the products as they are stored."""
         ids = {card.product_id for card in answer.products} | {one.product_id for one in answer.evidence}
-        mask = self._shop.columns.mask([In("product_id", sorted(ids))]) if ids else None
-        rows = np.flatnonzero(mask) if mask is not None else np.empty(0, np.int64)
-        products = {product.product_id: product for product in self._shop.products(rows)}
+        rows = [row for row in map(self._shop.columns.row, ids) if row is not None]
+        products = {product.product_id: product for product in self._shop.products(np.array(rows, np.int64))}
         return checked(answer, products, self._policy, self._documents.text if self._documents else lambda _: None)
 
 
