@@ -18,7 +18,7 @@ from engine.config import SearchConfig
 from engine.domain import DOMAIN, Domain
 from engine.families.source import FamilyReading, FamilySource
 from engine.families.store import FAMILIES
-from engine.families.type_words import load, open_synonyms
+from engine.families.type_words import load, open_synonyms, words_for_things
 from engine.families.words import NUMBERS as RELATIONS
 from engine.families.words import FamilyNumbers, shipped_words
 from engine.guidance import GuidanceNumbers, guide, require_rows
@@ -26,6 +26,7 @@ from engine.languages.lexicon import lexicon
 from engine.languages.translate import Translator
 from engine.latency import LatencyEstimate
 from engine.lexical.retriever import TRANSLATION, QueryExpansion
+from engine.needs.kind_names import KindNames
 from engine.needs.lexicon import Lexicon
 from engine.needs.match import free_words
 from engine.needs.numbers import NUMBERS as NEEDS
@@ -69,7 +70,7 @@ class QueryReader:
             self._translator = Translator(lexicon(config.translations), partial(_said, parts.spelling))
         self._get, self._by_words, self._families = parts.products.get, partial(_by_words, ranker), parts.families
         self._told = _told_by(parts)
-        self._scopes = Scopes(parts.columns, self._told, self._by_words)
+        self._scopes = self._scoped(parts, NEEDS)
         self.needs, self._relations = self._wanting(NEEDS, RELATIONS)
         self._understanding = self._understanding_of(facts)
         self._domain = None
@@ -91,7 +92,7 @@ class QueryReader:
         if regrown:
             other._told = _told_by(parts)
             numbers = self.needs.numbers if self.needs else NEEDS
-            other._scopes = Scopes(parts.columns, other._told, other._by_words, numbers)
+            other._scopes = other._scoped(parts, numbers)
         if self.needs:
             other.needs = self.needs.over(parts.columns, other._by_words, get, other._scopes)
         if self._relations and other.needs:
@@ -99,6 +100,12 @@ class QueryReader:
             other._relations = self._relations.over(parts.columns, other.needs, get, families)
         other._understanding = other._understanding_of(facts)
         return other
+
+    def _scoped(self, parts: Parts, numbers: NeedNumbers) -> Scopes:
+        kinds = None
+        if parts.families and parts.families.kinds:
+            kinds = KindNames(parts.families.kinds, words_for_things(self._config))
+        return Scopes(parts.columns, self._told, self._by_words, numbers, kinds)
 
     def _understanding_of(self, facts: CatalogFacts) -> QueryUnderstanding:
         known = self.needs.words if self.needs else frozenset[str]()
@@ -119,7 +126,7 @@ class QueryReader:
     def wanting(self, needs: NeedNumbers, relations: FamilyNumbers) -> QueryReader:
         """This one with other numbers of needs and relations."""
         other = copy(self)
-        other._scopes = Scopes(self._columns, self._told, self._by_words, needs)
+        other._scopes = self._scopes.counting(needs)
         other.needs, other._relations = other._wanting(needs, relations)
         return other
 

@@ -62,7 +62,7 @@ class Categories:
         Who says no more than "phone" means what most are, and none of a few "Feature Phones". ``called_by`` it and the
         word before it may be something else: what is "fully automatic" is not "Semi Automatic".
         """
-        words = _before_links(asked)
+        words = before_links(asked)
         best: tuple[tuple[str, ...], Mask] | None = None
         for before, word in zip(("", *words), words, strict=False):
             found = self._called(word) if word else ()
@@ -125,7 +125,7 @@ class Categories:
         only where the products that are ``named`` by it are there, and by it and the word before it: most shops file
         "guitar" straps and picks elsewhere than guitars, and a "fitness tracker" is no tracker.
         """
-        words = _before_links(asked)
+        words = before_links(asked)
         while words and not self._called(words[-1]) and tells(words[-1]):
             words.pop()
         found = self._called(words[-1]) if words and words[-1] else ()
@@ -204,7 +204,7 @@ def _words(name: str) -> list[str]:
     return [singular(word) for word in re.split(r"[^a-z0-9]+", name.lower()) if word]
 
 
-def _before_links(asked: Sequence[str]) -> list[str]:
+def before_links(asked: Sequence[str]) -> list[str]:
     """The words that say what a thing is, before the first that says what it is for, or with; a "which" may lead."""
     return list(takewhile(lambda word: word not in LINKS, asked[1:] if asked[:1] == ["which"] else asked))
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from engine.columns import Columns
 from engine.needs.categories import LINKS, Categories, singular
+from engine.needs.kind_names import KindNames
 from engine.needs.numbers import NUMBERS, NeedNumbers
 from engine.preferences import Scope, scope_of
 from engine.types import Mask, Routed, Rows
@@ -31,16 +32,24 @@ class Scopes:
     """Over one index. Thread-safe; which products have a word is kept."""
 
     def __init__(
-        self, columns: Columns, told: ToldByFields, found: Callable[[str, int], Rows], numbers: NeedNumbers = NUMBERS
-    ) -> None:
-        """``found`` gives the rows of products that have words of a text, the best first, and at most so many."""
-        self._n, self._told, self._found, self._numbers = len(columns), told, found, numbers
+        self, columns: Columns, told: ToldByFields, found: Callable[[str, int], Rows], numbers: NeedNumbers = NUMBERS,
+        kinds: KindNames | None = None,
+    ) -> None:  # fmt: skip
+        """``found`` gives the rows of products that have words of a text, the best first, and at most so many.
+        ``kinds`` are what things are called where the catalog has no categories.
+        """
+        self._columns, self._told, self._found, self._numbers = columns, told, found, numbers
         self._rows_of = lru_cache(maxsize=256)(self._mask_of)
-        self.categories = Categories(columns, numbers, self._rows_of)
+        self.categories: Categories | KindNames = kinds or Categories(columns, numbers, self._rows_of)
         numeric = (
             name for name in columns.fields if name.startswith("attributes.") and columns.numbers(name) is not None
         )
         self._measured = {singular(word) for name in numeric for word in name.removeprefix("attributes.").split("_")}
+
+    def counting(self, numbers: NeedNumbers) -> Scopes:
+        """These with other numbers."""
+        kinds = self.categories if isinstance(self.categories, KindNames) else None
+        return Scopes(self._columns, self._told, self._found, numbers, kinds)
 
     def asked(self, words: Sequence[str]) -> Mask | None:
         """The rows of the categories that are called as the thing that a query asks for; None where there are none.
@@ -136,6 +145,6 @@ class Scopes:
         return inside if telling else rows
 
     def _mask_of(self, word: str) -> Mask:
-        mask = np.zeros(self._n, np.bool_)
-        mask[self._found(word, self._n)] = True
+        mask = np.zeros(len(self._columns), np.bool_)
+        mask[self._found(word, len(self._columns))] = True
         return mask
