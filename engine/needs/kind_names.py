@@ -60,8 +60,9 @@ class KindNames:
         return kind is not None and bool(self._kinds.mask(kind.rows)[rows].all())
 
     def is_called(self, text: str) -> bool:
-        """Whether a kind is called so."""
-        return self._of(tuple(text.split())) is not None
+        """Whether a kind is called so, in two words: one alone may as well be what something has, as "ports"."""
+        words = tuple(text.split())
+        return len(words) > 1 and self._of(words) is not None
 
     def above(self, name: str) -> Mask | None:
         """Kinds are in no tree."""

@@ -67,7 +67,7 @@ class Needs:
         """
         self.lexicon, self.numbers, self._products = lexicon, numbers, products
         self.measures = Measures(columns, lexicon.scale, numbers)
-        self._scopes, self._categories = scopes, scopes.categories
+        self._scopes, self.categories = scopes, scopes.categories
         self._matcher = Matcher(lexicon)
         self.uses = Uses(lexicon, columns, self.measures, found, numbers)
 
@@ -77,7 +77,7 @@ class Needs:
     ) -> Needs:  # fmt: skip
         """The same lexicon and numbers over an index that has changed."""
         other = copy(self)
-        other._products, other._scopes, other._categories = products, scopes, scopes.categories
+        other._products, other._scopes, other.categories = products, scopes, scopes.categories
         other.measures = Measures(columns, self.lexicon.scale, self.numbers)
         other.uses = Uses(self.lexicon, columns, other.measures, found, self.numbers)
         return other
@@ -139,7 +139,7 @@ class Needs:
         """The category above, for a use that no attribute of those in ``scope`` tells of: runners' "earphones"."""
         if not scope.names or not any(reading.is_use for reading in readings):
             return None
-        rows = self._categories.above(scope.names[0])
+        rows = self.categories.above(scope.names[0])
         return Scope(rows) if rows is not None else None
 
     def _asks(self, reading: Reading) -> bool:
@@ -195,7 +195,7 @@ class Needs:
         specific = [use for use in uses if use.types and not use.general] or uses
         votes = Counter(word for use in specific for word in use.types)
         words = sorted(votes, key=lambda word: -votes[word])  # what more uses are for first, else in their order
-        return tuple(Scope(rows, (name,)) for name, rows in self._categories.called(words)[:_TYPES])
+        return tuple(Scope(rows, (name,)) for name, rows in self.categories.called(words)[:_TYPES])
 
     def of(self, readings: Sequence[Reading], scope: Scope) -> tuple[Preference, ...]:
         """What the readings ask for within a scope; nothing without one, or where no attribute tells."""
@@ -245,19 +245,25 @@ class Needs:
         return Preference(reading.text, fit, self.numbers.gradable_weight, fact, reason, reading.word.most)
 
     def meant(self, entry: Gradable, beside: Sequence[str], rows: Mask) -> tuple[str, bool]:
-        """The field that a direction means among ``rows``, and whether it is the most of it; empty where none tells."""
+        """The field that a direction means among ``rows``, and whether it is the most of it; empty where none tells.
+
+        Fields that are called as the lexicon has it come before those that say more: a notebook's size is that of its
+        screen, whatever its ``ssd_capacity``.
+        """
         if named := self._named(beside, rows):
             return named, bool(entry.most) or not _is_low(entry, self.lexicon)
-        for patterns, direction in ((entry.most, True), (entry.least, False)):
-            for pattern in patterns:
-                for field in self.measures.fields(pattern):
-                    if self.measures.tells_enough(field, rows):
-                        return field, direction
-        return "", True
+        directions = [(pattern, True) for pattern in entry.most] + [(pattern, False) for pattern in entry.least]
+        told = [
+            (not self.measures.is_just(field, pattern), at, field, direction)
+            for at, (pattern, direction) in enumerate(directions)
+            for field in self.measures.fields(pattern)
+            if self.measures.tells_enough(field, rows)
+        ]
+        return min(told, key=lambda found: found[:2])[2:] if told else ("", True)
 
     def _named(self, beside: Sequence[str], rows: Mask) -> str:
         """The attribute that the words after a direction name; empty for none, as for the "power" of a "power bank"."""
-        return "" if self._categories.is_called(" ".join(beside[:2])) else self.measures.named(beside, rows)
+        return "" if self.categories.is_called(" ".join(beside[:2])) else self.measures.named(beside, rows)
 
     def _fact_of(self, field: str, fit: Scores, row: int) -> str:
         return self.measures.fact(field, row) if fit[row] >= 0.5 else ""
