@@ -35,6 +35,7 @@ class GuidanceNumbers(Fitted, frozen=True, kw_only=True, forbid_unknown_fields=T
     - ``model_name_gain``: given to a title that has a model's whole name, as in "S23 Ultra".
     - ``exclusion_penalty``: taken from a product that names what is not wanted, which may yet be right: texts say
       "fits belts with buckles".
+    - ``denied_gain``: given to a product of which a flag says that it is without what is not wanted.
     - ``named_limit_share``: of a limit's weight, for colours and brands, which the words of a query find as well.
     - ``wanted_share``: of the best fit, from which rows are looked for on their own.
     - ``behind``: taken from what does not meet a limit that is meant to the letter, so that it comes after all that
@@ -49,6 +50,7 @@ class GuidanceNumbers(Fitted, frozen=True, kw_only=True, forbid_unknown_fields=T
     other_penalty: float
     model_name_gain: float
     exclusion_penalty: float
+    denied_gain: float
     named_limit_share: float
     wanted_share: float
     behind: float
@@ -182,7 +184,7 @@ def guide(
     for phrase in understood.excluded if exclusions and out else ():
         denied = exclusions.denied(phrase) if exclusions else None
         if denied is not None:  # surer than what does not say
-            constraints[denied] += np.float32(config.constraint_weight)  # type: ignore[index]
+            constraints[denied] += np.float32(numbers.denied_gain)  # type: ignore[index]
     if asked is not None:
         constraints[~asked] -= np.float32(numbers.other_penalty)  # type: ignore[index]
     if constraints is not None and scopes and (out or allowed is not None):

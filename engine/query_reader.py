@@ -26,6 +26,7 @@ from engine.languages.lexicon import lexicon
 from engine.languages.translate import Translator
 from engine.latency import LatencyEstimate
 from engine.lexical.retriever import TRANSLATION, QueryExpansion
+from engine.needs.categories import LINKS
 from engine.needs.kind_names import KindNames
 from engine.needs.lexicon import Lexicon
 from engine.needs.match import free_words
@@ -181,8 +182,23 @@ class QueryReader:
         return found[1] if found else None
 
     def _asked(self, understood: Understood) -> Mask | None:
-        """The rows of the categories that are called as the thing that a query asks for; None where there are none."""
+        """The rows of the categories that are called as the thing that a query asks for; None where there are none.
+
+        Kinds that were learnt from titles count only for what is wanted of a thing: one that is merely named is found
+        by its words and meaning.
+        """
+        if self._scopes.guessed and not self._wants_more(understood):
+            return None
         return self._scopes.asked(self.needs.others(understood) if self.needs else free_words(understood))
+
+    def _wants_more(self, understood: Understood) -> bool:
+        """Whether a query asks more of a thing than to be one: a need, a limit, something that it must not be, or must
+        be for.
+        """
+        if not LINKS.isdisjoint(understood.words[1:]):
+            return True
+        limited = any(limit.kind not in ("color", "brand") for limit in understood.constraints)
+        return limited or bool(understood.excluded) or (self.needs is not None and self.needs.asks_more(understood))
 
     def missing(self, request: Request, understood: Understood) -> list[str]:
         """Words that no product has, of those that ask for something: neither for a limit nor for what shall not be."""

@@ -46,10 +46,17 @@ class Scopes:
         )
         self._measured = {singular(word) for name in numeric for word in name.removeprefix("attributes.").split("_")}
 
+    @property
+    def guessed(self) -> bool:
+        """Whether what things are called was learnt from titles, and is no category of the catalog's."""
+        return isinstance(self.categories, KindNames)
+
     def counting(self, numbers: NeedNumbers) -> Scopes:
         """These with other numbers."""
-        kinds = self.categories if isinstance(self.categories, KindNames) else None
-        return Scopes(self._columns, self._told, self._found, numbers, kinds)
+        return Scopes(
+            self._columns, self._told, self._found, numbers,
+            self.categories if isinstance(self.categories, KindNames) else None,
+        )  # fmt: skip
 
     def asked(self, words: Sequence[str]) -> Mask | None:
         """The rows of the categories that are called as the thing that a query asks for; None where there are none.
@@ -91,6 +98,10 @@ class Scopes:
     def knows(self, word: str) -> bool:
         """Whether anything is called so, or has it in a field."""
         return word in self.categories.words or singular(word) in self.categories.words or self._told.knows(word)
+
+    def is_in_names(self, word: str) -> bool:
+        """Whether any product's own name has the word."""
+        return self._told.named((word,)) is not None
 
     def _known(self, word: str) -> str:
         """The word, if it is known; else empty."""

@@ -175,18 +175,30 @@ class Needs:
             readings.append(Reading(word, text, beside, rest, telling, typeless, contrary))
         return tuple(readings)
 
+    def asks_more(self, understood: Understood) -> bool:
+        """Whether a query has a need word beside what it asks for: of a "video camera" the last one is the thing."""
+        readings, last = self.read(understood), len(understood.words)
+        return any(r.word.end > r.word.start and not self._is_thing(r, last) for r in readings)
+
+    def _is_thing(self, reading: Reading, last: int) -> bool:
+        return reading.word.end == last and bool(self.categories.called(reading.text.split()[-1:]))
+
     def _of_brand(self, understood: Understood, words: Sequence[str]) -> list[NeedWord]:
-        """What is meant by a query that has nothing but a brand; none for any other."""
-        if any(words) or [limit.kind for limit in understood.constraints] != ["brand"]:
+        """What is meant by a query that has nothing but a brand; none for any other, nor where kinds are guesses."""
+        if self._scopes.guessed or any(words) or [limit.kind for limit in understood.constraints] != ["brand"]:
             return []
         uses = (name for name, use in self.lexicon.use.items() if use.of_brands)
         return [NeedWord("use", name, 0, len(words)) for name in uses]
 
     def _names_nothing(self, word: str, general: bool) -> bool:
         """Whether a word names no thing: of a gift whatever nobody here sells ("graduation gift")."""
-        if word in STOP_WORDS or word in EMPTY or self.measures.names_attribute(word):
+        if word in STOP_WORDS or word in EMPTY or (self.measures.names_attribute(word) and not self._is_sold(word)):
             return True
         return general and (word.isdigit() or is_everyday(word) or not self._scopes.knows(word))
+
+    def _is_sold(self, word: str) -> bool:
+        """Whether products without categories are called so: with a thousand attributes most words are in one's name."""
+        return self._scopes.guessed and self._scopes.is_in_names(word)
 
     def scopes(self, readings: Sequence[Reading]) -> tuple[Scope, ...]:
         """The types to look among for a query that names none: those of its uses, the best first."""
@@ -270,8 +282,8 @@ class Needs:
 
     def _use(self, reading: Reading, scope: Scope) -> Preference | None:
         met = self.uses.met(reading.word.name, scope.members, scope.names)
-        if met is None:
-            return None
+        if met is None or (self._scopes.guessed and not met.parts):
+            return None  # that a text names the use is found by its words
         asked = ", ".join(told(want) for want, _, _ in met.parts[:_TOLD]) or "what names it"
         weight = self.numbers.use_weight * self.lexicon.use[reading.word.name].strength
         reason = f"{reading.text} → {reading.word.name}: {asked}"

@@ -46,17 +46,16 @@ class ToldByFields:
 
     def excluded(self, phrase: Excluded) -> Iterator[Mask]:
         """The rows that have what a phrase excludes, bool (n_products,), by each way to tell of it: what fields say,
-        and what products are called. "Without X" never means a category, nor a name of one word: a belt without buckle may say
-        so.
+        and what products are called. "Without X" never means a category or a name: a belt without buckle may say so.
         """
         kinds = _LACKS.match(phrase.text) is None
         fields = self.having(phrase.words, kinds=kinds, names=True)
-        named = self.named(phrase.words) if kinds or len(phrase.words) > 1 else None
+        named = self.named(phrase.words) if kinds else None
         for mask in (self._lacking(phrase.words), fields, named):
             if mask is not None and not mask.all():
                 yield mask
-        if fields is None:
-            yield from self._begun(phrase.words, kinds=kinds)
+        if fields is None and kinds:
+            yield from self._begun(phrase.words)
 
     def denied(self, phrase: Excluded) -> Mask | None:
         """The rows that a field says are without what a phrase excludes, bool (n_products,): of a flag, that it is not
@@ -86,10 +85,10 @@ class ToldByFields:
         without = self.having((f"{words[-1]}less",)) if len(words) == 1 else None
         return None if without is None else ~without
 
-    def _begun(self, words: tuple[str, ...], *, kinds: bool) -> Iterator[Mask]:
+    def _begun(self, words: tuple[str, ...]) -> Iterator[Mask]:
         """The rows that have the first words, as many as a field tells of: what is "not yellow cat6" is not yellow."""
         for end in range(len(words) - 1, 0, -1):
-            mask = self.having(words[:end], kinds=kinds, names=True)
+            mask = self.having(words[:end], kinds=True, names=True)
             if mask is not None:
                 if not mask.all():
                     yield mask
