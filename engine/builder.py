@@ -28,8 +28,8 @@ from engine.errors import CatalogError, ConfigError
 from engine.families.store import FAMILIES, ProductFamilies
 from engine.families.type_words import learn, save
 from engine.families.variants import build_variants
-from engine.languages.detect import LANGUAGE_PRODUCTS, catalog_language
 from engine.kinds.learn import learn as learn_kinds
+from engine.languages.detect import LANGUAGE_PRODUCTS, catalog_language
 from engine.lexical.retriever import LexicalRetriever
 from engine.product import Product
 from engine.seams import Combiner, Embeddings, Encoder, ListModel, RerankerModel, Rewriter, RouterModel

@@ -127,26 +127,24 @@ def _kind(
     numbers: KindNumbers,
 ) -> Kind | None:  # fmt: skip
     """The kind that a noun names, None where it names none; ``followed`` are rows by what follows it."""
-    ended = vectors.stating(followed.get("", ()))
+    groups = {follower: vectors.stating(np.array(rows, np.int64)) for follower, rows in followed.items()}
+    ended = groups.pop("", np.empty(0, np.int64))
     if len(ended) < numbers.least_products:
         return None
     centre = vectors.centroid(ended)
-    same, other = [], []
-    for follower, rows in followed.items():
-        if follower and len(told := vectors.stating(rows)):
-            alike = float(vectors.centroid(told) @ centre) >= numbers.same_cosine
-            (same if alike else other).append(follower)
-    rows = np.unique(np.concatenate([np.asarray(followed.get(name, ()), np.int64) for name in ("", *same)]))
-    rows = np.setdiff1d(rows, np.concatenate([np.empty(0, np.int64), *(np.asarray(followed[f]) for f in other)]))
+    alike = {name: float(vectors.centroid(rows) @ centre) for name, rows in groups.items() if len(rows)}
+    same = sorted(name for name, cosine in alike.items() if cosine >= numbers.same_cosine)
+    other = sorted(name for name, cosine in alike.items() if cosine < numbers.same_cosine)
+    rows = np.unique(np.concatenate([ended, *(groups[name] for name in same)]))
+    rows = rows[~np.isin(rows, np.concatenate([ended[:0], *(groups[name] for name in other)]))]
     for _ in range(_ROUNDS):
-        rows = vectors.stating(rows)
         rows = rows[vectors.cosines(rows, centre) >= numbers.member_cosine]
         if len(rows) < numbers.least_products:
             return None
         centre = vectors.centroid(rows)
     if vectors.cosines(rows, centre).mean() < numbers.least_coherence:
         return None
-    return Kind(key, " ".join(shown[word] for word in key), tuple(sorted(same)), tuple(sorted(other)), rows)
+    return Kind(key, " ".join(shown[word] for word in key), tuple(same), tuple(other), rows)
 
 
 class _Attributes:
@@ -165,21 +163,23 @@ class _Attributes:
         self._weights = weights / np.maximum(self._lengths[owner], 1e-9)
         self.middle = float(np.median(np.diff(self._starts))) if n else 0.0
 
-    def stating(self, rows: Sequence[int] | Rows) -> Rows:
+    def stating(self, rows: Rows) -> Rows:
         """Those of ``rows`` that state anything that not all do."""
-        found = np.asarray(rows, np.int64)
-        return found[self._lengths[found] > 0]
+        stated: Rows = rows[self._lengths[rows] > 0]
+        return stated
 
     def centroid(self, rows: Rows) -> _Vector:
         """The mean direction of the products, float64 (n_names,), of length 1."""
         places, _ = self._held(rows[:: max(1, len(rows) // _MOST_COMPARED)])
         total = np.bincount(self._places[places], self._weights[places], len(self._rarity))
-        return total / max(float(np.linalg.norm(total)), 1e-9)
+        centre: _Vector = total / max(float(np.linalg.norm(total)), 1e-9)
+        return centre
 
     def cosines(self, rows: Rows, centre: _Vector) -> _Vector:
         """Float64 (len(rows),): of each product and ``centre``."""
         places, owner = self._held(rows)
-        return np.bincount(owner, self._weights[places] * centre[self._places[places]], len(rows))
+        cosines: _Vector = np.bincount(owner, self._weights[places] * centre[self._places[places]], len(rows)).astype(np.float64)
+        return cosines
 
     def _held(self, rows: Rows) -> tuple[Rows, Rows]:
         """Where the names of ``rows`` lie, and the place in ``rows`` that each is of."""

@@ -197,7 +197,7 @@ class Needs:
         return general and (word.isdigit() or is_everyday(word) or not self._scopes.knows(word))
 
     def _is_sold(self, word: str) -> bool:
-        """Whether products without categories are called so: with a thousand attributes most words are in one's name."""
+        """Whether products without categories are called so: of a thousand attributes one has nearly any word."""
         return self._scopes.guessed and self._scopes.is_in_names(word)
 
     def scopes(self, readings: Sequence[Reading]) -> tuple[Scope, ...]:

@@ -59,9 +59,9 @@ class ToldByFields:
 
     def denied(self, phrase: Excluded) -> Mask | None:
         """The rows that a field says are without what a phrase excludes, bool (n_products,): of a flag, that it is not
-        set. None where no flag tells.
+        set. None where no flag tells, or the phrase says what a thing shall not be and not what it shall be without.
         """
-        wanted = {_stem(word) for word in phrase.words}
+        wanted = {_stem(word) for word in phrase.words} if _LACKS.match(phrase.text) else set()
         rows = [rows for said, rows in self._unset if wanted and all(_among(word, said) for word in wanted)]
         if not rows:
             return None
