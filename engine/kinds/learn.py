@@ -178,7 +178,9 @@ class _Attributes:
     def cosines(self, rows: Rows, centre: _Vector) -> _Vector:
         """Float64 (len(rows),): of each product and ``centre``."""
         places, owner = self._held(rows)
-        cosines: _Vector = np.bincount(owner, self._weights[places] * centre[self._places[places]], len(rows)).astype(np.float64)
+        cosines: _Vector = np.bincount(owner, self._weights[places] * centre[self._places[places]], len(rows)).astype(
+            np.float64
+        )
         return cosines
 
     def _held(self, rows: Rows) -> tuple[Rows, Rows]:

@@ -69,12 +69,14 @@ class KindNames:
         return None
 
     def _ending(self, words: Sequence[str]) -> Kind | None:
-        """The kind that the last words name, as many as can be; None where they name none, or only say more of the kind
-        before them.
+        """The kind that the last words name, as many as can be; None where they name none, only say more of the kind
+        before them, or what something has so many of.
         """
         for length in range(min(_LONGEST, len(words)), 0, -1):
             last = tuple(words[-length:])
             kind = self._of(last) if all(last) else None
+            if kind is not None and len(words) > length and words[-length - 1].isdigit():
+                return None  # of "24 ports" something has so many
             if kind is not None:
                 before = self._of(tuple(words[-length - 1 : -length])) if len(words) > length else None
                 return None if before is not None and length == 1 and stem(last[0]) in before.same else kind

@@ -117,8 +117,8 @@ class Scopes:
         """
         if word in EMPTY or word.isdigit() or word in GRAMMAR or singular(word) in self.categories.words:
             return False
-        if singular(word) in self._measured:
-            return False
+        if singular(word) in self._measured and not (self.guessed and self._told.having((word,)) is not None):
+            return False  # of a thousand attributes one has nearly any word in its name, and a value tells more
         return word not in EVERYDAY and (self._told.knows(word) or not is_everyday(word, before))
 
     def _both(self, words: tuple[str, ...], rows: Mask, telling: bool) -> Mask | None:

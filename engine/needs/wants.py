@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import takewhile
 
 import numpy as np
 
@@ -227,7 +228,10 @@ class Needs:
 
     def _gradable(self, reading: Reading, rows: Mask, uses: Sequence[Use]) -> Preference | None:
         entry = self.lexicon.gradable[reading.word.name]
-        field, most = self.meant(entry, reading.beside, rows)
+        beside = tuple(takewhile(lambda word: not self.categories.covers(word, rows), reading.beside))
+        field, most = self.meant(entry, beside, rows)
+        if not field and len(said := reading.text.split()) > 1:  # "most memory", whatever the lexicon means by it
+            field = self._named((*said[1:], *beside), rows)
         field = self._of_use(entry, uses, rows) or field
         return self._by_place(reading, field, most != reading.contrary, rows) if field else None
 

@@ -44,9 +44,9 @@ _QUANTITY = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _BEFORE = re.compile(
-    r"""(?:^|[\s(,])(?:(?P<most>under|below|(?:less|lesser|lower|cheaper|smaller|no\s+more|not\s+more)\s+than|up\s?to|within
+    r"""(?:^|[\s(,])(?:(?P<most>under|below|(?:less|lesser|lower|cheaper|smaller|shorter|lighter|thinner|no\s+more|not\s+more)\s+than|up\s?to|within
       |at\s+most|not\s+(?:over|above|exceeding)|max(?:imum)?(?:\s+of)?|budget(?:\s+(?:of|is))?|<=?)
-    |(?P<least>over|above|(?:more|greater|larger|bigger|higher|no\s+less|not\s+less)\s+than|at\s?least|min(?:imum)?(?:\s+of)?
+    |(?P<least>over|above|(?:more|greater|larger|bigger|higher|longer|taller|heavier|wider|no\s+less|not\s+less)\s+than|at\s?least|min(?:imum)?(?:\s+of)?
       |start(?:ing|s)\s+(?:at|from)|>=?)
     |(?P<around>around|about|approx(?:imately)?\.?|roughly|nearly|~)
     |(?P<between>between|from|range|priced?))\s*$""",
