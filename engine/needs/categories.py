@@ -10,6 +10,7 @@ from itertools import takewhile
 
 import numpy as np
 
+from engine.analysis.analyzer import singular as short_singular
 from engine.columns import PATH_SEPARATOR, Columns
 from engine.needs.numbers import NUMBERS, NeedNumbers
 from engine.types import Mask, Rows
@@ -23,6 +24,7 @@ NamedBy = Callable[[tuple[str, ...]], Mask | None]
 
 _COMPOUND = 4  # letters that a word has at least, to be the end of a longer one
 LINKS = frozenset({"for", "with", "without", "under", "in", "to", "of", "from", "on", "that", "which", "and", "or"})
+_LEADING = frozenset({"on", "of", "for", "in"})  # to the thing, after a word that has been read
 _PARTS = re.compile(r"[&/,+]|\band\b")
 
 
@@ -177,6 +179,8 @@ def singular(word: str) -> str:
     """An English plural's singular, as far as its ending tells."""
     if len(word) > 4 and word.endswith(("ches", "shes", "xes")):
         return word[:-2]
+    if len(word) <= 3:
+        return short_singular(word) or word
     return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
 
 
@@ -205,8 +209,14 @@ def _words(name: str) -> list[str]:
 
 
 def before_links(asked: Sequence[str]) -> list[str]:
-    """The words that say what a thing is, before the first that says what it is for, or with; a "which" may lead."""
-    return list(takewhile(lambda word: word not in LINKS, asked[1:] if asked[:1] == ["which"] else asked))
+    """The words that say what a thing is, before the first that says what it is for, or with; a "which" may lead, and
+    words that have been read and lead to it: a "sale on tv" is of televisions.
+    """
+    words = list(asked[1:] if asked[:1] == ["which"] else asked)
+    first = next((at for at, word in enumerate(words) if word), 0)
+    if first and words[first] in _LEADING:
+        words = words[first + 1 :]
+    return list(takewhile(lambda word: word not in LINKS, words))
 
 
 def _depth(path: tuple[tuple[str, ...], Rows]) -> tuple[int, tuple[str, ...]]:

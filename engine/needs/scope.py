@@ -88,7 +88,7 @@ class Scopes:
         rows, at = scope.rows, 0
         while at < len(words):
             said = tuple(telling[at : at + 2])
-            tells = len(said) > 1 and all(said) and any(words[at : at + 2])
+            tells = len(said) > 1 and all(said) and (any(words[at : at + 2]) or self._told.having(said) is not None)
             both = self._both(said, rows, all(words[at : at + 2])) if tells else None
             having = both if both is not None else self._having(words[at], rows)
             rows = self._narrowed(rows, having, above) if having is not None else rows

@@ -117,9 +117,12 @@ class Needs:
         return wants
 
     def explains(self, word: str, before: str) -> bool:
-        """Whether a word is a direction, or after a "for" what something is for; then no product need have it."""
+        """Whether a word is a direction, or after a "for" what something is for; then no product need have it. Nor need
+        one have what shoppers say of anything, as "sale".
+        """
         after_for = before in ("for", "a", "an", "my", "the")
-        return any(found.kind == "gradable" or after_for for found in self._matcher.find([word]))
+        found = self._matcher.find([word])
+        return any(w.kind == "gradable" or after_for or self.lexicon.use[w.name].general for w in found)
 
     def without_directions(self, understood: Understood) -> Understood:
         """Without the exclusions that are a direction: what is "not big" is small, whoever has the word."""
@@ -156,7 +159,8 @@ class Needs:
         """The need words of a query, in its order; none where others have ``taken`` its places from one to another."""
         words = free_words(understood, taken, self.words)
         places = tokens(understood.corrected)
-        found = self._matcher.find(words) or self._of_brand(understood, words)
+        found = [word for word in self._matcher.find(words) if not self._is_of_name(word, words)]
+        found = found or self._of_brand(understood, words)
         needed = {place for word in found for place in range(word.start, word.end)}
         rest = tuple("" if place in needed else word for place, word in enumerate(words))
         whom = next((place for place, word in enumerate(words) if place and word in _TELL_OF_WHOM), len(words))
@@ -175,6 +179,10 @@ class Needs:
             contrary = word.kind == "gradable" and not word.most and _denied(places[: word.start])
             readings.append(Reading(word, text, beside, rest, telling, typeless, contrary))
         return tuple(readings)
+
+    def _is_of_name(self, word: NeedWord, words: Sequence[str]) -> bool:
+        """Whether a need word begins what a category is called: a "top load" is a thing, and no top."""
+        return self.categories.is_called(" ".join(words[word.start : word.end + 1])) and word.end < len(words)
 
     def asks_more(self, understood: Understood) -> bool:
         """Whether a query has a need word beside what it asks for: of a "video camera" the last one is the thing."""
