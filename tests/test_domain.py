@@ -46,7 +46,7 @@ def test_a_broken_file_is_said_to_be(sample: engine.SearchEngine, tmp_path: Path
     assert len(Domain.open(path, 384).plane) == 385
 
 
-def test_all_three_distances_count(sample: engine.SearchEngine):
+def test_all_four_distances_count(sample: engine.SearchEngine):
     domain = Domain.open(sample.version / "domain.json", 384)
     vector = np.zeros(384, np.float32)
     toward = np.asarray(domain.plane[:-1], np.float32)
@@ -57,6 +57,9 @@ def test_all_three_distances_count(sample: engine.SearchEngine):
     assert not domain.refusal("zzz", toward / np.linalg.norm(toward), below)  # the side of the catalog
     assert domain.refusal("zzz", vector, float(near), lacking=True)
     assert not domain.refusal("zzz", vector, below, told=True)
+    assert domain.asked is not None
+    inside = np.frombuffer(domain.asked.inside, np.float16).reshape(-1, 384).astype(np.float32)
+    assert domain.asked.likeness(inside[0]) > 0.1 > domain.asked.likeness(vector)
 
 
 def test_what_ships_is_neither_judged_nor_repeated():
