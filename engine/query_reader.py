@@ -26,7 +26,7 @@ from engine.languages.lexicon import lexicon
 from engine.languages.translate import Translator
 from engine.latency import LatencyEstimate
 from engine.lexical.retriever import TRANSLATION, QueryExpansion
-from engine.needs.categories import LINKS
+from engine.needs.categories import LINKS, before_links
 from engine.needs.kind_names import KindNames
 from engine.needs.lexicon import Lexicon
 from engine.needs.match import free_words
@@ -259,15 +259,23 @@ class QueryReader:
 
     def _may_be_foreign(self, request: Request, understood: Understood) -> bool:
         """Whether a query may be about nothing here: not a single word that products have, and not by an adapter's
-        vector, for which near means something else.
+        vector, for which near means something else; nor what wants something of a thing that is sold here.
         """
-        if request.adapted.encoder is not None:
+        if request.adapted.encoder is not None or (request.guidance.wants and self._names_thing(understood)):
             return False
         words = [word.text for word in tokens(request.meant) if word.text not in GRAMMAR]
         asking = [word for word, before in zip(words, ["", *words], strict=False) if not is_everyday(word, before)]
         request.lacking = bool(self.missing(request, understood))
-        request.in_category = self._named(understood) is not None
+        guessed = self._scopes.guessed  # of whose names some are any word
+        request.in_category = (
+            self._scopes.asked(free_words(understood)) if guessed else self._named(understood)
+        ) is not None
         return request.lacking or len(asking) > 1
+
+    def _names_thing(self, understood: Understood) -> bool:
+        """Whether the noun of a query is in products' own names: an "oven" for baking is."""
+        words = [word for word in before_links(self.needs.others(understood)) if word] if self.needs else []
+        return bool(words) and self._scopes.is_in_names(words[-1])
 
 
 def _told_by(parts: Parts) -> ToldByFields:

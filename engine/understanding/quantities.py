@@ -53,6 +53,7 @@ _BEFORE = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _BEYOND = re.compile(r"[\s(,]*(?!no\b|not\b)\w+\s+than\b", re.IGNORECASE)
+_BUDGET = re.compile(r"[\s(,]*budget\b", re.IGNORECASE)
 _AFTER = re.compile(
     r"\s*(?:(?:and|or|&)\s+(?P<least>up|above|over|more|higher|better|larger)|(?P<most>(?:and|or)\s+(?:under|below|less|lower)"
     r"|max(?:imum)?))\b",
@@ -151,6 +152,8 @@ def _sided(text: str, found: list[Quantity]) -> list[Quantity]:
         after = _AFTER.match(text, q.end)
         side: Side = q.side
         start, end = q.start, q.end
+        if before and q.unit and _BUDGET.match(before[0]):
+            before = None  # a "budget 43 inch tv" is a cheap one
         if not side and before and not before["between"]:
             side = "at most" if before["most"] else "at least" if before["least"] else "around"
             start = before.start() + (before[0][0] in " \t\n(,")
