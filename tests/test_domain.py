@@ -106,3 +106,15 @@ def test_what_a_name_has_is_excluded(sample: engine.SearchEngine, query: str, wo
 def test_what_is_excluded_is_still_found(sample: engine.SearchEngine):
     hits = sample.search("fridge not double door", 400).hits
     assert any(hit.product.attributes.get("door_type") == "Double Door" for hit in hits)
+
+
+def test_what_wants_something_of_a_thing_that_is_sold_is_not_refused(sample: engine.SearchEngine):
+    for query in ("watch for a runner", "oven for baking cakes"):
+        route = sample.search(query, 3).route
+        assert route is not None
+        assert route.action != "none"
+
+
+def test_not_begins_with_what_a_field_tells_of(sample: engine.SearchEngine):
+    hits = sample.search("phone not black unlocked", 5).hits
+    assert not [hit for hit in hits if "black" in str(hit.product.attributes.get("color")).lower()]

@@ -6,10 +6,11 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from itertools import takewhile
+from itertools import dropwhile, takewhile
 
 import numpy as np
 
+from engine.analysis.analyzer import STOP_WORDS
 from engine.analysis.analyzer import singular as short_singular
 from engine.columns import PATH_SEPARATOR, Columns
 from engine.needs.numbers import NUMBERS, NeedNumbers
@@ -215,7 +216,7 @@ def before_links(asked: Sequence[str]) -> list[str]:
     words = list(asked[1:] if asked[:1] == ["which"] else asked)
     first = next((at for at, word in enumerate(words) if word), 0)
     if first and words[first] in _LEADING:
-        words = words[first + 1 :]
+        words = list(dropwhile(STOP_WORDS.__contains__, words[first + 1 :]))
     return list(takewhile(lambda word: word not in LINKS, words))
 
 
