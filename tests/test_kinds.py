@@ -184,3 +184,9 @@ def test_a_kind_alone_is_left_to_words_and_meaning(index: engine.SearchEngine):
     stages = {report.stage: report for report in index.search("notebook", 5).stages}
     assert "guide" not in stages or "constraints" not in stages["guide"].note
     assert all(found.startswith("1-") for found in first(index, "notebook case", 5))
+
+
+def test_what_needs_ask_is_shown_by_kind(index: engine.SearchEngine):
+    shown = [(need.name, need.category, need.asks) for need, _ in index.needs()]
+    assert ("light", "notebook", ("least weight_g",)) in shown
+    assert ("cheap", "case", ("least price",)) in shown

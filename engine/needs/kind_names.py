@@ -8,9 +8,10 @@ from functools import lru_cache
 from engine.kinds.store import Kind, Kinds
 from engine.kinds.titles import stem
 from engine.needs.categories import NamedBy, before_links
-from engine.types import Mask
+from engine.types import Mask, Rows
 from engine.understanding.synonyms import Synonyms
 
+_SHOWN = 60  # kinds that a person may look through
 _LONGEST = 3  # words of a synonym of a kind
 _RARE = 0.2  # a noun of fewer products than this share of those of its synonym means the synonym
 
@@ -67,6 +68,10 @@ class KindNames:
     def above(self, name: str) -> Mask | None:
         """Kinds are in no tree."""
         return None
+
+    def largest(self) -> list[tuple[str, Rows]]:
+        """The kinds of one word that have the most products, with their rows: what a person may look through."""
+        return [(kind.name, kind.rows) for kind in self._kinds.kinds if len(kind.key) == 1][:_SHOWN]
 
     def _ending(self, words: Sequence[str]) -> Kind | None:
         """The kind that the last words name, as many as can be; None where they name none, only say more of the kind
