@@ -39,7 +39,7 @@ Search = Callable[[str, int], SearchResult]
 _OFFERED = 3  # products that are offered where none was named, or what was is not here
 _MOST_READ = 24  # products of one name that are read
 _MOST_SIDES = 3
-_UNANSWERED = ("not_said", "which_product", "no_such_product")
+_UNANSWERED = ("not_said", "which_product", "no_such_product", "search")
 _COMPARING = WORDS.intent.compare | WORDS.intent.comparing | WORDS.intent.best | {"between"}
 _ASKS = re.compile(r"\W*(?:how|what|where|why|who|when)\b", re.IGNORECASE)
 _LONGEST_NAME = 60  # characters of a name that the catalog lacks
@@ -77,9 +77,9 @@ class Answerer:
             if told != text:
                 return self._refusal("instructions")
             return _plain("abstention", "What would you like to know?", "nothing_asked")
-        question = read_question(told, self._names)
         context = self._context(product_id)
-        is_question = self._model.asks(told) or bool(question.sides)
+        question = self._read_question(told, context)
+        is_question = self._model.asks(told) or bool(question.sides) or (bool(context) and told.rstrip().endswith("?"))
         asks = is_question or _ASKS.match(told) is not None
         if asks and not question.mentions and (topic := self._policy.topic_of(told)):
             return self._refusal("refused_topic", topic)
@@ -87,6 +87,10 @@ class Answerer:
             return self._found(told, search, "this reads as a search")
         answer = self._checked(self._answer(question, context, search, is_question))
         return self._respelt(answer, told, context, search) or answer
+
+    def _read_question(self, text: str, context: tuple[Product, ...]) -> Question:
+        pointed = bool(context) and bool(self._structured.finder.subject.pointed(text, context[0]))
+        return read_question(text, self._names, pointed=pointed, at_hand=bool(context))
 
     def _respelt(
         self, answer: Answer, told: str, context: tuple[Product, ...], search: Search
@@ -96,7 +100,7 @@ class Answerer:
         """
         if answer.code not in _UNANSWERED or (meant := self._shop.correct(told)) == told:
             return None
-        again = self._checked(self._answer(read_question(meant, self._names), context, search, True))
+        again = self._checked(self._answer(self._read_question(meant, context), context, search, True))
         if again.code in _UNANSWERED or again.kind == "refusal":
             return None
         return msgspec.structs.replace(again, reason=f"{again.reason}; some words were read as the catalog spells them")
@@ -129,11 +133,12 @@ class Answerer:
 
     def _read(self, question: Question, products: tuple[Product, ...]) -> Finding | None:
         """What a reader finds; a sentence comes before a list that leaves the question open."""
-        asked = self._structured.asked(question, products)
         found = self._structured.read(question, products)
         if found is not None and found.code != "not_said":
             return found
-        return self._texts.read(question, asked, products) or self._cited(question, products) or found
+        readings = self._structured.finder.readings(question, products)
+        told = (self._texts.read(question, asked, products) for asked in readings)
+        return next(filter(None, told), None) or self._cited(question, products) or found
 
     def _cited(self, question: Question, products: Sequence[Product]) -> Finding | None:
         return self._documents.read(question, products) if self._documents else None
@@ -168,7 +173,9 @@ class Answerer:
     def _compared(self, question: Question, sides: Sequence[Side]) -> Compared:
         """The sides side by side, what the question asks about first."""
         asked = [word for word in question.asked if word.text not in _COMPARING]
-        meant = self._structured.meant(asked, [side.products[0] for side in sides], polar=False) if asked else None
+        meant = (
+            self._structured.finder.meant(asked, [side.products[0] for side in sides], polar=False) if asked else None
+        )
         fields = (meant.attribute.field,) if meant else ()
         return compare(sides, self._attributes, self._numbers.table_confidence, fields)
 

@@ -86,7 +86,7 @@ class AttributeIndex:
     """
 
     def __init__(self, columns: Columns, embed: Embed | None, usable: Callable[[str], bool]) -> None:
-        self._embed = embed
+        self.embed = embed
         names = [name for name in columns.fields if name.startswith(ATTRIBUTE)]
         self.attributes = {name: _attribute(columns, name, usable) for name in names}
         for name, asking in WORDS.core.items():
@@ -148,9 +148,9 @@ class AttributeIndex:
         )
 
     def _cosine_of(self, phrase: str, field: str) -> float:
-        if self._embed is None:
+        if self.embed is None:
             return 0.0
-        one, other = self._embed([phrase, self.attributes[field].phrase])
+        one, other = self.embed([phrase, self.attributes[field].phrase])
         return float(np.dot(one, other))
 
 

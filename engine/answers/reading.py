@@ -12,6 +12,7 @@ from engine.answers.lexicon import WORDS
 from engine.answers.measured import bound_spans
 from engine.answers.mentions import Mention, NameFinder
 from engine.answers.wording import Word, words_of
+from engine.languages.lexicon import lexicon
 
 Intent = Literal["attribute", "comparison", "recommendation", "compatibility", "support", "opinion"]
 
@@ -27,6 +28,11 @@ _POLITE = re.compile(
     r"\W*(?:(?:hi|hello|hey)\W+)?(?:please\W+)?(?:(?:can|could|would|will) (?:you|u|someone|anyone)(?: please)? "
     r"(?:tell|let|inform|show|give|say)(?: me)?(?: know)?|do you (?:happen to )?know|(?:please )?(?:tell|let) me"
     r"(?: know)?|i(?: would|'d)? (?:want|like|need) to know|i(?: am|'m| was) (?:just )?wondering)\b",
+    re.IGNORECASE,
+)
+#: What a life or a run is counted by, which is no other thing that is asked for.
+_PER_CHARGE = re.compile(
+    r"\b(?:(?:on|with|per|from|after|between) (?:a |one |each |every )?(?:single |full )?charges?|fully charged)\b",
     re.IGNORECASE,
 )
 _OFFERS = re.compile(
@@ -58,14 +64,20 @@ class Question:
     about_it: bool = False
 
 
-def read_question(text: str, names: NameFinder) -> Question:
-    """Reads a question against one index. Never raises."""
+def read_question(text: str, names: NameFinder, *, pointed: bool = False, at_hand: bool = False) -> Question:
+    """Reads a question against one index. Never raises.
+
+    ``pointed`` says that its words point at a product at hand ("the fridge"), ``at_hand`` that there is one.
+    """
     words = words_of(text)
     plain = [word.text for word in words]
     polar = _is_polar(text)
-    about_it = bool(_IT.intersection(plain))
+    about_it = pointed or bool(_IT.intersection(plain))
     # Who speaks of "it" names another thing by its code, if at all: other words are what it is asked for.
-    mentions = tuple(mention for mention in names.find(text) if mention.exact or not about_it)
+    mentions = tuple(
+        mention for mention in names.find(text)
+        if mention.exact or not (about_it or (at_hand and mention.text.lower() in lexicon().english))
+    )  # fmt: skip
     asked, carriers = _asked(text, words, mentions)
     sides = _sides(text, mentions, about_it=about_it)
     if sides:
@@ -74,6 +86,7 @@ def read_question(text: str, names: NameFinder) -> Question:
     if polar and intent == "attribute":
         # "Does it have a CPU of the Snapdragon 7c Gen 2": beside what it is about, what is named is what is asked for.
         known = [mention for mention in mentions if mention.known]
+        known = [mention for mention in known if mention.exact] or known
         subject = max(known, key=lambda mention: mention.end - mention.start) if known and not about_it else None
         mentions = tuple(mention for mention in mentions if mention is subject or not mention.known)
         asked, carriers = _asked(text, words, mentions)
@@ -130,7 +143,7 @@ def _is_polar(text: str) -> bool:
         if not after or after[0].text not in ("if", "whether"):
             return bool(after) and after[0].text in WORDS.question.auxiliary
         return True
-    for word in words_of(text):
+    for word in words_of(text)[:-1]:  # "which processor it has" and "processor it has" are of no yes or no
         if word.text in WORDS.question.wh:
             return False
         if word.text in WORDS.question.auxiliary:
@@ -146,6 +159,7 @@ def _asked(
     function = q.wh | q.subject | q.person | q.auxiliary | q.carrier | STOP_WORDS
     polite = _POLITE.match(text)
     spans = [(m.start, m.end) for m in mentions] + bound_spans(text) + ([polite.span()] if polite else [])
+    spans += [match.span() for match in _PER_CHARGE.finditer(text)]
     outside = [word for word in words if not any(start <= word.start < end for start, end in spans)]
     kept = tuple(word for word in outside if word.text not in function or word.text in _DEGREE)
     return kept, tuple(word for word in outside if word.text in q.carrier and word not in kept)
