@@ -112,7 +112,7 @@ class Answerer:
             return self._comparison(question, context, search)
         if question.intent == "recommendation" or not (question.mentions or context):
             return self._about_none(question, search)
-        products = self._subjects(question, context)
+        products = self._structured.finder.narrowed(question, self._subjects(question, context))
         if not products:
             return self._no_such(self._sayable(question, question.mentions[0].text), search)
         foreign = [mention for mention in question.mentions if not mention.known]

@@ -18,6 +18,7 @@ from engine.answers.lexicon import WORDS
 from engine.answers.measured import measures_alike
 from engine.answers.wording import Word, stem, words_of
 from engine.columns import Columns
+from engine.product import Product
 from engine.seams import Embeddings
 
 ATTRIBUTE = "attributes."
@@ -52,7 +53,7 @@ class Match:
     """How well the words of a question name an attribute.
 
     ``named`` is the share of its name that is said, ``n_said`` how many words of it; ``measured`` whether a word of its
-    unit, or of what that measures, is. ``values`` are words that speak of its values, ``rest`` those that nothing of it
+    unit, or of what that measures, is, ``in_unit`` whether it is the unit itself. ``values`` are words that speak of its values, ``rest`` those that nothing of it
     covers. ``cosine`` is the encoder's, of the question's words and the name.
     """
 
@@ -60,6 +61,7 @@ class Match:
     named: float
     n_said: int
     measured: bool
+    in_unit: bool
     values: tuple[Word, ...]
     rest: tuple[Word, ...]
     cosine: float
@@ -100,6 +102,11 @@ class AttributeIndex:
                 self._named_by.setdefault(key, []).append(name)
         self._cosine = lru_cache(maxsize=20_000)(self._cosine_of)
 
+    def of(self, products: Sequence[Product]) -> list[Attribute]:
+        """Those that one of the products has, and the fields of every product."""
+        fields = dict.fromkeys(f"{ATTRIBUTE}{name}" for product in products for name in product.attributes)
+        return [self.attributes[field] for field in (*fields, *WORDS.core) if field in self.attributes]
+
     def names(self, word: Word) -> bool:
         """Whether a word is of some attribute's name, or of its meaning."""
         return bool(self._naming(word))
@@ -117,7 +124,7 @@ class AttributeIndex:
     def match(self, asked: Sequence[Word], attribute: Attribute, carriers: Sequence[Word] = ()) -> Match:
         """How well the asked words name the attribute. ``carriers`` ("support") count where its name has them."""
         said = [False] * len(attribute.stems)
-        measured = False
+        measured = in_unit = False
         values: list[Word] = []
         rest: list[Word] = []
         for word in asked:
@@ -130,6 +137,7 @@ class AttributeIndex:
                 or measures_alike(UNITS.get(word.text, ""), attribute.unit)
             ):
                 measured = True
+                in_unit |= word.text == attribute.unit or UNITS.get(word.text, "") == UNITS.get(attribute.unit, "?")
             elif word.text in WORDS.question.modifier and len(asked) > 1:
                 continue
             elif word.stem in attribute.vocabulary or word.number is not None:
@@ -144,7 +152,7 @@ class AttributeIndex:
         naming = [word.text for word in asked if word not in values] if any(said) else [word.text for word in asked]
         phrase = " ".join(naming)
         return Match(
-            attribute, named, sum(said), measured, tuple(values), tuple(rest), self._cosine(phrase, attribute.field)
+            attribute, named, sum(said), measured, in_unit, tuple(values), tuple(rest), self._cosine(phrase, attribute.field)
         )
 
     def _cosine_of(self, phrase: str, field: str) -> float:

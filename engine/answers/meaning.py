@@ -6,22 +6,19 @@ import re
 from collections.abc import Sequence
 
 from engine.analysis.units import UNITS
-from engine.answers.attributes import ATTRIBUTE, Attribute, AttributeIndex, Match
+from engine.answers.attributes import AttributeIndex, Match
 from engine.answers.fields import value_passages
 from engine.answers.lexicon import WORDS
-from engine.answers.measured import measures_alike
 from engine.answers.numbers import AnswerNumbers
 from engine.answers.reading import Question
 from engine.answers.subject import SubjectWords, calls
 from engine.answers.wording import Word, words_of
 from engine.product import Product
 
-_CORE = ("price", "brand", "model", "rating", "released", "availability")
 _PRICE = re.compile(r"\bhow much (?:is|are|for|does|do|will|would)\b", re.IGNORECASE)
-_COUNTED = re.compile(r"\bhow (?:many|much)\s+(?=(\w+))", re.IGNORECASE)
 #: What an answer does not hang on: what a feature is wanted for.
 _PURPOSE = re.compile(r"\b(?:for|so|because|when|while|if)\b", re.IGNORECASE)
-_OR = re.compile(r"\bor\b", re.IGNORECASE)
+_OR = re.compile(r"\bor\b(?! (?:not|is|does|do|are|can)\b)", re.IGNORECASE)
 
 
 class AttributeFinder:
@@ -31,24 +28,43 @@ class AttributeFinder:
         self._attributes, self._numbers = attributes, numbers
         self.subject = SubjectWords(attributes.embed, attributes.names, numbers.least_cosine_thing)
 
-    def asked(self, question: Question, products: Sequence[Product]) -> tuple[Word, ...]:
-        """What is asked, without what the products are called ("the fridge"), unless that is all, or an attribute."""
+    def asked(
+        self, question: Question, products: Sequence[Product], *, values: bool = False
+    ) -> tuple[Word, ...]:  # fmt: skip
+        """What is asked, without what the products are called ("the fridge"), unless that is all, or an attribute; with
+        ``values`` nor what may be a value of the product's ("is the panel OLED" of an "OLED TV").
+        """
+        product = products[0]
+        own = self._attributes.of(products[:1]) if values else []
         kept = [
             word for word in question.asked
-            if self._says_something(word) or not any(calls(word, product) for product in products[:1])
+            if self._says_something(word) or not calls(word, product) or any(word.stem in of.vocabulary for of in own)
         ]  # fmt: skip
         return tuple(kept) or question.asked
 
+    def narrowed(self, question: Question, products: tuple[Product, ...]) -> tuple[Product, ...]:
+        """Those of one name whose titles have what is said beside it ("990 PRO with heatsink"), where only some do and
+        no attribute says it; all where none is told apart so.
+        """
+        own = self._attributes.of(products)
+        for word in question.asked if len(products) > 1 else ():
+            if self._says_something(word) or any(word.stem in of.vocabulary for of in own):
+                continue
+            having = tuple(one for one in products if word.stem in {own.stem for own in words_of(one.title)})
+            products = having or products
+        return products
+
     def find(self, question: Question, products: Sequence[Product]) -> Match | None:
         """The attribute that a question means, by the first of its readings that means one."""
-        for asked in self.readings(question, products):
-            counted = _counted(question.text, asked)
-            match = self.meant(asked, products, polar=question.polar, carriers=question.carriers, counted=counted)
+        readings = self.readings(question, products)
+        for asked in readings:
+            match = self.meant(asked, products, polar=question.polar, carriers=question.carriers)
             if match is not None:
                 return match
-        if question.polar and (cut := _PURPOSE.search(question.text)):
-            asked = tuple(word for word in self.asked(question, products) if word.start < cut.start())
-            match = self.meant(asked, products, polar=True, carriers=question.carriers) if asked else None
+        cut = _PURPOSE.search(question.text) if question.polar else None
+        for asked in readings if cut else ():
+            kept = tuple(word for word in asked if word.start < cut.start())
+            match = self.meant(kept, products, polar=True, carriers=question.carriers) if kept else None
             if match is not None and not match.rest:
                 return match
         return None
@@ -61,18 +77,19 @@ class AttributeFinder:
         asked = [word for word in question.asked if word.start not in own]
         before = [word for word in asked if word.start < between.start()]
         after = [word for word in asked if word.start > between.start()]
-        for words in (before, after):
-            match = self.meant(words, products, polar=True, carriers=question.carriers) if words else None
-            if match is not None and match.values and not match.attribute.is_flag:
+        for words in (before, after) if before and after else ():
+            match = self.meant(words, products, polar=True, carriers=question.carriers)
+            if match is not None and (match.values or match.flagged):
                 return match
         return None
 
     def readings(self, question: Question, products: Sequence[Product]) -> list[tuple[Word, ...]]:
-        """What may be asked: all words, then those without what points at the product ("how heavy is the laptop")."""
-        whole = self.asked(question, products)
-        product = products[0]
-        own = {word.start for word in self.subject.pointed(question.text, product)}
-        found = [whole]
+        """What may be asked: all words, then those without what products are called, and without what points at this
+        one ("how heavy is the laptop").
+        """
+        own = {word.start for word in self.subject.pointed(question.text, products[0])}
+        found = [self.asked(question, products, values=True)] if question.polar else []
+        found.append(self.asked(question, products))
         if own:
             found.append(tuple(word for word in question.asked if word.start not in own))
         if not found[-1]:
@@ -80,26 +97,22 @@ class AttributeFinder:
             named = [word for word in question.carriers if self._attributes.names(word)][:1]
             asks_price = _PRICE.search(question.text) and words_of("price")
             found[-1] = tuple(asks_price or (() if question.polar else named))
-        return [asked for asked in found if asked] or [()]
+        return list(dict.fromkeys(asked for asked in found if asked)) or [()]
 
     def _says_something(self, word: Word) -> bool:
         """Whether a word names an attribute, or is a unit, a number or a code."""
         return self._attributes.names(word) or word.text in UNITS or not word.text.isalpha()
 
     def meant(
-        self, asked: Sequence[Word], products: Sequence[Product], *, polar: bool, carriers: Sequence[Word] = (),
-        counted: str = "",
+        self, asked: Sequence[Word], products: Sequence[Product], *, polar: bool, carriers: Sequence[Word] = ()
     ) -> Match | None:  # fmt: skip
         """The attribute that the words mean, of those that one of the products has; None where none is, or where
-        another is meant that they lack. ``counted`` is the unit that "how many" asks for.
+        another is meant that they lack.
         """
-        fields = dict.fromkeys(f"{ATTRIBUTE}{name}" for product in products for name in product.attributes)
-        own = [
-            self._attributes.attributes[field] for field in (*fields, *_CORE) if field in self._attributes.attributes
-        ]
+        own = self._attributes.of(products)
         matches = [self._attributes.match(asked, attribute, carriers) for attribute in own]
         accepted = [match for match in matches if self._accepts(match, matches, polar)]
-        accepted = accepted or [match for match in matches if counted and self._counts(match, matches, counted)]
+        accepted = accepted or [match for match in matches if not polar and self._counts(match, matches)]
         if not accepted:
             return None
         best = max(accepted, key=lambda match: (match.whole, self._says(match, products), match.flagged, match.key))
@@ -131,16 +144,22 @@ class AttributeFinder:
             return said or match.cosine >= numbers.least_cosine_part
         if match.measured:  # "how many litres": of the only one that is measured in them
             alike = [one for one in matches if one.measured and not one.rest]
+            alike = [one for one in alike if one.in_unit] or alike
             if not polar and len({one.attribute.unit for one in alike}) == 1:
                 return not match.values  # "how fast" is a drive: the nearest of its speeds
-            return len(alike) == 1 and (not match.values or (polar and all(w.number is not None for w in match.values)))
+            numbered = polar and all(word.number is not None for word in match.values)
+            return alike == [match] and (not match.values or numbered)
         # The words of makers' and models' names are those of anything.
         return polar and self._is_value(match) and attribute.field not in ("brand", "model")
 
-    def _counts(self, match: Match, matches: Sequence[Match], unit: str) -> bool:
-        """Whether an attribute is the only one in the unit that "how many" asks for, and no other is named."""
-        alike = [one for one in matches if one.attribute.is_number and _in_unit(one.attribute, unit)]
-        return [match] == alike and not any(self._attributes.names(word) for word in match.rest)
+    def _counts(self, match: Match, matches: Sequence[Match]) -> bool:
+        """Whether an attribute is the only one in a unit that is asked for ("how many litres of water"), and the other
+        words are of no attribute, or of the names of the product's others ("Hz of the screen").
+        """
+        alike = [one for one in matches if one.in_unit and one.attribute.is_number]
+        valued = frozenset().union(*(one.attribute.vocabulary for one in matches))  # "USB ports" are not HDMI's
+        unnamed = not any(self._attributes.names(word) or word.stem in valued for word in match.rest)
+        return alike == [match] and not match.values and (unnamed or _are_of_others(match.rest, matches))
 
     def _least_cosine(self, match: Match) -> float:
         """How near the words must be to a name, where some of them are not of it.
@@ -164,10 +183,7 @@ class AttributeFinder:
         are of the names of the product's others.
         """
         alike = [one for one in matches if one.measured and one.attribute.is_number]
-        others = {stem for one in matches for stem in one.attribute.stems}
-        groups = {group for one in matches for of in one.attribute.groups for group in of}
-        theirs = all(w.stem in others or groups & WORDS.groups.get(w.text, frozenset()) for w in match.rest)
-        return len(alike) == 1 and bool(match.values) and theirs
+        return len(alike) == 1 and bool(match.values) and _are_of_others(match.rest, matches)
 
     def _is_qualified(self, match: Match, matches: Sequence[Match]) -> bool:
         """Whether an attribute's name and what its unit measures are said, with words that no attribute is called by
@@ -209,12 +225,8 @@ class AttributeFinder:
         return rival.named > best.named or (bool(best.rest) and rival.named == best.named)
 
 
-def _counted(text: str, asked: Sequence[Word]) -> str:
-    """The word after "how many", where it is one of those asked."""
-    found = _COUNTED.search(text)
-    return next((word.text for word in asked if found and word.start == found.end()), "")
-
-
-def _in_unit(attribute: Attribute, word: str) -> bool:
-    """Whether a word is the unit of an attribute ("litres")."""
-    return word == attribute.unit or measures_alike(UNITS.get(word, ""), attribute.unit)
+def _are_of_others(words: Sequence[Word], matches: Sequence[Match]) -> bool:
+    """Whether words are of the names of a product's attributes."""
+    stems = {stem for one in matches for stem in one.attribute.stems}
+    groups = {group for one in matches for of in one.attribute.groups for group in of}
+    return all(word.stem in stems or groups & WORDS.groups.get(word.text, frozenset()) for word in words)

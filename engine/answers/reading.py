@@ -12,7 +12,6 @@ from engine.answers.lexicon import WORDS
 from engine.answers.measured import bound_spans
 from engine.answers.mentions import Mention, NameFinder
 from engine.answers.wording import Word, words_of
-from engine.languages.lexicon import lexicon
 
 Intent = Literal["attribute", "comparison", "recommendation", "compatibility", "support", "opinion"]
 
@@ -40,6 +39,9 @@ _OFFERS = re.compile(
     r"(?:can|could) you (?:recommend|suggest)\b)",
     re.IGNORECASE,
 )
+_THERE = re.compile(r"\W*(?:is|are) there\b", re.IGNORECASE)
+#: Where a question begins that stands after what is told ("We are five. How many …").
+_SENTENCES = re.compile(r"(?<=[.!?])\s+(?=[A-Za-z])")
 _IT = frozenset({"it", "its", "it's", "this", "these", "they", "that", "them", "their"})
 _DEGREE = frozenset(
     {"long", "big", "large", "heavy", "fast", "wide", "tall", "high", "bright", "loud", "quick", "quickly"}
@@ -71,30 +73,33 @@ def read_question(text: str, names: NameFinder, *, pointed: bool = False, at_han
     """
     words = words_of(text)
     plain = [word.text for word in words]
-    polar = _is_polar(text)
+    asking = _asking(text)
+    polar = _is_polar(text[asking:])
     about_it = pointed or bool(_IT.intersection(plain))
-    # Who speaks of "it" names another thing by its code, if at all: other words are what it is asked for.
+    # Who speaks of "it" names another thing by its code, if at all: other words are what it is asked for. Beside a
+    # product at hand, a name is one that is written as such.
     mentions = tuple(
         mention for mention in names.find(text)
-        if mention.exact or not (about_it or (at_hand and mention.text.lower() in lexicon().english))
+        if mention.exact or not (about_it or (at_hand and mention.start > 0 and mention.text.islower()))
     )  # fmt: skip
-    asked, carriers = _asked(text, words, mentions)
+    asked, carriers = _asked(text, [word for word in words if word.start >= asking], mentions)
     sides = _sides(text, mentions, about_it=about_it)
     if sides:
         return Question(text, "comparison", polar, mentions, asked, carriers, sides, about_it)
-    intent = _intent(text, plain, mentions, asked, polar, about_it)
+    intent = _intent(text, plain, mentions, asked, polar, about_it, at_hand)
     if polar and intent == "attribute":
         # "Does it have a CPU of the Snapdragon 7c Gen 2": beside what it is about, what is named is what is asked for.
         known = [mention for mention in mentions if mention.known]
         known = [mention for mention in known if mention.exact] or known
         subject = max(known, key=lambda mention: mention.end - mention.start) if known and not about_it else None
         mentions = tuple(mention for mention in mentions if mention is subject or not mention.known)
-        asked, carriers = _asked(text, words, mentions)
+        asked, carriers = _asked(text, [word for word in words if word.start >= asking], mentions)
     return Question(text, intent, polar, mentions, asked, carriers, (), about_it)
 
 
 def _intent(
-    text: str, plain: Sequence[str], mentions: Sequence[Mention], asked: Sequence[Word], polar: bool, about_it: bool
+    text: str, plain: Sequence[str], mentions: Sequence[Mention], asked: Sequence[Word], polar: bool, about_it: bool,
+    at_hand: bool,
 ) -> Intent:  # fmt: skip
     said = set(plain)
     first = plain[0] if plain else ""
@@ -102,7 +107,7 @@ def _intent(
         return "support"
     if first == "how" and ({"to", "do", "can", "should"} & set(plain[1:2])):
         return "support"
-    if not about_it and not any(mention.exact for mention in mentions) and _wishes(text, plain):
+    if not about_it and not any(mention.exact for mention in mentions) and _wishes(text, plain, at_hand):
         return "recommendation"
     if (polar or first == "which") and (fits := _FITS.search(text)):
         before = [mention for mention in mentions if mention.start < fits.start()]
@@ -116,8 +121,12 @@ def _intent(
     return "attribute"
 
 
-def _wishes(text: str, plain: Sequence[str]) -> bool:
-    """Whether a text asks for some product or other: "which … is best", "do you have a …"."""
+def _wishes(text: str, plain: Sequence[str], at_hand: bool) -> bool:
+    """Whether a text asks for some product or other: "which … is best", "do you have a …". Beside a product at hand "is
+    there a …" and "the biggest …" are about that.
+    """
+    if at_hand:
+        return not _THERE.match(text) and _OFFERS.match(text) is not None
     if _OFFERS.match(text) or plain[:1] in (["recommend"], ["suggest"], ["which"]):
         return True
     return bool(WORDS.intent.best.intersection(plain)) or any(_SUPERLATIVE.fullmatch(word) for word in plain)
@@ -134,6 +143,13 @@ def wish_of(text: str) -> str:
 def _only_attribute(asked: Sequence[Word]) -> bool:
     """Whether none of the words is about the shop's own service."""
     return not any(word.text in WORDS.intent.policy for word in asked)
+
+
+def _asking(text: str) -> int:
+    """Where the last sentence of a text begins, if it asks; else 0."""
+    starts = [match.end() for match in _SENTENCES.finditer(text)]
+    first = words_of(text[starts[-1] :])[:1] if starts else []
+    return starts[-1] if first and first[0].text in WORDS.question.wh | WORDS.question.auxiliary else 0
 
 
 def _is_polar(text: str) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.answers.attributes import Embed
+from engine.answers.lexicon import WORDS
 from engine.answers.policy import Policy
 from engine.columns import Columns
 from engine.config import SearchConfig
@@ -64,7 +65,8 @@ def open_shop(version: Path, config: SearchConfig, parts: Parts, documents: Docu
         """Long words alone: a short one that the catalog lacks ("SAR") is as likely something that it has not."""
         changes = spelling.correct(question).changes if spelling else ()
         for change in reversed(changes):
-            if len(change.original) >= _LEAST_LETTERS and not change.original.isupper():
+            known = change.original.lower() in WORDS.groups
+            if len(change.original) >= _LEAST_LETTERS and not change.original.isupper() and not known:
                 question = question[: change.start] + change.replacement + question[change.end :]
         return question
 

@@ -200,12 +200,12 @@ def _by_number(question: Question, match: Match, text: str) -> Verdict | None:
 
 def _counts(question: str, measure: Measure, asked: Sequence[Word]) -> bool:
     """Whether a number is an amount: with a unit, before the name ("4 HDMI ports", not "HDMI 2.1"), after an "of", or
-    where the question begins with "is" ("is the tonnage 1.5").
+    where the question begins with "is" ("is the tonnage 1.5", but not "is it HDMI 2.1").
     """
     named = [word.start for word in asked if word.number is None]
     before = question[: measure.start].lower().split()
     said = bool(measure.unit) or (bool(named) and measure.start < min(named))
-    return said or before[-1:] == ["of"] or before[:1] in (["is"], ["are"], ["was"])
+    return said or before[-1:] == ["of"] or (before[:1] in (["is"], ["are"], ["was"]) and before[1:2] != ["it"])
 
 
 def _left_open(match: Match, said: Sequence[Said], confidence: float) -> Finding | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -32,15 +32,15 @@ class SubjectWords:
 
     def pointed(self, text: str, product: Product) -> tuple[Word, ...]:
         """The nouns of a question that point at the product, in order: after a "the" or "this", and no part of a longer
-        name ("the case size") unless they stand after a verb, where a subject does ("does this microwave hold").
+        name ("the case size") unless they stand where a subject does ("does this microwave hold").
         """
         words = words_of(text)
         found = []
         for place, word in enumerate(words[1:], 1):
-            verb, before, after = words[max(place - 2, 0)], words[place - 1], words[place + 1 : place + 2]
+            before, after = words[place - 1], words[place + 1 : place + 2]
             if not word.text.isalpha() or before.text not in _POINTING:
                 continue
-            if after and verb.text not in WORDS.question.auxiliary and not _is_function(after[0]):
+            if after and not _is_function(after[0]) and not _is_subject(words, place):
                 continue
             if self.means(word, product):
                 found.append(word)
@@ -73,6 +73,13 @@ def calls(word: Word, product: Product, least: int = 0) -> bool:
             if least and len(word.text) >= least and (bare.endswith(word.text) or own.stem.endswith(word.stem)):
                 return True
     return False
+
+
+def _is_subject(words: Sequence[Word], place: int) -> bool:
+    """Whether the noun at a place, which has a determiner, stands after a verb and no "what is"."""
+    verb = words[place - 2].text if place > 1 else ""
+    first = words[place - 3].text if place > 2 else ""
+    return verb in WORDS.question.auxiliary and first not in WORDS.question.wh
 
 
 def _is_function(word: Word) -> bool:
