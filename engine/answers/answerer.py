@@ -23,7 +23,7 @@ from engine.answers.finding import Finding, title_of
 from engine.answers.lexicon import WORDS
 from engine.answers.mentions import Mention, NameFinder
 from engine.answers.numbers import NUMBERS, AnswerNumbers
-from engine.answers.reading import Question, read_question, wish_of
+from engine.answers.reading import Question, is_polite, read_question, wish_of
 from engine.answers.recommend import recommend
 from engine.answers.records import Answer, Code, Kind, TableRow
 from engine.answers.shop import Shop
@@ -42,6 +42,7 @@ _MOST_SIDES = 3
 _UNANSWERED = ("not_said", "which_product", "no_such_product", "search")
 _COMPARING = WORDS.intent.compare | WORDS.intent.comparing | WORDS.intent.best | {"between"}
 _ASKS = re.compile(r"\W*(?:how|what|where|why|who|when)\b", re.IGNORECASE)
+_POINTS = re.compile(r"\b(?:the|this|these|my|please|pls)\b", re.IGNORECASE)
 _LONGEST_NAME = 60  # characters of a name that the catalog lacks
 
 
@@ -79,7 +80,7 @@ class Answerer:
             return _plain("abstention", "What would you like to know?", "nothing_asked")
         context = self._context(product_id)
         question = self._read_question(told, context)
-        is_question = self._model.asks(told) or bool(question.sides) or (bool(context) and told.rstrip().endswith("?"))
+        is_question = self._model.asks(told) or bool(question.sides) or (bool(context) and _is_of_it(told))
         asks = is_question or _ASKS.match(told) is not None
         if asks and not question.mentions and (topic := self._policy.topic_of(told)):
             return self._refusal("refused_topic", topic)
@@ -89,8 +90,11 @@ class Answerer:
         return self._respelt(answer, told, context, search) or answer
 
     def _read_question(self, text: str, context: tuple[Product, ...]) -> Question:
-        pointed = bool(context) and bool(self._structured.finder.subject.pointed(text, context[0]))
-        return read_question(text, self._names, pointed=pointed, at_hand=bool(context))
+        if not context:
+            return read_question(text, self._names)
+        pointed = bool(self._structured.finder.subject.pointed(text, context[0]))
+        at_hand = self._shop.columns.row(context[0].product_id)
+        return read_question(text, self._names, pointed=pointed, at_hand=at_hand)
 
     def _respelt(
         self, answer: Answer, told: str, context: tuple[Product, ...], search: Search
@@ -331,6 +335,11 @@ class Answerer:
         rows = [row for row in map(self._shop.columns.row, ids) if row is not None]
         products = {product.product_id: product for product in self._shop.products(np.array(rows, np.int64))}
         return checked(answer, products, self._policy, self._documents.text if self._documents else lambda _: None)
+
+
+def _is_of_it(text: str) -> bool:
+    """Whether a text beside a product asks about it, as no search does: with a question mark, politely, or of "the"."""
+    return text.rstrip().endswith("?") or is_polite(text) or _POINTS.search(text) is not None
 
 
 def _plain(kind: Kind, text: str, code: Code) -> Answer:

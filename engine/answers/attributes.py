@@ -152,7 +152,14 @@ class AttributeIndex:
         naming = [word.text for word in asked if word not in values] if any(said) else [word.text for word in asked]
         phrase = " ".join(naming)
         return Match(
-            attribute, named, sum(said), measured, in_unit, tuple(values), tuple(rest), self._cosine(phrase, attribute.field)
+            attribute,
+            named,
+            sum(said),
+            measured,
+            in_unit,
+            tuple(values),
+            tuple(rest),
+            self._cosine(phrase, attribute.field),
         )
 
     def _cosine_of(self, phrase: str, field: str) -> float:

@@ -16,6 +16,7 @@ from engine.answers.wording import Word, words_of
 from engine.product import Product
 
 _PRICE = re.compile(r"\bhow much (?:is|are|for|does|do|will|would)\b", re.IGNORECASE)
+_COUNTED = re.compile(r"\bhow many\s+", re.IGNORECASE)
 #: What an answer does not hang on: what a feature is wanted for.
 _PURPOSE = re.compile(r"\b(?:for|so|because|when|while|if)\b", re.IGNORECASE)
 _OR = re.compile(r"\bor\b(?! (?:not|is|does|do|are|can)\b)", re.IGNORECASE)
@@ -59,13 +60,26 @@ class AttributeFinder:
         readings = self.readings(question, products)
         for asked in readings:
             match = self.meant(asked, products, polar=question.polar, carriers=question.carriers)
-            if match is not None:
+            if match is not None and not _counts_else(question.text, match):
                 return match
+        if not question.polar and (match := self._said_further(readings[-1], products)):
+            return match
         cut = _PURPOSE.search(question.text) if question.polar else None
         for asked in readings if cut else ():
             kept = tuple(word for word in asked if word.start < cut.start())
             match = self.meant(kept, products, polar=True, carriers=question.carriers) if kept else None
             if match is not None and not match.rest:
+                return match
+        return None
+
+    def _said_further(self, asked: Sequence[Word], products: Sequence[Product]) -> Match | None:
+        """The attribute of which a question has the beginning of a value: "which Windows version", of Windows 11."""
+        wanted = {word.stem for word in asked if word.text not in WORDS.question.modifier}
+        if not wanted or len(wanted) == len(asked):
+            return None
+        for match in (self._attributes.match(asked, one) for one in self._attributes.of(products)):
+            own = (words_of(passage.text) for passage in value_passages(products[0], match.attribute.field))
+            if not match.rest and any(wanted < {word.stem for word in words} for words in own):
                 return match
         return None
 
@@ -223,6 +237,12 @@ class AttributeFinder:
         if not best.named and not best.rest:
             return rival.named == 1
         return rival.named > best.named or (bool(best.rest) and rival.named == best.named)
+
+
+def _counts_else(text: str, match: Match) -> bool:
+    """Whether what a question counts ("how many cores") is nothing that the attribute is called by."""
+    counted = _COUNTED.search(text)
+    return counted is not None and any(word.start == counted.end() for word in (*match.rest, *match.values))
 
 
 def _are_of_others(words: Sequence[Word], matches: Sequence[Match]) -> bool:

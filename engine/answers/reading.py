@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from engine.analysis.analyzer import STOP_WORDS
@@ -26,7 +27,7 @@ _FITS = re.compile(
 _POLITE = re.compile(
     r"\W*(?:(?:hi|hello|hey)\W+)?(?:please\W+)?(?:(?:can|could|would|will) (?:you|u|someone|anyone)(?: please)? "
     r"(?:tell|let|inform|show|give|say)(?: me)?(?: know)?|do you (?:happen to )?know|(?:please )?(?:tell|let) me"
-    r"(?: know)?|i(?: would|'d)? (?:want|like|need) to know|i(?: am|'m| was) (?:just )?wondering)\b",
+    r"(?: know)?|(?:please )?confirm|(?:can|could|may) i (?:please )?(?:get|have|know)|i(?: would|'d)? (?:want|like|need) to know|i(?: am|'m| was) (?:just )?wondering)\b",
     re.IGNORECASE,
 )
 #: What a life or a run is counted by, which is no other thing that is asked for.
@@ -66,10 +67,10 @@ class Question:
     about_it: bool = False
 
 
-def read_question(text: str, names: NameFinder, *, pointed: bool = False, at_hand: bool = False) -> Question:
+def read_question(text: str, names: NameFinder, *, pointed: bool = False, at_hand: int | None = None) -> Question:
     """Reads a question against one index. Never raises.
 
-    ``pointed`` says that its words point at a product at hand ("the fridge"), ``at_hand`` that there is one.
+    ``pointed`` says that its words point at a product at hand ("the fridge"), ``at_hand`` is the row of that.
     """
     words = words_of(text)
     plain = [word.text for word in words]
@@ -80,13 +81,13 @@ def read_question(text: str, names: NameFinder, *, pointed: bool = False, at_han
     # product at hand, a name is one that is written as such.
     mentions = tuple(
         mention for mention in names.find(text)
-        if mention.exact or not (about_it or (at_hand and mention.start > 0 and mention.text.islower()))
+        if mention.exact or not (about_it or (at_hand is not None and _is_common(mention, at_hand)))
     )  # fmt: skip
     asked, carriers = _asked(text, [word for word in words if word.start >= asking], mentions)
     sides = _sides(text, mentions, about_it=about_it)
     if sides:
         return Question(text, "comparison", polar, mentions, asked, carriers, sides, about_it)
-    intent = _intent(text, plain, mentions, asked, polar, about_it, at_hand)
+    intent = _intent(text, plain, mentions, asked, polar, about_it, at_hand is not None)
     if polar and intent == "attribute":
         # "Does it have a CPU of the Snapdragon 7c Gen 2": beside what it is about, what is named is what is asked for.
         known = [mention for mention in mentions if mention.known]
@@ -145,6 +146,16 @@ def _only_attribute(asked: Sequence[Word]) -> bool:
     return not any(word.text in WORDS.intent.policy for word in asked)
 
 
+def _is_common(mention: Mention, at_hand: int) -> bool:
+    """Whether words are no name, beside a product at hand: they are written small, or are of its own name."""
+    return (mention.start > 0 and mention.text.islower()) or at_hand in mention.rows
+
+
+def is_polite(text: str) -> bool:
+    """Whether a text begins as who asks politely does."""
+    return _POLITE.match(text) is not None
+
+
 def _asking(text: str) -> int:
     """Where the last sentence of a text begins, if it asks; else 0."""
     starts = [match.end() for match in _SENTENCES.finditer(text)]
@@ -159,11 +170,12 @@ def _is_polar(text: str) -> bool:
         if not after or after[0].text not in ("if", "whether"):
             return bool(after) and after[0].text in WORDS.question.auxiliary
         return True
-    for word in words_of(text)[:-1]:  # "which processor it has" and "processor it has" are of no yes or no
+    words = words_of(text)
+    for word, after in pairwise(words):  # "processor it has" and "the display is how big" are of no yes or no
         if word.text in WORDS.question.wh:
             return False
         if word.text in WORDS.question.auxiliary:
-            return True
+            return after.text not in WORDS.question.wh
     return False
 
 

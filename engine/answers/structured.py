@@ -11,7 +11,7 @@ from engine.answers.conflicts import conflicting
 from engine.answers.fields import Passage, text_passages, value_passages
 from engine.answers.finding import Finding, Verdict, capital, title_of
 from engine.answers.meaning import AttributeFinder
-from engine.answers.measured import Measure, bound_before, measures, same_measure, within
+from engine.answers.measured import Measure, bound_before, in_range, measures, same_measure, within
 from engine.answers.numbers import AnswerNumbers
 from engine.answers.reading import Question
 from engine.answers.wording import Word, words_of
@@ -176,6 +176,9 @@ def _judged(question: Question, match: Match, said: Said) -> Said:
     if not wanted:
         verdict = "no" if all(text in _NO for text in texts) else "yes"
         return Said(said.product, values, verdict, values)
+    numbers = [word.number for word in match.values if word.number is not None]
+    if len(numbers) == len(wanted) == 1 and (inside := in_range(values[0].text, numbers[0])) is not None:
+        return Said(said.product, values, "yes" if inside else "no", values)
     having = tuple(p for p in values if wanted <= {word.stem for word in words_of(p.text)})
     if having:
         return Said(said.product, values, "yes", having)
