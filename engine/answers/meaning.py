@@ -39,7 +39,7 @@ class AttributeFinder:
         own = self._attributes.of(products[:1]) if values else []
         kept = [
             word for word in question.asked
-            if self._says_something(word) or not calls(word, product) or any(word.stem in of.vocabulary for of in own)
+            if self._says_something(word) or not calls(word, product) or any(of.has(word) for of in own)
         ]  # fmt: skip
         return tuple(kept) or question.asked
 
@@ -49,7 +49,7 @@ class AttributeFinder:
         """
         own = self._attributes.of(products)
         for word in question.asked if len(products) > 1 else ():
-            if self._says_something(word) or any(word.stem in of.vocabulary for of in own):
+            if self._says_something(word) or any(of.has(word) for of in own):
                 continue
             having = tuple(one for one in products if word.stem in {own.stem for own in words_of(one.title)})
             products = having or products
@@ -64,8 +64,9 @@ class AttributeFinder:
                 return match
         if not question.polar and (match := self._said_further(readings[-1], products)):
             return match
-        cut = _PURPOSE.search(question.text) if question.polar else None
-        for asked in readings if cut else ():
+        if not question.polar or not (cut := _PURPOSE.search(question.text)):
+            return None
+        for asked in readings:
             kept = tuple(word for word in asked if word.start < cut.start())
             match = self.meant(kept, products, polar=True, carriers=question.carriers) if kept else None
             if match is not None and not match.rest:
@@ -171,8 +172,11 @@ class AttributeFinder:
         words are of no attribute, or of the names of the product's others ("Hz of the screen").
         """
         alike = [one for one in matches if one.in_unit and one.attribute.is_number]
-        valued = frozenset().union(*(one.attribute.vocabulary for one in matches))  # "USB ports" are not HDMI's
-        unnamed = not any(self._attributes.names(word) or word.stem in valued for word in match.rest)
+        unnamed = not any(
+            self._attributes.names(word)
+            or any(one.attribute.has(word) for one in matches)  # "USB ports" are not HDMI's
+            for word in match.rest
+        )
         return alike == [match] and not match.values and (unnamed or _are_of_others(match.rest, matches))
 
     def _least_cosine(self, match: Match) -> float:
@@ -213,8 +217,7 @@ class AttributeFinder:
     @staticmethod
     def _is_value(match: Match) -> bool:
         """Whether the words are of one value that some product has, and not each of another's."""
-        stems = {word.stem for word in match.values}
-        return bool(stems) and any(stems <= value for value in match.attribute.values)
+        return match.attribute.values.having(frozenset(word.stem for word in match.values))
 
     def _says(self, match: Match, products: Sequence[Product]) -> int:
         """1 where the words are of what a product has there, and not only of what others have."""

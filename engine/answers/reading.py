@@ -26,8 +26,9 @@ _FITS = re.compile(
 #: What stands before a question that is asked politely.
 _POLITE = re.compile(
     r"\W*(?:(?:hi|hello|hey)\W+)?(?:please\W+)?(?:(?:can|could|would|will) (?:you|u|someone|anyone)(?: please)? "
-    r"(?:tell|let|inform|show|give|say)(?: me)?(?: know)?|do you (?:happen to )?know|(?:please )?(?:tell|let) me"
-    r"(?: know)?|(?:please )?confirm|(?:can|could|may) i (?:please )?(?:get|have|know)|i(?: would|'d)? (?:want|like|need) to know|i(?: am|'m| was) (?:just )?wondering)\b",
+    r"(?:tell|let|inform|show|give|say|confirm)(?: me)?(?: know)?|do you (?:happen to )?know|(?:tell|let) me(?: know)?|"
+    r"confirm|(?:can|could|may) i (?:please )?(?:get|have|know)|i(?: would|'d)? (?:want|like|need) to know|"
+    r"i(?: am|'m| was) (?:just )?wondering)\b",
     re.IGNORECASE,
 )
 #: What a life or a run is counted by, which is no other thing that is asked for.
@@ -166,12 +167,11 @@ def _asking(text: str) -> int:
 def _is_polar(text: str) -> bool:
     """Whether the first clause that asks begins with a verb ("does it …", not "what does it …")."""
     if polite := _POLITE.match(text):
-        after = words_of(text[polite.end() :])[:1]
-        if not after or after[0].text not in ("if", "whether"):
-            return bool(after) and after[0].text in WORDS.question.auxiliary
+        said = words_of(text[polite.end() :])[:1]
+        if not said or said[0].text not in ("if", "whether"):
+            return bool(said) and said[0].text in WORDS.question.auxiliary
         return True
-    words = words_of(text)
-    for word, after in pairwise(words):  # "processor it has" and "the display is how big" are of no yes or no
+    for word, after in pairwise(words_of(text)):  # "processor it has" and "the display is how big" are of no yes or no
         if word.text in WORDS.question.wh:
             return False
         if word.text in WORDS.question.auxiliary:
