@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.analysis.units import UNITS
 from engine.answers.lexicon import WORDS
@@ -57,14 +58,14 @@ class Attribute:
         return bool(self.texts) and self.values.having(frozenset({word.stem}))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Match:
     """How well the words of a question name an attribute.
 
     ``named`` is the share of its name that is said, ``n_said`` how many words of it; ``measured`` whether a word of its
     unit, or of what that measures, is, ``in_unit`` whether it is the unit itself. ``values`` are words that speak of
-    its values, ``rest`` those that nothing of it covers. ``cosine`` is the encoder's, of the question's words and the
-    name.
+    its values, ``rest`` those that nothing of it covers. ``likeness`` gives the encoder's cosine of the question's
+    words and the name.
     """
 
     attribute: Attribute
@@ -74,7 +75,12 @@ class Match:
     in_unit: bool
     values: tuple[Word, ...]
     rest: tuple[Word, ...]
-    cosine: float
+    likeness: Callable[[], float]
+
+    @cached_property
+    def cosine(self) -> float:
+        """From -1 to 1; 0 where there is no encoder. It is computed where it decides."""
+        return self.likeness()
 
     @property
     def whole(self) -> bool:
@@ -111,6 +117,7 @@ class AttributeIndex:
             for key in {*attribute.stems, *also, *groups}:
                 self._named_by.setdefault(key, []).append(name)
         self._cosine = lru_cache(maxsize=20_000)(self._cosine_of)
+        self._name_vector = lru_cache(maxsize=8_000)(self._vector_of)
 
     def of(self, products: Sequence[Product]) -> list[Attribute]:
         """Those that one of the products has, and the fields of every product."""
@@ -178,14 +185,17 @@ class AttributeIndex:
             in_unit,
             tuple(values),
             tuple(rest),
-            self._cosine(phrase, attribute.field),
+            partial(self._cosine, phrase, attribute.field),
         )
 
     def _cosine_of(self, phrase: str, field: str) -> float:
         if self.embed is None:
             return 0.0
-        one, other = self.embed([phrase, self.attributes[field].phrase])
-        return float(np.dot(one, other))
+        return float(np.dot(self.embed([phrase])[0], self._name_vector(field)))
+
+    def _vector_of(self, field: str) -> NDArray[np.float32]:
+        assert self.embed is not None  # asked for only then
+        return np.asarray(self.embed([self.attributes[field].phrase])[0])
 
 
 def _covers(word: Word, attribute: Attribute) -> list[int]:

@@ -126,7 +126,11 @@ class AttributeFinder:
         """
         own = self._attributes.of(products)
         matches = [self._attributes.match(asked, attribute, carriers) for attribute in own]
-        accepted = [match for match in matches if self._accepts(match, matches, polar)]
+        # What none of the words call is compared as a whole, which takes the encoder, where nothing else is meant.
+        named = [match for match in matches if match.named or match.measured or not match.rest]
+        accepted = [match for match in named if self._accepts(match, matches, polar)]
+        others = [match for match in matches if match not in named]
+        accepted = accepted or [match for match in others if self._accepts(match, matches, polar)]
         accepted = accepted or [match for match in matches if not polar and self._counts(match, matches)]
         if not accepted:
             return None
