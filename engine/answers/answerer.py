@@ -32,6 +32,7 @@ from engine.answers.texts import TextReader
 from engine.answers.written import Writer, rewritten
 from engine.cards import ProductCard
 from engine.errors import InvalidQueryError
+from engine.languages.translate import Translated
 from engine.product import Product
 from engine.types import Rows, SearchResult
 
@@ -74,6 +75,8 @@ class Answerer:
 
     def _asked(self, text: str, search: Search, product_id: str) -> Answer:
         told = self._policy.without_instructions(text)
+        if self._shop.translator and (read := self._shop.translator.read(told)):
+            return self._translated(told, read, search, product_id)
         if not any(c.isalnum() for c in told):
             if told != text:
                 return self._refusal("instructions")
@@ -88,6 +91,17 @@ class Answerer:
             return self._found(told, search, "this reads as a search")
         answer = self._checked(self._answer(question, context, search, is_question))
         return self._respelt(answer, told, context, search) or answer
+
+    def _translated(self, told: str, read: Translated, search: Search, product_id: str) -> Answer:
+        """The answer to a question in another language, read in English; what is searched for is searched as typed."""
+        whole = (read.text, wish_of(read.text))
+
+        def as_typed(text: str, k: int) -> SearchResult:
+            return search(told if text in whole else text, k)
+
+        answer = self._asked(read.text, as_typed, product_id)
+        known = ", ".join(dict.fromkeys(one.english for one in read.translations))
+        return msgspec.structs.replace(answer, reason=f"{answer.reason}; read in English by the words {known}")
 
     def _read_question(self, text: str, context: tuple[Product, ...]) -> Question:
         if not context:
