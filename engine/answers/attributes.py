@@ -124,6 +124,10 @@ class AttributeIndex:
         fields = dict.fromkeys(f"{ATTRIBUTE}{name}" for product in products for name in product.attributes)
         return [self.attributes[field] for field in (*fields, *WORDS.core) if field in self.attributes]
 
+    def values_have(self, word: Word, product: Product) -> bool:
+        """Whether a word is of a value of one of the product's attributes, be it another product's."""
+        return any(one.has(word) for one in self.of([product]) if one.field.startswith(ATTRIBUTE))
+
     def names(self, word: Word) -> bool:
         """Whether a word is of some attribute's name, or of its meaning."""
         return bool(self._naming(word))

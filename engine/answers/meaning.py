@@ -27,7 +27,7 @@ class AttributeFinder:
 
     def __init__(self, attributes: AttributeIndex, numbers: AnswerNumbers) -> None:
         self._attributes, self._numbers = attributes, numbers
-        self.subject = SubjectWords(attributes.embed, attributes.names, numbers.least_cosine_thing)
+        self.subject = SubjectWords(attributes, numbers.least_cosine_thing)
 
     def asked(
         self, question: Question, products: Sequence[Product], *, values: bool = False

@@ -194,18 +194,20 @@ def _by_number(question: Question, match: Match, text: str) -> Verdict | None:
     said = [m for m in measures(words_of(question.text)) if any(word.start == m.start for word in asked)]
     if not said:
         return "no" if value == 0 else "yes"
-    if len(said) > 1 or not _counts(question.text, said[0], asked):
+    if len(said) > 1 or not _counts(
+        question.text, said[0], [word for word in asked if word.stem in match.attribute.stems]
+    ):
         return None
     bound = bound_before(question.text, said[0].start)
     holds = within(value, unit, said[0], bound) if bound else same_measure(value, unit, said[0])
     return None if holds is None else "yes" if holds else "no"
 
 
-def _counts(question: str, measure: Measure, asked: Sequence[Word]) -> bool:
+def _counts(question: str, measure: Measure, naming: Sequence[Word]) -> bool:
     """Whether a number is an amount: with a unit, before the name ("4 HDMI ports", not "HDMI 2.1"), after an "of", or
     where the question begins with "is" ("is the tonnage 1.5", but not "is it HDMI 2.1").
     """
-    named = [word.start for word in asked if word.number is None]
+    named = [word.start for word in naming]
     before = question[: measure.start].lower().split()
     said = bool(measure.unit) or (bool(named) and measure.start < min(named))
     return said or before[-1:] == ["of"] or (before[:1] in (["is"], ["are"], ["was"]) and before[1:2] != ["it"])

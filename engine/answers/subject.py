@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
+from itertools import takewhile
 
 import numpy as np
 
 from engine.analysis.analyzer import STOP_WORDS
-from engine.answers.attributes import Embed
+from engine.answers.attributes import AttributeIndex
 from engine.answers.lexicon import WORDS
 from engine.answers.wording import Word, words_of
 from engine.product import Product
@@ -16,18 +17,18 @@ from engine.product import Product
 _POINTING = frozenset({"the", "this", "that", "these", "those", "my", "your"})
 _DOERS = ("er", "or")  # a projector projects
 _LEAST_PART = 3  # letters of a word that one of the product's may end in
+_LONGEST = 3  # words of a name of a kind of products, such as "washer dryer"
 _LEAVES = 2  # names of a category's path, from its end, that say what a product is
 
 
 class SubjectWords:
     """Finds words that stand for a product. Thread-safe.
 
-    ``names`` says of a word whether some attribute is called so; ``least_cosine`` is the encoder's, of a noun and the
-    name of a category, from which the noun means such a product.
+    ``least_cosine`` is the encoder's, of a noun and the name of a category, from which the noun means such a product.
     """
 
-    def __init__(self, embed: Embed | None, names: Callable[[Word], bool], least_cosine: float) -> None:
-        self._embed, self._names, self._least = embed, names, least_cosine
+    def __init__(self, attributes: AttributeIndex, least_cosine: float) -> None:
+        self._attributes, self._least = attributes, least_cosine
         self._cosine = lru_cache(maxsize=20_000)(self._cosine_of)
 
     def pointed(self, text: str, product: Product) -> tuple[Word, ...]:
@@ -35,29 +36,31 @@ class SubjectWords:
         name ("the case size") unless they stand where a subject does ("does this microwave hold").
         """
         words = words_of(text)
-        found = []
-        for place, word in enumerate(words[1:], 1):
-            before, after = words[place - 1], words[place + 1 : place + 2]
-            if not word.text.isalpha() or before.text not in _POINTING:
+        found: list[Word] = []
+        for place, word in enumerate(words):
+            if word.text not in _POINTING:
                 continue
+            run = list(takewhile(lambda noun: self.means(noun, product), words[place + 1 : place + 1 + _LONGEST]))
+            after = words[place + 1 + len(run) : place + 2 + len(run)]
             if after and not _is_function(after[0]) and not _is_subject(words, place):
                 continue
-            if self.means(word, product):
-                found.append(word)
+            found += run
         return tuple(found)
 
     def means(self, word: Word, product: Product) -> bool:
-        """Whether a noun is what the product is called, or what products of its category are."""
+        """Whether a noun is what the product is called, or what products of its category are; no value of it."""
+        if not word.text.isalpha() or self._attributes.values_have(word, product):
+            return False
         if calls(word, product, _LEAST_PART):
             return True
-        if self._names(word) or self._embed is None:
+        if self._attributes.names(word) or self._attributes.embed is None:
             return False
         return any(self._cosine(word.text, name) >= self._least for name in product.category[-_LEAVES:])
 
     def _cosine_of(self, word: str, category: str) -> float:
-        if self._embed is None:
+        if self._attributes.embed is None:
             return 0.0
-        one, other = self._embed([word, category])
+        one, other = self._attributes.embed([word, category])
         return float(np.dot(one, other))
 
 
@@ -76,9 +79,9 @@ def calls(word: Word, product: Product, least: int = 0) -> bool:
 
 
 def _is_subject(words: Sequence[Word], place: int) -> bool:
-    """Whether the noun at a place, which has a determiner, stands after a verb and no "what is"."""
-    verb = words[place - 2].text if place > 1 else ""
-    first = words[place - 3].text if place > 2 else ""
+    """Whether the determiner at a place stands after a verb and no "what is"."""
+    verb = words[place - 1].text if place else ""
+    first = words[place - 2].text if place > 1 else ""
     return verb in WORDS.question.auxiliary and first not in WORDS.question.wh
 
 
