@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -67,7 +67,7 @@ class Columns:
         self._folded = {
             name: {fold(name, value): span for value, span in field.values.items()} for name, field in fields.items()
         }
-        self._mask = lru_cache(maxsize=256)(self._evaluate)
+        self._mask: Callable[[Filter], Mask] = lru_cache(maxsize=256)(self._evaluate)
 
     def __len__(self) -> int:
         """How many products there are."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from datetime import date
 from functools import lru_cache
 
@@ -48,6 +49,16 @@ class Measures:
         for name, words in self._names.items():
             for word in {singular(word) for word in words}:
                 self._named_by[word].append(name)
+        self._forget()
+
+    def over(self, columns: Columns) -> Measures:
+        """These of columns that have the same attributes with the same values."""
+        other = copy(self)
+        other._columns = columns
+        other._forget()
+        return other
+
+    def _forget(self) -> None:
         self.numbers = lru_cache(maxsize=64)(self._numbers)
         self._placed = lru_cache(maxsize=64)(self._place)
         self._told = lru_cache(maxsize=1024)(self._tells)
