@@ -187,8 +187,7 @@ def _held(index: Path) -> State:
 
 
 def _of(engine: SearchEngine) -> State:
-    now = engine.snapshot()
-    return {product.product_id: product.price for product in now._products.get(now._columns.rows)}
+    return {product.product_id: product.price for product in engine.products()}
 
 
 def _flip(index: Path, chance: random.Random) -> tuple[int, int]:

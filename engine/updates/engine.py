@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy
 from functools import wraps
 from pathlib import Path
@@ -82,6 +82,11 @@ class LiveUpdates:
         here: Any = self
         now: SearchEngine = here if self._live is None or self._live.current is None else self._live.current
         return now
+
+    def products(self) -> Iterator[Product]:
+        """The products there are as this is called, in the order of the index; none that is added later."""
+        now = self.snapshot()
+        return (now._products[row] for row in now._columns.rows.tolist())
 
     def add(self, products: Iterable[Product | Mapping[str, object]]) -> None:
         """Adds products at the next commit, in place of those of the same ids. Raises UpdateError on what is none."""
