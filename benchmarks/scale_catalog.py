@@ -15,14 +15,18 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 
 from benchmarks.data import load_set
+from benchmarks.progress import Bars
 from engine.catalog import read_catalog
+from engine.config import IndexConfig
 from engine.dense.encoder import OnnxEncoder
 from engine.product import Product
 from engine.seams import Embeddings
@@ -95,19 +99,21 @@ class MovedVectors:
 
     def __init__(self, catalog: VariedCatalog, work: Path, tick: Tick = lambda *_: None) -> None:
         """Encodes what must be, and keeps it below ``work`` for the next time."""
-        self.encoder = OnnxEncoder.named("all-MiniLM-L6-v2")
+        self.encoder = OnnxEncoder.named(IndexConfig().encoder)
         self._rows = {product.product_id: row for row, product in enumerate(catalog.real)}
         self._n_real = catalog.n_real
         path = work / f"vectors-{self.encoder.fingerprint.replace(':', '-')}.npz"
         if not path.exists():
-            np.savez(path, **self._encoded(catalog, tick))
+            real, moves, distance = self._encoded(catalog, tick)
+            np.savez(path, real=real, moves=moves, distance=distance)
         kept = np.load(path, allow_pickle=False)
         self._real, self._moves = kept["real"], kept["moves"]
         self.distance = msgspec.convert(
             dict(zip(Distance.__struct_fields__, kept["distance"].tolist(), strict=True)), Distance
         )
 
-    def _encoded(self, catalog: VariedCatalog, tick: Tick) -> dict[str, NDArray[np.float32]]:
+    def _encoded(self, catalog: VariedCatalog, tick: Tick) -> tuple[Embeddings, Embeddings, NDArray[np.float32]]:
+        """The vectors of real products, the differences of variants' from them, and ``Distance`` as numbers."""
         sample = np.random.default_rng(7).choice(catalog.n_real, min(_SAMPLE, catalog.n_real), replace=False)
         variants = [catalog.product(catalog.n_real + row) for row in sample.tolist()]
         texts = [*catalog.real, *variants]
@@ -120,7 +126,7 @@ class MovedVectors:
         real, varied = vectors[: catalog.n_real], vectors[catalog.n_real :]
         cosines = np.einsum("ij,ij->i", real[sample], varied)
         distance = np.array([cosines.mean(), *np.percentile(cosines, [5, 95]), rate], np.float32)
-        return {"real": real, "moves": varied - real[sample], "distance": distance}
+        return real, varied - real[sample], distance
 
     @property
     def dim(self) -> int:
@@ -143,7 +149,7 @@ class MovedVectors:
     def vectors(self, rows: NDArray[np.int64]) -> Embeddings:
         """Float32 (n, dim), unit length, of the products of some rows."""
         copies, originals = np.divmod(rows, self._n_real)
-        vectors = self._real[originals].copy()
+        vectors: Embeddings = self._real[originals]  # a copy, as indexing by an array is
         moved = copies > 0
         # A multiplier without a factor in common with the pool, so that neighbours draw differently.
         vectors[moved] += self._moves[rows[moved] * 7919 % len(self._moves)]
@@ -156,3 +162,10 @@ class MovedVectors:
             return row
         original, _, copy = product_id.rpartition("-")
         return self._rows[original] + int(copy) * self._n_real
+
+
+def moved_distance(data: Path, work: Path) -> Distance:
+    """Encodes what must be below ``work``; how far variants are from their originals."""
+    work.mkdir(parents=True, exist_ok=True)
+    with Bars(Console(stderr=True)) as bars:
+        return MovedVectors(VariedCatalog(data), work, partial(bars.report, "texts")).distance

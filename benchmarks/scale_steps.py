@@ -96,7 +96,7 @@ class Vectors(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def queries(data: Path, n: int) -> list[str]:
-    """``WARM_UP`` and ``n`` queries: those of the sets' dev splits, and real ones that nobody judged, in a seeded order.
+    """``WARM_UP`` and ``n`` queries in a seeded order: the sets' dev splits' and real ones that nobody judged.
 
     Raises DataError.
     """
