@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import msgspec
 import numpy as np
@@ -43,16 +43,33 @@ _SLICE = 20_000
 
 
 class Latency(msgspec.Struct, frozen=True):
-    """Of ``n`` queries, one after the other, in ms."""
+    """Of ``n`` queries, one after the other, in ms: what passed, and, ``cpu``, the processor time of all threads.
+
+    On a machine that does other things as well the second is what counts; on an idle one a search of one thread takes
+    as long as its processor time.
+    """
 
     n: int
     p50: float
     p95: float
     p99: float
+    cpu_p50: float
+    cpu_p99: float
 
     @classmethod
-    def of(cls, took: Sequence[float]) -> Latency:
-        return cls(len(took), *(float(np.percentile(took, q)) for q in (50, 95, 99)))
+    def of(cls, took: Sequence[Took]) -> Latency:
+        wall, cpu = [1e3 * one.wall for one in took], [1e3 * one.cpu for one in took]
+        return cls(
+            len(took), *(float(np.percentile(wall, q)) for q in (50, 95, 99)),
+            *(float(np.percentile(cpu, q)) for q in (50, 99)),
+        )  # fmt: skip
+
+
+class Took(NamedTuple):
+    """Seconds that passed, and seconds of all threads' processor time."""
+
+    wall: float
+    cpu: float
 
 
 class Built(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,13 +85,13 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Searched(msgspec.Struct, frozen=True, kw_only=True):
-    """Searches of one mode. ``load_s`` is without and ``verified_load_s`` with reading every file for its checksum;
+    """Searches of one mode. ``load`` is without and ``verified_load`` with reading every file for its checksum;
     ``memory_mb`` is what was resident at the end, ``own_memory_mb`` that of it which no file backs. ``stages`` are
     median ms; ``filtered`` are by the share of products that a filter leaves.
     """
 
-    load_s: float
-    verified_load_s: float
+    load: Took
+    verified_load: Took
     memory_mb: float
     own_memory_mb: float
     latency: Latency
@@ -87,7 +104,7 @@ class Vectors(msgspec.Struct, frozen=True, kw_only=True):
     the recall of the nearest 10 among what the filter leaves.
     """
 
-    build_s: float
+    build: Took
     bytes: int
     latency: Latency
     recall_10: float
@@ -133,8 +150,8 @@ def build(data: Path, work: Path, n: int, kind: str, threads: int) -> Built:
 def search(data: Path, work: Path, n: int, mode: str, n_queries: int, threads: int) -> Searched:
     """Searches the index in a mode, after some queries that are not timed."""
     config, target = SearchConfig(threads=threads, **MODES[mode]), index_directory(work, n)
-    verified_s, _ = _timed(lambda: SearchEngine.load(target, config))
-    load_s, engine = _timed(lambda: SearchEngine.load(target, config, verify=False))
+    verified, _ = _timed(lambda: SearchEngine.load(target, config))
+    load, engine = _timed(lambda: SearchEngine.load(target, config, verify=False))
     asked = queries(data, n_queries)
     for query in asked[:WARM_UP]:
         engine.search(query)
@@ -148,11 +165,11 @@ def search(data: Path, work: Path, n: int, mode: str, n_queries: int, threads: i
     for share, most in price_filters(data).items():
         engine.search(asked[0], filters=[Range("price", None, most)])
         took = [_timed(partial(engine.search, q, filters=[Range("price", None, most)]))[0] for q in asked[WARM_UP:]]
-        filtered[f"{share:g}"] = Latency.of([1e3 * seconds for seconds in took])
+        filtered[f"{share:g}"] = Latency.of(took)
     resident, own = memory_mb()
     return Searched(
-        load_s=load_s, verified_load_s=verified_s, memory_mb=resident, own_memory_mb=own,
-        latency=Latency.of([1e3 * seconds for seconds, _ in results]), filtered=filtered,
+        load=load, verified_load=verified, memory_mb=resident, own_memory_mb=own,
+        latency=Latency.of([took for took, _ in results]), filtered=filtered,
         stages={stage: float(np.median(took)) for stage, took in stages.items()},
     )  # fmt: skip
 
@@ -166,18 +183,18 @@ def vectors(data: Path, work: Path, n: int, kind: str, n_queries: int, threads: 
         directory.mkdir(parents=True, exist_ok=True)
         with _written(encoder, n, work) as stored:
             exact = {share: nearest(stored, asked, share) for share in (1.0, *SHARES)}
-            build_s, index = _timed(lambda: VectorIndex.build(directory, stored, cast("Kind", kind), threads))
+            built, index = _timed(lambda: VectorIndex.build(directory, stored, cast("Kind", kind), threads))
     found: dict[float, list[Rows]] = {}
-    took: dict[float, list[float]] = {}
+    took: dict[float, list[Took]] = {}
     for share in (1.0, *SHARES):
         allowed = every(n, share)
         runs = [_timed(partial(index.search, vector, DEPTH, allowed)) for vector in asked]
-        took[share] = [1e3 * seconds for seconds, _ in runs[WARM_UP:]]
+        took[share] = [time_ for time_, _ in runs[WARM_UP:]]
         found[share] = [candidates.rows for _, candidates in runs]
     size = sum(path.stat().st_size for path in directory.iterdir())
     shutil.rmtree(directory)
     return Vectors(
-        build_s=build_s, bytes=size, latency=Latency.of(took[1.0]),
+        build=built, bytes=size, latency=Latency.of(took[1.0]),
         recall_10=_recall(exact[1.0], found[1.0], 10), recall_200=_recall(exact[1.0], found[1.0], DEPTH),
         filtered={f"{s:g}": (Latency.of(took[s]), _recall(exact[s], found[s], 10)) for s in SHARES},
     )  # fmt: skip
@@ -260,7 +277,7 @@ def _kind_of(index: Path) -> str:
     return SearchEngine.load(index, SearchConfig(rerank_depth=0), verify=False).manifest.dense_kind
 
 
-def _timed(call: Callable[[], T]) -> tuple[float, T]:
-    started = time.perf_counter()
+def _timed(call: Callable[[], T]) -> tuple[Took, T]:
+    started, cpu = time.perf_counter(), time.process_time()
     result = call()
-    return time.perf_counter() - started, result
+    return Took(time.perf_counter() - started, time.process_time() - cpu), result

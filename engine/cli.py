@@ -33,6 +33,7 @@ from engine.catalog import read_catalog
 from engine.columns import Columns
 from engine.config import EngineConfig
 from engine.demo import DEFAULT_INDEX, QUERIES, SAMPLE, sample_index
+from engine.diversity import AtMost
 from engine.errors import AisleError, IndexCorruptError
 from engine.filters import parse_filter
 from engine.rule_commands import Context, RulesFile, parsed_context, ruled
@@ -221,6 +222,12 @@ def search(
             help="Show one product for each value of a field; family is one for all colours and storages.",
         ),
     ] = "",
+    at_most: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--at-most", metavar="FIELD=N", help="At most N of a field's value in the first ten; brand=2/20: in 20."
+        ),
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show for every hit how it got there.")] = False,
     as_json: AsJson = False,
     config: ConfigFile = None,
@@ -236,6 +243,7 @@ def search(
     result = engine.search(
         query, k, filters=wanted, facets=facets or (), offset=offset, deadline_ms=deadline_ms,
         explain=explain or not as_json, adapter=adapter, locale=locale, context=parsed_context(context), group=group,
+        at_most=[AtMost.parsed(text) for text in at_most] if at_most else None,
     )  # fmt: skip
     if as_json:
         print_json(explaining.result_as_dict(result))
