@@ -1,5 +1,7 @@
 """Kills writers at random moments, flips bits, and checks that an index holds what was acknowledged.
 
+A quarter of the writers have a disk that is slow and takes a part of what it is given, a quarter a clock that goes
+backwards (``benchmarks.hardships``).
 A child process updates, merges, rolls back and prunes an index, and says after each commit what was acknowledged, until
 it is killed with SIGKILL after a random time. Then the index is opened: it must hold the last acknowledged state, or
 that of the commit under way, which may have become durable before anybody could say so.
@@ -22,6 +24,7 @@ from pathlib import Path
 
 import msgspec
 
+from benchmarks.hardships import HARDSHIPS, hardship_of
 from engine import EngineConfig, IndexConfig, IndexCorruptError, IndexMismatchError, Product, SearchConfig, SearchEngine
 from engine.storage.versions import prune, rollback
 
@@ -30,7 +33,9 @@ _SETTINGS = EngineConfig(
     search=SearchConfig(rerank_depth=0, needs="", understand=(), threads=1),
 )
 _PRODUCTS = 40
-_LONGEST_S = 0.6  # of a child's life
+_MOST_SAID = 24  # messages of a child, two a step, after which it is killed
+_LONGEST_S = (0.005, 0.05, 0.4)  # that it then lives on, at most: a commit takes the first, a build the last
+_PATIENCE_S = 20.0
 _LOG_FLIPS, _FILE_FLIPS = 200, 3  # bits of the log, and of each file of a version
 _FORK = multiprocessing.get_context("fork")
 
@@ -40,12 +45,13 @@ State = dict[str, float | None]
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """What happened. ``lost`` and ``wrong`` are to be 0, ``unnoticed`` as well.
 
-    ``killed_in`` counts kills by what was under way, ``acknowledged`` the commits; ``ahead`` says how often the commit
-    under way had become durable.
+    ``killed_in`` counts kills by what was under way, ``killed_with`` by what made it hard, ``acknowledged`` the
+    commits; ``ahead`` says how often the commit under way had become durable.
     """
 
     kills: int
     killed_in: dict[str, int]
+    killed_with: dict[str, int]
     acknowledged: int
     ahead: int
     lost: int
@@ -67,6 +73,7 @@ def _torment(index: Path, kills: int, chance: random.Random) -> Report:
     SearchEngine.build(_products(_PRODUCTS), index, _SETTINGS)
     known = _held(index)
     killed_in: Counter[str] = Counter()
+    killed_with = Counter(hardship_of(number) for number in range(kills))
     acknowledged = ahead = lost = wrong = 0
     for number in range(kills):
         reader, writer = _FORK.Pipe(duplex=False)
@@ -74,11 +81,12 @@ def _torment(index: Path, kills: int, chance: random.Random) -> Report:
         child.start()
         writer.close()
         assert child.pid is not None
-        time.sleep(chance.uniform(0, _LONGEST_S))
+        said_before = _listened(reader, chance.randrange(_MOST_SAID))
+        time.sleep(chance.uniform(0, chance.choice(_LONGEST_S)))
         os.kill(child.pid, signal.SIGKILL)
         child.join()
         doing, possible = "loading", [known]
-        for said, state in _messages(reader):
+        for said, state in (*said_before, *_messages(reader)):
             doing = said
             if said == "done":
                 acknowledged, possible = acknowledged + 1, [state]
@@ -98,9 +106,17 @@ def _torment(index: Path, kills: int, chance: random.Random) -> Report:
         known = held
     flips, unnoticed = _flip(index, chance)
     return Report(
-        kills=kills, killed_in=dict(killed_in), acknowledged=acknowledged, ahead=ahead, lost=lost, wrong=wrong,
-        flips=flips, unnoticed=unnoticed, seconds=time.perf_counter() - started,
+        kills=kills, killed_in=dict(killed_in), killed_with=dict(killed_with), acknowledged=acknowledged, ahead=ahead,
+        lost=lost, wrong=wrong, flips=flips, unnoticed=unnoticed, seconds=time.perf_counter() - started,
     )  # fmt: skip
+
+
+def _listened(reader: Connection, n: int) -> list[tuple[str, State]]:
+    """What a child says first, ``n`` times, or as far as it comes in a while."""
+    found: list[tuple[str, State]] = []
+    while len(found) < n and reader.poll(_PATIENCE_S):
+        found.append(reader.recv())
+    return found
 
 
 def _messages(reader: Connection) -> list[tuple[str, State]]:
@@ -116,6 +132,7 @@ def _messages(reader: Connection) -> list[tuple[str, State]]:
 def _work(index: Path, tell: Connection, seed: int) -> None:
     """Changes the index until killed. Before each step: what it would come to; after it: that it is done."""
     chance = random.Random(seed)
+    HARDSHIPS[hardship_of(seed)](random.Random(seed))
     engine = SearchEngine.load(index, _SETTINGS.search)
     state = _of(engine)
     while True:

@@ -123,10 +123,12 @@ def show(console: Console, sizes: Sequence[Size]) -> None:
     )
     for size in sizes:
         for mode, found in size.search.items():
+            latency, built = found.latency, size.build
             searches.add_row(
-                f"{size.products:,}", f"{size.build.cpu_seconds:.0f}", f"{size.build.peak_memory_mb:.0f}",
-                f"{size.build.bytes / 1e6:.0f}", mode, f"{found.load.cpu:.1f}", _both(found.latency.p50, found.latency.cpu_p50),
-                _both(found.latency.p99, found.latency.cpu_p99), " / ".join(f"{cut.cpu_p50:.1f}" for cut in found.filtered.values()),
+                f"{size.products:,}", f"{built.cpu_seconds:.0f}", f"{built.peak_memory_mb:.0f}",
+                f"{built.bytes / 1e6:.0f}", mode, f"{found.load.cpu:.1f}", _both(latency.p50, latency.cpu_p50),
+                _both(latency.p99, latency.cpu_p99),
+                " / ".join(f"{cut.cpu_p50:.1f}" for cut in found.filtered.values()),
                 f"{found.memory_mb:.0f} ({found.own_memory_mb:.0f} its own)",
             )  # fmt: skip
         for kind, vectors_ in size.vectors.items():
