@@ -41,6 +41,7 @@ from engine.search import SearchEngine
 from engine.storage.change_log import ChangeLog
 from engine.storage.manifest import Manifest, current_version, problems, read_manifest
 from engine.terminal import megabytes, print_result, program, progress_bars
+from engine.updates.summary import summary
 
 _MAX_FIELDS = 200  # names that info prints
 
@@ -285,19 +286,22 @@ def explain(
 
 @app.command()
 def info(index: Index, as_json: AsJson = False) -> None:
-    """Show an index: its choices and why, its fields, its sizes.
+    """Show an index: its choices and why, its fields, its sizes, and what has changed since it was built.
 
     Example: aisle info demo-index
     """
     version = current_version(index)
     manifest = read_manifest(version)
-    fields, sizes = Columns.open(version).fields, _sizes(manifest)
+    columns = Columns.open(version)
+    fields, sizes, now = columns.fields, _sizes(manifest), summary(version, columns)
     if as_json:
         data = msgspec.to_builtins(manifest)
         del data["files"]
-        print_json({"directory": str(index), "version": version.name, **data, "fields": fields, "bytes": sizes})
+        print_json(
+            {"directory": str(index), "version": version.name, **data, "fields": fields, "bytes": sizes, "now": now}
+        )
         return
-    typer.echo(f"{index}: {manifest.n_products:,} products, version {version.name}, built {manifest.created}")
+    typer.echo(f"{index}: {now.products:,} products, version {version.name}, built {manifest.created}")
     names = ", ".join(field.removeprefix("attributes.") for field in fields[:_MAX_FIELDS])
     more = f" and {len(fields) - _MAX_FIELDS} more, see --json" if len(fields) > _MAX_FIELDS else ""
     shares = ", ".join(f"{part} {megabytes(size)}" for part, size in sizes.items())
@@ -308,7 +312,11 @@ def info(index: Index, as_json: AsJson = False) -> None:
         "reranker": manifest.reranker or "none",
         "router": manifest.router or "none",
     }
-    ends = {"filters": names + more, "on disk": f"{megabytes(sum(sizes.values()))} ({shares})"}
+    ends = {
+        "changes": str(now),
+        "filters": names + more,
+        "on disk": f"{megabytes(sum(sizes.values()))} ({shares})",
+    }
     _print_choices({**made, **manifest.notes, **ends})
 
 

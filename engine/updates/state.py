@@ -76,6 +76,11 @@ class State:
         self.n_commits = 0
 
     @property
+    def n_built(self) -> int:
+        """How many products the version was built of."""
+        return self._n
+
+    @property
     def n_alive(self) -> int:
         return int(np.count_nonzero(self._alive))
 
