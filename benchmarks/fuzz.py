@@ -36,7 +36,8 @@ _WARM_UP = 0.2  # of the queries, after which memory is to stay as it is: caches
 _SHOWN_FAULTS = 20
 _WORDS = ("cheap", "best", "under", "below", "without", "not", "for", "with", "or", "and", "than", "like", "newest",
           "5g", "16 gb", "55 inch", "$300", "₹20,000", "4 star", "2kg", "two", "gaming", "kids", "it's", "N/A", "null",
-          "-1", "冷蔵庫", "テレビ 55インチ", "móvil barato", "холодильник", "ثلاجة", "🧊", "١٢", "ﬁ", "İ", "ß")  # fmt: skip
+          "-1", "冷蔵庫", "テレビ 55インチ", "móvil barato", "холодильник", "ثلاجة",
+          "🧊", "١٢", "ﬁ", "İ", "ß")  # fmt: skip
 _NOISE = "\x00\x1b[31m\ud800\udfff\u202e\u200b\ufeff\n\t\r\"'`\\/<>{}[]()|&;:*?%$#@!~^=+-_.,�"
 _NUMBERS = (0, -1, 1.5, 1e308, float("inf"), float("nan"), 10**30, True, None, "12", "abc", "")
 _LOCALES = ("", "es-MX", "ja", "xx", "en_US.UTF-8", "\x00", "ES")

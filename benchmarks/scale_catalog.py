@@ -29,7 +29,7 @@ from engine.catalog import read_catalog
 from engine.config import IndexConfig
 from engine.dense.encoder import OnnxEncoder
 from engine.product import Product
-from engine.seams import Embeddings
+from engine.seams import Embeddings, Encoder
 
 SETS = ("icecat", "esci")
 _SAMPLE = 2_000  # variants that are encoded
@@ -56,9 +56,18 @@ class VariedCatalog:
     def __init__(self, data: Path | None) -> None:
         """Reads the sets below ``data``. Raises DataError where they are not there."""
         corpora = [load_set(name, "dev", data).corpus for name in SETS]
-        self.real = [product for corpus in corpora for product in read_catalog(corpus)]
-        self.n_real = len(self.real)
-        self._words = [product.title.split() for product in self.real]
+        self._of([product for corpus in corpora for product in read_catalog(corpus)])
+
+    @classmethod
+    def of(cls, real: Sequence[Product]) -> VariedCatalog:
+        """One of these real products."""
+        catalog = cls.__new__(cls)
+        catalog._of(real)
+        return catalog
+
+    def _of(self, real: Sequence[Product]) -> None:
+        self.real, self.n_real = real, len(real)
+        self._words = [product.title.split() for product in real]
 
     def products(self, n: int) -> Iterator[Product]:
         """The first ``n``."""
@@ -97,9 +106,13 @@ class VariedCatalog:
 class MovedVectors:
     """An ``Encoder`` that knows the vectors of a varied catalog's products; of products alone, queries are encoded."""
 
-    def __init__(self, catalog: VariedCatalog, work: Path, tick: Tick = lambda *_: None) -> None:
-        """Encodes what must be, and keeps it below ``work`` for the next time."""
-        self.encoder = OnnxEncoder.named(IndexConfig().encoder)
+    def __init__(
+        self, catalog: VariedCatalog, work: Path, tick: Tick = lambda *_: None, encoder: Encoder | None = None
+    ) -> None:
+        """Encodes what must be, and keeps it below ``work`` for the next time; ``encoder`` is the shipped one by
+        default.
+        """
+        self.encoder = encoder or OnnxEncoder.named(IndexConfig().encoder)
         self._rows = {product.product_id: row for row, product in enumerate(catalog.real)}
         self._n_real = catalog.n_real
         path = work / f"vectors-{self.encoder.fingerprint.replace(':', '-')}.npz"
@@ -153,7 +166,7 @@ class MovedVectors:
         moved = copies > 0
         # A multiplier without a factor in common with the pool, so that neighbours draw differently.
         vectors[moved] += self._moves[rows[moved] * 7919 % len(self._moves)]
-        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors[moved] /= np.linalg.norm(vectors[moved], axis=1, keepdims=True)
         return vectors
 
     def _row(self, product_id: str) -> int:
