@@ -19,12 +19,16 @@ import signal
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import msgspec
+from rich.console import Console
 
 from benchmarks.hardships import HARDSHIPS, hardship_of
+from benchmarks.progress import Bars
 from engine import EngineConfig, IndexConfig, IndexCorruptError, IndexMismatchError, Product, SearchConfig, SearchEngine
 from engine.storage.versions import prune, rollback
 
@@ -61,54 +65,69 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
 
 
-def run(kills: int, seed: int = 7, directory: Path | None = None) -> Report:
-    """Makes an index, in a temporary directory where none is given, and torments it."""
+def run(
+    kills: int, seed: int = 7, directory: Path | None = None, tick: Callable[[], None] = lambda: None
+) -> Report:  # fmt: skip
+    """Makes an index, in a temporary directory where none is given, and torments it. Who interrupts it gets the report
+    of what was done.
+    """
     with tempfile.TemporaryDirectory() as temporary:
         index = (directory or Path(temporary)) / "index"
-        return _torment(index, kills, random.Random(seed))
+        return _torment(index, kills, random.Random(seed), tick)
 
 
-def _torment(index: Path, kills: int, chance: random.Random) -> Report:
+def _torment(index: Path, kills: int, chance: random.Random, tick: Callable[[], None]) -> Report:
     started = time.perf_counter()
     SearchEngine.build(_products(_PRODUCTS), index, _SETTINGS)
     known = _held(index)
-    killed_in: Counter[str] = Counter()
-    killed_with = Counter(hardship_of(number) for number in range(kills))
-    acknowledged = ahead = lost = wrong = 0
-    for number in range(kills):
-        reader, writer = _FORK.Pipe(duplex=False)
-        child = _FORK.Process(target=_work, args=(index, writer, number))
-        child.start()
-        writer.close()
-        assert child.pid is not None
-        said_before = _listened(reader, chance.randrange(_MOST_SAID))
-        time.sleep(chance.uniform(0, chance.choice(_LONGEST_S)))
-        os.kill(child.pid, signal.SIGKILL)
-        child.join()
-        doing, possible = "loading", [known]
-        for said, state in (*said_before, *_messages(reader)):
-            doing = said
-            if said == "done":
-                acknowledged, possible = acknowledged + 1, [state]
-            elif state != possible[-1]:
-                possible = [possible[0], state]
-        killed_in[doing] += 1
-        try:
-            held = _held(index)
-        except Exception as error:
-            print(f"kill {number} in {doing}: {type(error).__name__}: {error}")
-            wrong += 1
-            continue
-        if held not in possible:
-            lost += 1
-            print(f"kill {number} in {doing}: the index holds something else")
-        ahead += held != possible[0]
-        known = held
+    killed_in, killed_with, counts = Counter[str](), Counter[str](), Counter[str]()
+    with suppress(KeyboardInterrupt):
+        for number in range(kills):
+            doing, acknowledged, possible = _killed(index, number, chance, known)
+            killed_in[doing] += 1
+            killed_with[hardship_of(number)] += 1
+            counts["acknowledged"] += acknowledged
+            tick()
+            try:
+                held = _held(index)
+            except Exception as error:
+                print(f"kill {number} in {doing}: {type(error).__name__}: {error}")
+                counts["wrong"] += 1
+                continue
+            if held not in possible:
+                counts["lost"] += 1
+                print(f"kill {number} in {doing}: the index holds something else")
+            counts["ahead"] += held != possible[0]
+            known = held
     flips, unnoticed = _flip(index, chance)
     return Report(
-        kills=kills, killed_in=dict(killed_in), killed_with=dict(killed_with), acknowledged=acknowledged, ahead=ahead,
-        lost=lost, wrong=wrong, flips=flips, unnoticed=unnoticed, seconds=time.perf_counter() - started,
+        kills=killed_in.total(), killed_in=dict(killed_in), killed_with=dict(killed_with),
+        acknowledged=counts["acknowledged"], ahead=counts["ahead"], lost=counts["lost"], wrong=counts["wrong"],
+        flips=flips, unnoticed=unnoticed, seconds=time.perf_counter() - started,
     )  # fmt: skip
+
+
+def _killed(index: Path, number: int, chance: random.Random, known: State) -> tuple[str, int, list[State]]:
+    """Has a writer work on an index that holds ``known`` and kills it: what it was doing, how many steps it said were
+    done, and what the index may hold: what was acknowledged, and then what was under way.
+    """
+    reader, writer = _FORK.Pipe(duplex=False)
+    child = _FORK.Process(target=_work, args=(index, writer, number))
+    child.start()
+    writer.close()
+    assert child.pid is not None
+    said_before = _listened(reader, chance.randrange(_MOST_SAID))
+    time.sleep(chance.uniform(0, chance.choice(_LONGEST_S)))
+    os.kill(child.pid, signal.SIGKILL)
+    child.join()
+    doing, acknowledged, possible = "loading", 0, [known]
+    for said, state in (*said_before, *_messages(reader)):
+        doing = said
+        if said == "done":
+            acknowledged, possible = acknowledged + 1, [state]
+        elif state != possible[-1]:
+            possible = [possible[0], state]
+    return doing, acknowledged, possible
 
 
 def _listened(reader: Connection, n: int) -> list[tuple[str, State]]:
@@ -249,7 +268,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    report = run(arguments.kills, arguments.seed)
+    with Bars(Console(stderr=True)) as bars, bars.counting("kills", arguments.kills) as tick:
+        report = run(arguments.kills, arguments.seed, tick=tick)
     text = msgspec.json.format(msgspec.json.encode(report)).decode()
     print(text)
     if arguments.out:

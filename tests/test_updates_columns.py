@@ -20,8 +20,8 @@ _N = 30
 def products() -> list[Product]:
     return [
         Product(
-            product_id=f"P{number}", title="thing", brand=f"Brand {number % 3}", price=float(number) if number % 4 else None,
-            rating_count=number or None,
+            product_id=f"P{number}", title="thing", brand=f"Brand {number % 3}",
+            price=float(number) if number % 4 else None, rating_count=number or None,
         )
         for number in range(_N)
     ]  # fmt: skip
