@@ -111,10 +111,12 @@ class _Exported(torch.nn.Module):
         mask = (1 - seen.float()) * torch.finfo(torch.float32).min
         new_keys, new_values = [], []
         for number, layer in enumerate(inner.layers):
+            # Of the last layer nothing is read but what the last token becomes, and keys and values.
+            kept = slice(-1 if number + 1 == len(inner.layers) else 0, None)
             part, key, value = self._attend(
-                layer.self_attn, layer.input_layernorm(hidden), keys[number], values[number], cos, sin, mask
+                layer.self_attn, layer.input_layernorm(hidden), keys[number], values[number], cos, sin, mask, kept
             )
-            hidden = hidden + part
+            hidden = hidden[:, kept] + part
             hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
             new_keys.append(key)
             new_values.append(value)
@@ -123,19 +125,19 @@ class _Exported(torch.nn.Module):
 
     def _attend(
         self, attention: Any, hidden: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, cos: torch.Tensor,
-        sin: torch.Tensor, mask: torch.Tensor,
+        sin: torch.Tensor, mask: torch.Tensor, kept: slice,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
+        """Of the tokens that are ``kept``; keys and values are of all."""
         size = attention.head_dim
-        query, key, value = (
-            getattr(attention, f"{name}_proj")(hidden)[0].unflatten(1, (-1, size)) for name in ("q", "k", "v")
-        )
+        query = attention.q_proj(hidden[:, kept])[0].unflatten(1, (-1, size))
+        key, value = (getattr(attention, f"{name}_proj")(hidden)[0].unflatten(1, (-1, size)) for name in ("k", "v"))
         if hasattr(attention, "q_norm"):  # Qwen3
             query, key = attention.q_norm(query), attention.k_norm(key)
         query, key, value = (one.transpose(0, 1) for one in (query, key, value))
-        query, key = _turned(query, cos, sin), _turned(key, cos, sin)
+        query, key = _turned(query, cos[:, kept], sin[:, kept]), _turned(key, cos, sin)
         key, value = torch.cat([keys, key], dim=1), torch.cat([values, value], dim=1)
         together = (query * attention.scaling).unflatten(0, (key.shape[0], -1))  # the queries that share keys
-        scores = together @ key[:, None].transpose(2, 3) + mask
+        scores = together @ key[:, None].transpose(2, 3) + mask[kept]
         context = (functional.softmax(scores, dim=-1) @ value[:, None]).flatten(0, 1)
         return attention.o_proj(context.transpose(0, 1).flatten(1))[None], key, value
 
