@@ -153,7 +153,8 @@ class ProductFamilies:
         places = {word: place for place, word in enumerate(words)}
         lines = tuple(filter(None, (_living(line, alive) for line in self.lines)))
         joined = np.concatenate([*(having[word] for word in words), _NONE])
-        return ProductFamilies(lines, tuple(words), places, ends, joined, _lines_of(words), self.kinds.joined(products, alive))
+        kinds = self.kinds.joined(products, alive)
+        return ProductFamilies(lines, tuple(words), places, ends, joined, _lines_of(words), kinds)
 
     @classmethod
     def build(
