@@ -183,7 +183,7 @@ class Measures:
         assert numbers is not None
         if np.isnan(numbers[row]):
             return ""
-        unit = _words(field)[-1] if field.startswith("attributes.") else ""
+        unit = _unit(_words(field)) if field.startswith("attributes.") else ""
         shown_unit = _SHOWN_UNITS.get(unit, unit if unit in UNITS and name != unit else "")
         return f"{name} {numbers[row]:.10g}{f' {shown_unit}' if shown_unit else ''}"
 
@@ -255,4 +255,11 @@ def _words(field: str) -> list[str]:
 
 def _shown_name(field: str) -> str:
     words = _words(field)
-    return " ".join(words[:-1] if len(words) > 1 and (words[-1] in UNITS or words[-1] in _SHOWN_UNITS) else words)
+    return " ".join(words[:-1] if _unit(words) else words)
+
+
+def _unit(words: Sequence[str]) -> str:
+    """The last word of an attribute's name, if it is a unit; empty otherwise, and of units of two words ("watt hours")."""
+    if len(words) < 2 or (words[-1] not in UNITS and words[-1] not in _SHOWN_UNITS) or words[-2] in UNITS:
+        return ""
+    return words[-1]
