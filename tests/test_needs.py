@@ -323,7 +323,7 @@ def test_words_that_were_read_lead_to_the_thing(query: list[str], thing: list[st
 
 
 def test_a_for_yields_to_a_longer_phrase_and_the_beginning_of_a_categorys_name_is_no_need(sample: engine.SearchEngine):
-    assert [word.name for word in Matcher(LEXICON).find("monitor for photo editing".split())] == ["video editing"]
+    assert [word.name for word in Matcher(LEXICON).find(["monitor", "for", "photo", "editing"])] == ["video editing"]
     route = sample.search("top load washer", 3).route
     assert route is not None
     assert not any("best" in note for note in route.notes)

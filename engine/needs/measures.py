@@ -34,6 +34,8 @@ _SHOWN_UNITS = {
     "gb": "GB", "tb": "TB", "hz": "Hz", "mah": "mAh", "w": "W", "l": "L", "kg": "kg", "in": "in", "mp": "MP",
     "mm": "mm", "cm": "cm", "mbps": "MB/s", "ms": "ms", "sqft": "sq ft", "rpm": "rpm", "m": "m", "db": "dB",
 }  # fmt: skip
+#: Of attributes that tell of what a thing is packed in, which nobody means by a small or light one.
+_PACKING = frozenset({"package", "packaging", "pallet", "carton", "master", "shipping", "gross"})
 _NOUN = 4  # letters of a word that may name an attribute from the middle of its name
 _LEAST_NAMED = 0.3  # of a type's products that have an attribute which a query names
 _NO = frozenset({"no", "none", "false", "n", "n/a", "not available", "0"})
@@ -59,11 +61,15 @@ class Measures:
         return len(self._columns)
 
     def _fields_of(self, pattern: str) -> list[str]:
-        """Fields whose names have all words of ``pattern``, those with the fewest others first; or the field itself."""
+        """Fields whose names have all words of ``pattern``, those with the fewest others first, none that is of what a
+        thing is packed in; or the field itself.
+        """
         if pattern in _CORE or pattern in self._names:
             return [pattern]
         wanted = set(pattern.split())
-        found = [name for name, words in self._names.items() if wanted <= set(words)]
+        found = [
+            name for name, words in self._names.items() if wanted <= set(words) and not _PACKING & set(words) - wanted
+        ]
         return sorted(found, key=lambda name: (len(self._names[name]), name))
 
     def names_attribute(self, word: str) -> bool:
@@ -259,7 +265,7 @@ def _shown_name(field: str) -> str:
 
 
 def _unit(words: Sequence[str]) -> str:
-    """The last word of an attribute's name, if it is a unit; empty otherwise, and of units of two words ("watt hours")."""
+    """The last word of an attribute's name if it is a unit; empty for others, and where two are ("watt hours")."""
     if len(words) < 2 or (words[-1] not in UNITS and words[-1] not in _SHOWN_UNITS) or words[-2] in UNITS:
         return ""
     return words[-1]
