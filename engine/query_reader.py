@@ -259,9 +259,13 @@ class QueryReader:
 
     def _may_be_foreign(self, request: Request, understood: Understood) -> bool:
         """Whether a query may be about nothing here: not a single word that products have, and not by an adapter's
-        vector, for which near means something else; nor what wants something of a thing that is sold here.
+        vector, for which near means something else; nor what wants something of a thing that is sold here, or is
+        mostly an occasion that things are for.
         """
-        if request.adapted.encoder is not None or (request.guidance.wants and self._names_thing(understood)):
+        wants = bool(request.guidance.wants)
+        if request.adapted.encoder is not None or (
+            wants and (self._names_thing(understood) or self._is_use(understood))
+        ):
             return False
         words = [word.text for word in tokens(request.meant) if word.text not in GRAMMAR]
         asking = [word for word, before in zip(words, ["", *words], strict=False) if not is_everyday(word, before)]
@@ -271,6 +275,12 @@ class QueryReader:
             self._scopes.asked(free_words(understood)) if guessed else self._named(understood)
         ) is not None
         return request.lacking or len(asking) > 1
+
+    def _is_use(self, understood: Understood) -> bool:
+        """Whether most of a query's words are a phrase of the lexicon for what things are for: "movie night at home"."""
+        saying = sum(word not in GRAMMAR for word in understood.words)
+        uses = [reading.word for reading in self.needs.read(understood) if reading.is_use] if self.needs else []
+        return any(2 <= use.end - use.start and 2 * (use.end - use.start) >= saying for use in uses)
 
     def _names_thing(self, understood: Understood) -> bool:
         """Whether the noun of a query is in products' own names: an "oven" for baking is."""
