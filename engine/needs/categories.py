@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from itertools import dropwhile, takewhile
@@ -41,6 +41,10 @@ class Categories:
         listed = columns.postings("category") if "category" in columns.fields else ()
         self._paths = sorted(((tuple(path.split(PATH_SEPARATOR)), rows) for path, rows in listed), key=_depth)
         self._at = dict(self._paths)
+        self._by_head: dict[str, list[int]] = defaultdict(list)  # the last words of names' parts, and whose they are
+        for place, (path, _) in enumerate(self._paths):
+            for words in filter(None, _parts(path[-1])):
+                self._by_head[words[-1]].append(place)
         self.words = frozenset(word for path, _ in self._paths for name in path for word in _words(name))
         self._called = lru_cache(maxsize=4096)(self._paths_called)
         self._usual = lru_cache(maxsize=4096)(self._usual_of)
@@ -168,7 +172,12 @@ class Categories:
         return None
 
     def _paths_called(self, word: str) -> tuple[tuple[tuple[str, ...], Rows], ...]:
-        return tuple((path, rows) for path, rows in self._paths if _is_called(path[-1], word))
+        wanted = _words(word)
+        if not wanted:
+            return tuple((path, rows) for path, rows in self._paths if _is_called(path[-1], wanted))
+        heads = [head for head in self._by_head if head == wanted[-1] or _same_head([head], wanted)]
+        places = sorted({place for head in heads for place in self._by_head[head]})
+        return tuple(self._paths[place] for place in places if _is_called(self._paths[place][0][-1], wanted))
 
     def _mask(self, rows: Sequence[Rows]) -> Mask:
         mask = np.zeros(self._n, np.bool_)
@@ -185,14 +194,16 @@ def singular(word: str) -> str:
     return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
 
 
-def _is_called(name: str, text: str) -> bool:
-    """Whether the last words of a name, or of a part of it ("Cases & Covers"), are this, or end in it."""
-    wanted = _words(text)
-    for part in _PARTS.split(name.lower()):
-        words = _words(part)
-        if words[-len(wanted) :] == wanted or (len(wanted) == 1 and _same_head(words, wanted)):
-            return True
-    return False
+def _is_called(name: str, wanted: list[str]) -> bool:
+    """Whether the last words of a name, or of a part of it ("Cases & Covers"), are these, or end in the only one."""
+    return any(
+        words[-len(wanted) :] == wanted or (len(wanted) == 1 and _same_head(words, wanted)) for words in _parts(name)
+    )
+
+
+def _parts(name: str) -> list[list[str]]:
+    """The words of each part of a category's name."""
+    return [_words(part) for part in _PARTS.split(name.lower())]
 
 
 def _same_head(left: Sequence[str], right: Sequence[str]) -> bool:

@@ -76,10 +76,15 @@ class Needs:
         self, columns: Columns, found: Callable[[str, int], Rows], products: Callable[[Rows], Sequence[Product]],
         scopes: Scopes,
     ) -> Needs:  # fmt: skip
-        """The same lexicon and numbers over an index that has changed."""
+        """The same lexicon and numbers over an index that has changed; the same ``scopes`` say that only fields
+        which are no attributes have.
+        """
         other = copy(self)
         other._products, other._scopes, other.categories = products, scopes, scopes.categories
-        other.measures = Measures(columns, self.lexicon.scale, self.numbers)
+        if scopes is self._scopes:
+            other.measures = self.measures.over(columns)
+        else:
+            other.measures = Measures(columns, self.lexicon.scale, self.numbers)
         other.uses = Uses(self.lexicon, columns, other.measures, found, self.numbers, products)
         return other
 
