@@ -70,8 +70,8 @@ class _Products:
                     accuracy_level=_IN_8_BITS, **shape,
                 )
             ]  # fmt: skip
-        numbers, scales = in_columns(matrix)
-        inputs = [f"{given}.8", self._keep(name, numbers), self._name("one"), self._keep(f"{name}.scales", scales)]
+        columns, scales = in_columns(matrix)
+        inputs = [f"{given}.8", self._keep(name, columns), self._name("one"), self._keep(f"{name}.scales", scales)]
         nodes = [] if given in self._rounded else list(self._rows(given))
         self._rounded.add(given)
         return [

@@ -216,7 +216,7 @@ class ListwiseTask:
         yes, no = (self._decoder.word(word) for word in ("yes", "no")) if self._settings.point_weight else (0, 0)
         out = []
         for one, answer, logits in zip(asked, answers, self._decoder.logits(module, texts, places), strict=True):
-            points, after = logits.split([len(one.points), len(answer) + 1])
+            points, after = logits[: len(one.points)], logits[len(one.points) :]
             words = torch.log_softmax(after[:-1], dim=1)
             out.append(
                 Said(
