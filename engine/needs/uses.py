@@ -16,6 +16,7 @@ from engine.needs.measures import Measures, packed, room, unpacked
 from engine.needs.numbers import NeedNumbers
 from engine.types import Mask, Rows, Scores
 
+_ARRAYS = 6  # by row that what is known of a use and a type has, or about
 _MET = 0.6  # the fit of a want from which a product meets it, and is told to
 _FACTS = 2  # told of a product
 _MOST_UNKNOWN = 0.9  # of a type's products, for an attribute that some have
@@ -46,7 +47,7 @@ class Uses:
         """``found`` gives the rows of products that have words of a text, at most so many."""
         self._lexicon, self._columns, self._measures, self._numbers = lexicon, columns, measures, numbers
         self._found = found
-        self._met = lru_cache(maxsize=room(len(columns), 64))(self._fitted)
+        self._met = lru_cache(maxsize=room(_ARRAYS * len(columns), 64))(self._fitted)
         self._saying = lru_cache(maxsize=128)(self._rows_saying)
 
     def met(self, name: str, rows: Mask, types: tuple[str, ...]) -> Met | None:
