@@ -29,6 +29,7 @@ from benchmarks.answers_attacks import altered, read_attacks
 from benchmarks.answers_evidence import is_right, reciprocal_rank, systems
 from benchmarks.answers_made import MadeQuestion, Outcome, asked, baselines, made_questions
 from benchmarks.answers_searches import false_alarms
+from benchmarks.answers_shoppers import shoppers_questions
 from benchmarks.machine import machine
 from benchmarks.results import write_result
 from benchmarks.significance import bootstrap_interval, compare_all
@@ -67,11 +68,12 @@ SENTENCES = frozenset(
     )
 )
 
+_SPLITS = ("dev", "held", "last", "shoppers_dev", "shoppers_held", "shoppers_last", "languages_dev", "languages_held")
 _Set = Annotated[str, typer.Option("--set", help="sample or epqa.")]
 _Data = Annotated[Path | None, typer.Option(envvar="AISLE_DATA", help="The folder of judged sets.")]
 _Test = Annotated[Path | None, typer.Option("--test", metavar="FILE", help="Questions in place of the set's own.")]
 _Questions = Annotated[int, typer.Option("-n", min=2, help="Made questions.")]
-_Split = Annotated[str, typer.Option(help="Phrases of made questions: dev, held or last.")]
+_Split = Annotated[str, typer.Option(help=f"Phrases of made questions: {', '.join(_SPLITS)}.")]
 _Fuzz = Annotated[int, typer.Option(min=0, help="Texts without sense that are asked.")]
 _Out = Annotated[Path, typer.Option("--out", help="The result, as JSON.")]
 
@@ -81,6 +83,8 @@ def main(
     fuzz: _Fuzz = 1_000, out: _Out = Path("results/answers.json"),
 ) -> None:  # fmt: skip
     """Measure answers."""
+    if split not in _SPLITS:
+        raise typer.BadParameter(f"--split is {split!r}; it must be one of {', '.join(_SPLITS)}")
     if set_name == "epqa":
         if data is None and test is None:
             raise typer.BadParameter("the set epqa lies in a folder: name it with --data, or as AISLE_DATA")
@@ -167,7 +171,7 @@ def _figure(values: Sequence[float]) -> dict[str, Any]:
 def _sample(data: Path | None, test: Path | None, n: int, split: str, fuzz: int) -> dict[str, Any]:
     products = list(read_catalog(SAMPLE))
     engine = SearchEngine.build(products, config=EngineConfig())
-    questions = _questions(test) if test else made_questions(products, n, split=split)
+    questions = _questions(test) if test else _made(products, n, split)
     for question in questions[:_WARM]:
         engine.ask(question.question, product_id=question.context)
     outcomes = [asked(engine, question) for question in questions]
@@ -193,6 +197,10 @@ def _sample(data: Path | None, test: Path | None, n: int, split: str, fuzz: int)
         "p95_ms": float(np.percentile([outcome.ms for outcome in outcomes], 95)),
         "wrong": [msgspec.to_builtins(one.question) | {"text": one.answer.text} for one in outcomes if not one.right],
     }
+
+
+def _made(products: Sequence[Product], n: int, split: str) -> list[MadeQuestion]:
+    return shoppers_questions(split, products) or made_questions(products, n, split=split)
 
 
 def _questions(path: Path) -> list[MadeQuestion]:

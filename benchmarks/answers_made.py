@@ -44,7 +44,10 @@ _WHOLE = 0.4  # of the questions that have a whole title; as many speak of "it",
 
 
 class MadeQuestion(msgspec.Struct, frozen=True, kw_only=True):
-    """``value`` is what the field says, as JSON, empty where no field does; ``verdict`` yes, no, or empty."""
+    """``value`` is what the field says, as JSON, empty where no field does, or any will do; ``verdict`` yes, no, or
+    empty. Of several fields that say it ``attribute`` has all, with bars between; ``product_id`` is empty where any
+    product may.
+    """
 
     question: str
     product_id: str
@@ -188,9 +191,11 @@ def is_right(question: MadeQuestion, answer: Answer) -> bool:
     """Whether the very value of the field is cited, with the right verdict; of the others, whether nothing is said."""
     if not question.attribute:
         return answer.kind == "abstention"
-    field = f"attributes.{question.attribute}"
+    fields = question.attribute.split("|")
     cited = any(
-        one.product_id == question.product_id and one.field.split("[")[0] == field and one.text == question.value
+        question.product_id in ("", one.product_id)
+        and one.field.removeprefix("attributes.").split("[")[0] in fields
+        and (not question.value or one.text == question.value)
         for one in answer.evidence
     )
     return answer.kind in ("fact", "yes_no") and cited and (answer.verdict or "") == question.verdict

@@ -321,7 +321,8 @@ class SearchEngine(LiveUpdates):
         from engine.answers.shop import open_shop
 
         opened = self._opened
-        return Answerer(open_shop(opened.version, opened.config, opened.parts, opened.documents))
+        language = opened.manifest.config.language
+        return Answerer(open_shop(opened.version, opened.config, opened.parts, opened.documents, language))
 
     # ------------------------------------------------------------------------------------------------------- stages
 

@@ -23,7 +23,7 @@ from engine.answers.finding import Finding, title_of
 from engine.answers.lexicon import WORDS
 from engine.answers.mentions import Mention, NameFinder
 from engine.answers.numbers import NUMBERS, AnswerNumbers
-from engine.answers.reading import Question, read_question, wish_of
+from engine.answers.reading import Question, is_polite, read_question, wish_of
 from engine.answers.recommend import recommend
 from engine.answers.records import Answer, Code, Kind, TableRow
 from engine.answers.shop import Shop
@@ -32,6 +32,7 @@ from engine.answers.texts import TextReader
 from engine.answers.written import Writer, rewritten
 from engine.cards import ProductCard
 from engine.errors import InvalidQueryError
+from engine.languages.translate import Translated
 from engine.product import Product
 from engine.types import Rows, SearchResult
 
@@ -39,9 +40,10 @@ Search = Callable[[str, int], SearchResult]
 _OFFERED = 3  # products that are offered where none was named, or what was is not here
 _MOST_READ = 24  # products of one name that are read
 _MOST_SIDES = 3
-_UNANSWERED = ("not_said", "which_product", "no_such_product")
+_UNANSWERED = ("not_said", "which_product", "no_such_product", "search")
 _COMPARING = WORDS.intent.compare | WORDS.intent.comparing | WORDS.intent.best | {"between"}
 _ASKS = re.compile(r"\W*(?:how|what|where|why|who|when)\b", re.IGNORECASE)
+_POINTS = re.compile(r"\b(?:the|this|these|my|please|pls)\b", re.IGNORECASE)
 _LONGEST_NAME = 60  # characters of a name that the catalog lacks
 
 
@@ -73,13 +75,15 @@ class Answerer:
 
     def _asked(self, text: str, search: Search, product_id: str) -> Answer:
         told = self._policy.without_instructions(text)
+        if self._shop.translator and (read := self._shop.translator.read(told)):
+            return self._translated(told, read, search, product_id)
         if not any(c.isalnum() for c in told):
             if told != text:
                 return self._refusal("instructions")
             return _plain("abstention", "What would you like to know?", "nothing_asked")
-        question = read_question(told, self._names)
         context = self._context(product_id)
-        is_question = self._model.asks(told) or bool(question.sides)
+        question = self._read_question(told, context)
+        is_question = self._model.asks(told) or bool(question.sides) or (bool(context) and _is_of_it(told))
         asks = is_question or _ASKS.match(told) is not None
         if asks and not question.mentions and (topic := self._policy.topic_of(told)):
             return self._refusal("refused_topic", topic)
@@ -87,6 +91,24 @@ class Answerer:
             return self._found(told, search, "this reads as a search")
         answer = self._checked(self._answer(question, context, search, is_question))
         return self._respelt(answer, told, context, search) or answer
+
+    def _translated(self, told: str, read: Translated, search: Search, product_id: str) -> Answer:
+        """The answer to a question in another language, read in English; what is searched for is searched as typed."""
+        whole = (read.text, wish_of(read.text))
+
+        def as_typed(text: str, k: int) -> SearchResult:
+            return search(told if text in whole else text, k)
+
+        answer = self._asked(read.text, as_typed, product_id)
+        known = ", ".join(dict.fromkeys(one.english for one in read.translations))
+        return msgspec.structs.replace(answer, reason=f"{answer.reason}; read in English by the words {known}")
+
+    def _read_question(self, text: str, context: tuple[Product, ...]) -> Question:
+        if not context:
+            return read_question(text, self._names)
+        pointed = bool(self._structured.finder.subject.pointed(text, context[0]))
+        at_hand = self._shop.columns.row(context[0].product_id)
+        return read_question(text, self._names, pointed=pointed, at_hand=at_hand)
 
     def _respelt(
         self, answer: Answer, told: str, context: tuple[Product, ...], search: Search
@@ -96,7 +118,7 @@ class Answerer:
         """
         if answer.code not in _UNANSWERED or (meant := self._shop.correct(told)) == told:
             return None
-        again = self._checked(self._answer(read_question(meant, self._names), context, search, True))
+        again = self._checked(self._answer(self._read_question(meant, context), context, search, True))
         if again.code in _UNANSWERED or again.kind == "refusal":
             return None
         return msgspec.structs.replace(again, reason=f"{again.reason}; some words were read as the catalog spells them")
@@ -108,7 +130,7 @@ class Answerer:
             return self._comparison(question, context, search)
         if question.intent == "recommendation" or not (question.mentions or context):
             return self._about_none(question, search)
-        products = self._subjects(question, context)
+        products = self._structured.finder.narrowed(question, self._subjects(question, context))
         if not products:
             return self._no_such(self._sayable(question, question.mentions[0].text), search)
         foreign = [mention for mention in question.mentions if not mention.known]
@@ -129,11 +151,12 @@ class Answerer:
 
     def _read(self, question: Question, products: tuple[Product, ...]) -> Finding | None:
         """What a reader finds; a sentence comes before a list that leaves the question open."""
-        asked = self._structured.asked(question, products)
         found = self._structured.read(question, products)
         if found is not None and found.code != "not_said":
             return found
-        return self._texts.read(question, asked, products) or self._cited(question, products) or found
+        readings = self._structured.finder.readings(question, products)
+        told = (self._texts.read(question, asked, products) for asked in readings)
+        return next(filter(None, told), None) or self._cited(question, products) or found
 
     def _cited(self, question: Question, products: Sequence[Product]) -> Finding | None:
         return self._documents.read(question, products) if self._documents else None
@@ -168,7 +191,9 @@ class Answerer:
     def _compared(self, question: Question, sides: Sequence[Side]) -> Compared:
         """The sides side by side, what the question asks about first."""
         asked = [word for word in question.asked if word.text not in _COMPARING]
-        meant = self._structured.meant(asked, [side.products[0] for side in sides], polar=False) if asked else None
+        meant = (
+            self._structured.finder.meant(asked, [side.products[0] for side in sides], polar=False) if asked else None
+        )
         fields = (meant.attribute.field,) if meant else ()
         return compare(sides, self._attributes, self._numbers.table_confidence, fields)
 
@@ -324,6 +349,11 @@ class Answerer:
         rows = [row for row in map(self._shop.columns.row, ids) if row is not None]
         products = {product.product_id: product for product in self._shop.products(np.array(rows, np.int64))}
         return checked(answer, products, self._policy, self._documents.text if self._documents else lambda _: None)
+
+
+def _is_of_it(text: str) -> bool:
+    """Whether a text beside a product asks about it, as no search does: with a question mark, politely, or of "the"."""
+    return text.rstrip().endswith("?") or is_polite(text) or _POINTS.search(text) is not None
 
 
 def _plain(kind: Kind, text: str, code: Code) -> Answer:

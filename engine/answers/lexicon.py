@@ -37,7 +37,7 @@ class AnswerWords(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=
     """All of the file. ``same`` are groups of one meaning, ``unit`` words of what a unit measures,
     ``measured`` the one for it, ``core`` what asks for
     a field that is no attribute. ``whole`` are words that say several of a name, ``joined`` words that may be written
-    as several. ``shown`` is how units are written to people.
+    as two. ``shown`` is how units are written to people.
     """
 
     question: QuestionWords
@@ -46,7 +46,7 @@ class AnswerWords(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=
     core: dict[str, frozenset[str]]
     measured: dict[str, str]
     whole: dict[str, tuple[str, ...]]
-    joined: dict[str, tuple[str, ...]]
+    joined: dict[str, tuple[tuple[str, str], ...]]
     intent: IntentWords
     shown: dict[str, str]
 
@@ -58,7 +58,7 @@ class AnswerWords(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=
     @cached_property
     def joins(self) -> dict[tuple[str, ...], str]:
         """What two words are as one."""
-        return {words: name for name, words in self.joined.items()}
+        return {pair: name for name, pairs in self.joined.items() for pair in pairs}
 
     @cached_property
     def groups(self) -> dict[str, frozenset[str]]:

@@ -26,6 +26,9 @@ _BOUNDS = re.compile(
 )
 
 
+_RANGE = re.compile(r"(\d+(?:\.\d+)?)(?:\s*(?:-|–|to)\s*(\d+(?:\.\d+)?)|\+)")
+
+
 @dataclass(frozen=True, slots=True)
 class Measure:
     """A number and its unit's canonical name, empty where it has none; ``[start:end]`` is where it stands."""
@@ -54,6 +57,14 @@ def same_measure(value: float, unit: str, measure: Measure) -> bool | None:
     if not measure.unit or UNITS.get(unit, unit) == measure.unit:
         return value == measure.value
     return any(abs(a - b) <= _CLOSE * max(abs(a), abs(b)) for a in ours[1] for b in theirs[1])
+
+
+def in_range(text: str, number: float) -> bool | None:
+    """Whether a number is in a range such as ``3-4`` or ``6+``; None where a text is no range."""
+    found = _RANGE.fullmatch(text.strip())
+    if not found:
+        return None
+    return float(found[1]) <= number <= float(found[2] or "inf")
 
 
 def measures_alike(unit: str, other: str) -> bool:

@@ -19,7 +19,7 @@ import numpy as np
 from engine.analysis.units import UNITS
 from engine.answers.attributes import AttributeIndex
 from engine.answers.lexicon import WORDS
-from engine.answers.wording import stem, words_of
+from engine.answers.wording import words_of
 from engine.families.store import ProductFamilies
 from engine.families.words import shipped_words
 from engine.product import Product
@@ -32,7 +32,6 @@ _FEW = 60  # products, or
 _RARE = 0.08  # share of the catalog, that a name without a code may stand for
 _READ = 16  # words of a title
 _PLUS = "plus"
-_NAMING = frozenset({stem(word) for word in ("compatible", "compatibility", "series", "model")})
 _TITLES = 200  # of the products that a run of words may mean, which are compared with the question
 _LEAST_TITLE = 2  # words of a title that stands in a question whole
 _SHORT = 3  # words of a value
@@ -71,9 +70,6 @@ class NameFinder:
         self._variants = words.names.variants
         self._makers = words.makers.words
         self._elsewhere = {text for entry in words.elsewhere.values() for text in entry.words}
-        told = (of for of in attributes.attributes.values() if not of.is_number and not _NAMING.intersection(of.stems))
-        # Of long values ("Snapdragon 8 Elite for Galaxy") a word may well be a name.
-        self._values = frozenset().union(*(value for of in told for value in of.values if len(value) <= _SHORT))
         self._is_proper = lru_cache(maxsize=10_000)(self._proper)
 
     def find(self, question: str) -> list[Mention]:
@@ -201,8 +197,10 @@ class NameFinder:
         return not (measure and measure[1] in UNITS)
 
     def _is_value(self, text: str) -> bool:
-        """Whether a word is of some attribute's values, such as colours and networks."""
-        return text in self._values or stem(text) in self._values
+        """Whether a word is of some attribute's values, such as colours and networks; of long ones ("Snapdragon 8 Elite
+        for Galaxy") a word may well be a name.
+        """
+        return self._attributes.has_value(text, _SHORT)
 
     def _is_property(self, text: str) -> bool:
         """Whether a word that may name another maker's thing says what things have ("pixel")."""

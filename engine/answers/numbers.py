@@ -14,6 +14,7 @@ class AnswerNumbers(Fitted, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     - ``least_cosine_…``: of a question's words and an attribute's name, from which words that are not in the name may
       mean it all the same: where the name is said whole and is of several words, a flag's, or of one word; of one word,
       and the others are of another's name; where it is said in part, or not at all.
+    - ``least_cosine_thing``: of a noun and a category's name, from which "the fridge" means such a product.
     - ``least_named``: the share of a name that must be said.
     - ``least_support``, ``least_support_share``: how probable a passage about the shop's service must be, and which
       share of the question's words it must have, to answer.
@@ -28,6 +29,7 @@ class AnswerNumbers(Fitted, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     least_cosine_alien: float
     least_cosine_part: float
     least_cosine_none: float
+    least_cosine_thing: float
     least_named: float
     confidence_offset: float
     confidence_named: float

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from engine.analysis.analyzer import STOP_WORDS
@@ -25,8 +26,14 @@ _FITS = re.compile(
 #: What stands before a question that is asked politely.
 _POLITE = re.compile(
     r"\W*(?:(?:hi|hello|hey)\W+)?(?:please\W+)?(?:(?:can|could|would|will) (?:you|u|someone|anyone)(?: please)? "
-    r"(?:tell|let|inform|show|give|say)(?: me)?(?: know)?|do you (?:happen to )?know|(?:please )?(?:tell|let) me"
-    r"(?: know)?|i(?: would|'d)? (?:want|like|need) to know|i(?: am|'m| was) (?:just )?wondering)\b",
+    r"(?:tell|let|inform|show|give|say|confirm)(?: me)?(?: know)?|do you (?:happen to )?know|(?:tell|let) me(?: know)?|"
+    r"confirm|(?:can|could|may) i (?:please )?(?:get|have|know)|i(?: would|'d)? (?:want|like|need) to know|"
+    r"i(?: am|'m| was) (?:just )?wondering)\b",
+    re.IGNORECASE,
+)
+#: What a life or a run is counted by, which is no other thing that is asked for.
+_PER_CHARGE = re.compile(
+    r"\b(?:(?:on|with|per|from|after|between) (?:a |one |each |every )?(?:single |full )?charges?|fully charged)\b",
     re.IGNORECASE,
 )
 _OFFERS = re.compile(
@@ -34,6 +41,9 @@ _OFFERS = re.compile(
     r"(?:can|could) you (?:recommend|suggest)\b)",
     re.IGNORECASE,
 )
+_THERE = re.compile(r"\W*(?:is|are) there\b", re.IGNORECASE)
+#: Where a question begins that stands after what is told ("We are five. How many …").
+_SENTENCES = re.compile(r"(?<=[.!?])\s+(?=[A-Za-z])")
 _IT = frozenset({"it", "its", "it's", "this", "these", "they", "that", "them", "their"})
 _DEGREE = frozenset(
     {"long", "big", "large", "heavy", "fast", "wide", "tall", "high", "bright", "loud", "quick", "quickly"}
@@ -58,30 +68,40 @@ class Question:
     about_it: bool = False
 
 
-def read_question(text: str, names: NameFinder) -> Question:
-    """Reads a question against one index. Never raises."""
+def read_question(text: str, names: NameFinder, *, pointed: bool = False, at_hand: int | None = None) -> Question:
+    """Reads a question against one index. Never raises.
+
+    ``pointed`` says that its words point at a product at hand ("the fridge"), ``at_hand`` is the row of that.
+    """
     words = words_of(text)
     plain = [word.text for word in words]
-    polar = _is_polar(text)
-    about_it = bool(_IT.intersection(plain))
-    # Who speaks of "it" names another thing by its code, if at all: other words are what it is asked for.
-    mentions = tuple(mention for mention in names.find(text) if mention.exact or not about_it)
-    asked, carriers = _asked(text, words, mentions)
+    asking = _asking(text)
+    polar = _is_polar(text[asking:])
+    about_it = pointed or bool(_IT.intersection(plain))
+    # Who speaks of "it" names another thing by its code, if at all: other words are what it is asked for. Beside a
+    # product at hand, a name is one that is written as such.
+    mentions = tuple(
+        mention for mention in names.find(text)
+        if mention.exact or not (about_it or (at_hand is not None and _is_common(mention, at_hand)))
+    )  # fmt: skip
+    asked, carriers = _asked(text, [word for word in words if word.start >= asking], mentions)
     sides = _sides(text, mentions, about_it=about_it)
     if sides:
         return Question(text, "comparison", polar, mentions, asked, carriers, sides, about_it)
-    intent = _intent(text, plain, mentions, asked, polar, about_it)
+    intent = _intent(text, plain, mentions, asked, polar, about_it, at_hand is not None)
     if polar and intent == "attribute":
         # "Does it have a CPU of the Snapdragon 7c Gen 2": beside what it is about, what is named is what is asked for.
         known = [mention for mention in mentions if mention.known]
+        known = [mention for mention in known if mention.exact] or known
         subject = max(known, key=lambda mention: mention.end - mention.start) if known and not about_it else None
         mentions = tuple(mention for mention in mentions if mention is subject or not mention.known)
-        asked, carriers = _asked(text, words, mentions)
+        asked, carriers = _asked(text, [word for word in words if word.start >= asking], mentions)
     return Question(text, intent, polar, mentions, asked, carriers, (), about_it)
 
 
 def _intent(
-    text: str, plain: Sequence[str], mentions: Sequence[Mention], asked: Sequence[Word], polar: bool, about_it: bool
+    text: str, plain: Sequence[str], mentions: Sequence[Mention], asked: Sequence[Word], polar: bool, about_it: bool,
+    at_hand: bool,
 ) -> Intent:  # fmt: skip
     said = set(plain)
     first = plain[0] if plain else ""
@@ -89,7 +109,7 @@ def _intent(
         return "support"
     if first == "how" and ({"to", "do", "can", "should"} & set(plain[1:2])):
         return "support"
-    if not about_it and not any(mention.exact for mention in mentions) and _wishes(text, plain):
+    if not about_it and not any(mention.exact for mention in mentions) and _wishes(text, plain, at_hand):
         return "recommendation"
     if (polar or first == "which") and (fits := _FITS.search(text)):
         before = [mention for mention in mentions if mention.start < fits.start()]
@@ -103,8 +123,12 @@ def _intent(
     return "attribute"
 
 
-def _wishes(text: str, plain: Sequence[str]) -> bool:
-    """Whether a text asks for some product or other: "which … is best", "do you have a …"."""
+def _wishes(text: str, plain: Sequence[str], at_hand: bool) -> bool:
+    """Whether a text asks for some product or other: "which … is best", "do you have a …". Beside a product at hand "is
+    there a …" and "the biggest …" are about that.
+    """
+    if at_hand:
+        return not _THERE.match(text) and _OFFERS.match(text) is not None
     if _OFFERS.match(text) or plain[:1] in (["recommend"], ["suggest"], ["which"]):
         return True
     return bool(WORDS.intent.best.intersection(plain)) or any(_SUPERLATIVE.fullmatch(word) for word in plain)
@@ -123,18 +147,35 @@ def _only_attribute(asked: Sequence[Word]) -> bool:
     return not any(word.text in WORDS.intent.policy for word in asked)
 
 
+def _is_common(mention: Mention, at_hand: int) -> bool:
+    """Whether words are no name, beside a product at hand: they are written small, or are of its own name."""
+    return (mention.start > 0 and mention.text.islower()) or at_hand in mention.rows
+
+
+def is_polite(text: str) -> bool:
+    """Whether a text begins as who asks politely does."""
+    return _POLITE.match(text) is not None
+
+
+def _asking(text: str) -> int:
+    """Where the last sentence of a text begins, if it asks; else 0."""
+    starts = [match.end() for match in _SENTENCES.finditer(text)]
+    first = words_of(text[starts[-1] :])[:1] if starts else []
+    return starts[-1] if first and first[0].text in WORDS.question.wh | WORDS.question.auxiliary else 0
+
+
 def _is_polar(text: str) -> bool:
     """Whether the first clause that asks begins with a verb ("does it …", not "what does it …")."""
     if polite := _POLITE.match(text):
-        after = words_of(text[polite.end() :])[:1]
-        if not after or after[0].text not in ("if", "whether"):
-            return bool(after) and after[0].text in WORDS.question.auxiliary
+        said = words_of(text[polite.end() :])[:1]
+        if not said or said[0].text not in ("if", "whether"):
+            return bool(said) and said[0].text in WORDS.question.auxiliary
         return True
-    for word in words_of(text):
+    for word, after in pairwise(words_of(text)):  # "processor it has" and "the display is how big" are of no yes or no
         if word.text in WORDS.question.wh:
             return False
         if word.text in WORDS.question.auxiliary:
-            return True
+            return after.text not in WORDS.question.wh
     return False
 
 
@@ -146,6 +187,7 @@ def _asked(
     function = q.wh | q.subject | q.person | q.auxiliary | q.carrier | STOP_WORDS
     polite = _POLITE.match(text)
     spans = [(m.start, m.end) for m in mentions] + bound_spans(text) + ([polite.span()] if polite else [])
+    spans += [match.span() for match in _PER_CHARGE.finditer(text)]
     outside = [word for word in words if not any(start <= word.start < end for start, end in spans)]
     kept = tuple(word for word in outside if word.text not in function or word.text in _DEGREE)
     return kept, tuple(word for word in outside if word.text in q.carrier and word not in kept)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.answers.attributes import Embed
+from engine.answers.foreign import QuestionTranslator
+from engine.answers.lexicon import WORDS
 from engine.answers.policy import Policy
 from engine.columns import Columns
 from engine.config import SearchConfig
@@ -25,7 +27,8 @@ _LEAST_LETTERS = 5  # of a word that is read as another
 @dataclass(frozen=True, slots=True, eq=False)
 class Shop:
     """``products`` gives those of rows; ``embed`` vectors of unit length, None where there are none. ``is_foreign``
-    tells whether a question is about nothing in the catalog, ``correct`` how its words are spelt there.
+    tells whether a question is about nothing in the catalog, ``correct`` how its words are spelt there; ``translator``
+    reads questions in other languages, where the catalog is in English.
     """
 
     columns: Columns
@@ -35,6 +38,7 @@ class Shop:
     is_foreign: Callable[[str], bool]
     correct: Callable[[str], str]
     policy: Policy
+    translator: QuestionTranslator | None = None
     documents: DocumentStore | None = None
 
     @property
@@ -44,8 +48,10 @@ class Shop:
         return frozenset(token.text for brand in brands for token in tokens(brand.value))
 
 
-def open_shop(version: Path, config: SearchConfig, parts: Parts, documents: DocumentStore | None) -> Shop:
-    """``parts`` of an index version, and the documents about its products.
+def open_shop(
+    version: Path, config: SearchConfig, parts: Parts, documents: DocumentStore | None, language: str
+) -> Shop:  # fmt: skip
+    """``parts`` of an index version, the documents about its products, and the catalog's language.
 
     Raises ConfigError on a policy that cannot be read, and IndexMismatchError on an index without families.
     """
@@ -64,10 +70,14 @@ def open_shop(version: Path, config: SearchConfig, parts: Parts, documents: Docu
         """Long words alone: a short one that the catalog lacks ("SAR") is as likely something that it has not."""
         changes = spelling.correct(question).changes if spelling else ()
         for change in reversed(changes):
-            if len(change.original) >= _LEAST_LETTERS and not change.original.isupper():
+            known = change.original.lower() in WORDS.groups
+            if len(change.original) >= _LEAST_LETTERS and not change.original.isupper() and not known:
                 question = question[: change.start] + change.replacement + question[change.end :]
         return question
 
     embed = dense.encoder.encode_queries if dense else None
     policy = Policy.read(config.policy)
-    return Shop(columns, families, parts.products.get, embed, is_foreign, correct, policy, documents)
+    translator = None
+    if language == "english":
+        translator = QuestionTranslator(config.translations, lambda word: bool(spelling and spelling.said((word,))))
+    return Shop(columns, families, parts.products.get, embed, is_foreign, correct, policy, translator, documents)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from engine.analysis.units import UNITS
 from engine.answers.attributes import ATTRIBUTE, Attribute, AttributeIndex, Match, shown_value, told_value
 from engine.answers.conflicts import conflicting
 from engine.answers.fields import Passage, text_passages, value_passages
 from engine.answers.finding import Finding, Verdict, capital, title_of
-from engine.answers.lexicon import WORDS
-from engine.answers.measured import Measure, bound_before, measures, same_measure, within
+from engine.answers.meaning import AttributeFinder
+from engine.answers.measured import Measure, bound_before, in_range, measures, same_measure, within
 from engine.answers.numbers import AnswerNumbers
 from engine.answers.reading import Question
 from engine.answers.wording import Word, words_of
@@ -20,8 +20,8 @@ from engine.product import Product
 
 _NO = frozenset({"false", "no", "none", "not available", "n/a", "na", "0", "0.0", "not supported"})
 _YES = frozenset({"true", "yes", "supported", "available", "included"})
+_OFFERED = re.compile(r"\b(?:comes? in|available in|offered in|sold in|get (?:it|this|one) in)\b", re.IGNORECASE)
 _MOST_PRODUCTS = 5  # that one answer cites
-_CORE = ("price", "brand", "model", "rating", "released", "availability")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,13 +39,12 @@ class StructuredReader:
 
     def __init__(self, attributes: AttributeIndex, numbers: AnswerNumbers) -> None:
         self._attributes, self._numbers = attributes, numbers
+        self.finder = AttributeFinder(attributes, numbers)
 
     def read(self, question: Question, products: Sequence[Product]) -> Finding | None:
         """The finding about products of one name, None where no attribute of theirs is meant."""
-        asked = self.asked(question, products)
-        if not asked:
-            return None
-        match = self.meant(asked, products, polar=question.polar, carriers=question.carriers)
+        chosen = self.finder.choice(question, products)
+        match = chosen or self.finder.find(question, products)
         if match is None:
             return None
         attribute = match.attribute
@@ -55,126 +54,9 @@ class StructuredReader:
             return None
         if conflict := next(filter(None, (self._conflict(one, attribute) for one in said)), None):
             return conflict
-        if question.polar:
-            return self._polar(question, asked, match, said, products)
+        if question.polar and chosen is None:
+            return self._polar(question, match, said, products)
         return self._fact(match, said, products)
-
-    # --------------------------------------------------------------------------------------- which attribute is meant
-
-    def asked(self, question: Question, products: Sequence[Product]) -> tuple[Word, ...]:
-        """What is asked, without what the products are called ("the fridge"), unless that is all, or an attribute."""
-        own = {
-            word.stem
-            for product in products[:1]
-            for text in (product.title, *product.category)
-            for word in words_of(text)
-        }
-        kept = [word for word in question.asked if word.stem not in own or self._says_something(word)]
-        return tuple(kept) or question.asked
-
-    def _says_something(self, word: Word) -> bool:
-        """Whether a word names an attribute, or is a unit, a number or a code."""
-        return self._attributes.names(word) or word.text in UNITS or not word.text.isalpha()
-
-    def meant(
-        self, asked: Sequence[Word], products: Sequence[Product], *, polar: bool, carriers: Sequence[Word] = ()
-    ) -> Match | None:  # fmt: skip
-        """The attribute that the words mean, of those that one of the products has; None where none is, or where
-        another is meant that they lack.
-        """
-        fields = dict.fromkeys(f"{ATTRIBUTE}{name}" for product in products for name in product.attributes)
-        own = [
-            self._attributes.attributes[field] for field in (*fields, *_CORE) if field in self._attributes.attributes
-        ]
-        matches = [self._attributes.match(asked, attribute, carriers) for attribute in own]
-        accepted = [match for match in matches if self._accepts(match, matches, polar)]
-        if not accepted:
-            return None
-        best = max(accepted, key=lambda match: (match.whole, self._says(match, products), match.flagged, match.key))
-        rivals = [self._attributes.match(asked, one) for one in self._attributes.rivals(asked) if one not in own]
-        says = bool(self._says(best, products))
-        if any(self._beats(rival, best, says) for rival in rivals):
-            return None
-        return best
-
-    def _accepts(self, match: Match, matches: Sequence[Match], polar: bool) -> bool:
-        numbers, attribute = self._numbers, match.attribute
-        if not polar and (attribute.is_flag or any(word.number is not None for word in match.values)):
-            return attribute.is_flag and match.named == 1 and not match.rest
-        if match.rest:
-            measured = polar and match.measured and match.attribute.is_number
-            if any(any(c.isdigit() for c in word.text) for word in match.rest):
-                return False
-            if match.values and not measured and not (polar and match.named == 1 and self._is_value(match)):
-                return False
-            if any(word.text in WORDS.dimensions for word in match.rest):
-                return False  # "charging time" is not told in watts
-            if polar and match.measured and self._is_theirs(match, matches):
-                return True
-            return match.cosine >= self._least_cosine(match)
-        if match.named:
-            said = match.named >= numbers.least_named or self._is_value(match)
-            return said or match.cosine >= numbers.least_cosine_part
-        if match.measured:  # "how many litres": of the only one that is measured in them
-            alike = [one for one in matches if one.measured and not one.rest]
-            return len(alike) == 1 and not match.values
-        # The words of makers' and models' names are those of anything.
-        return polar and self._is_value(match) and attribute.field not in ("brand", "model")
-
-    def _least_cosine(self, match: Match) -> float:
-        """How near the words must be to a name, where some of them are not of it.
-
-        A word of another attribute makes it another thing ("wireless charging"), unless the name is a flag's, or of
-        several words, and said whole ("screen refresh rate").
-        """
-        numbers = self._numbers
-        if match.named < 1:
-            return numbers.least_cosine_part if match.named else numbers.least_cosine_none
-        if match.n_said > 1:
-            return numbers.least_cosine_several
-        if match.flagged:
-            return numbers.least_cosine_flag
-        alien = any(self._attributes.names(word) for word in match.rest)
-        return numbers.least_cosine_alien if alien and not match.measured else numbers.least_cosine_whole
-
-    @staticmethod
-    def _is_theirs(match: Match, matches: Sequence[Match]) -> bool:
-        """Whether a measure can only be of the attribute ("a 120 Hz display"): the one in its unit, and the other words
-        are of the names of the product's others.
-        """
-        alike = [one for one in matches if one.measured and one.attribute.is_number]
-        others = {stem for one in matches for stem in one.attribute.stems}
-        groups = {group for one in matches for of in one.attribute.groups for group in of}
-        theirs = all(w.stem in others or groups & WORDS.groups.get(w.text, frozenset()) for w in match.rest)
-        return len(alike) == 1 and bool(match.values) and theirs
-
-    @staticmethod
-    def _is_value(match: Match) -> bool:
-        """Whether the words are of one value that some product has, and not each of another's."""
-        stems = {word.stem for word in match.values}
-        return bool(stems) and any(stems <= value for value in match.attribute.values)
-
-    def _says(self, match: Match, products: Sequence[Product]) -> int:
-        """1 where the words are of what a product has there, and not only of what others have."""
-        if not match.values or match.rest:
-            return 0
-        stems = {word.stem for word in match.values}
-        for product in products:
-            texts = [passage.text for passage in value_passages(product, match.attribute.field)]
-            if any(stems <= {word.stem for word in words_of(text)} for text in texts):
-                return 1
-        return 0
-
-    @staticmethod
-    def _beats(rival: Match, best: Match, says: bool) -> bool:
-        """Whether an attribute that the products lack is meant more clearly; ``says`` that they have the words as
-        values of the best.
-        """
-        if rival.rest or rival.values or says:
-            return False
-        if not best.named and not best.rest:
-            return rival.named == 1
-        return rival.named > best.named or (bool(best.rest) and rival.named == best.named)
 
     # ------------------------------------------------------------------------------------------------- what it says
 
@@ -200,9 +82,9 @@ class StructuredReader:
         )  # fmt: skip
 
     def _polar(
-        self, question: Question, asked: Sequence[Word], match: Match, said: Sequence[Said], products: Sequence[Product]
+        self, question: Question, match: Match, said: Sequence[Said], products: Sequence[Product]
     ) -> Finding | None:  # fmt: skip
-        judged = [_judged(question, asked, match, one) for one in said]
+        judged = [_judged(question, match, one) for one in said]
         known = [one for one in judged if one.verdict is not None]
         attribute = match.attribute
         if not known:
@@ -281,7 +163,7 @@ class StructuredReader:
         return self._numbers.confidence(match.named, match.cosine, bool(match.values), len(match.rest))
 
 
-def _judged(question: Question, asked: Sequence[Word], match: Match, said: Said) -> Said:
+def _judged(question: Question, match: Match, said: Said) -> Said:
     """With the product's verdict and what it rests on."""
     attribute, values = match.attribute, said.values
     texts = [passage.text.casefold().strip() for passage in values]
@@ -289,39 +171,46 @@ def _judged(question: Question, asked: Sequence[Word], match: Match, said: Said)
         verdict: Verdict | None = None if match.values else ("yes" if texts[0] in _YES else "no")
         return Said(said.product, values, verdict, values)
     if attribute.is_number:
-        return Said(said.product, values, _by_number(question, asked, match, texts[0]), values)
+        return Said(said.product, values, _by_number(question, match, texts[0]), values)
     wanted = {word.stem for word in match.values}
     if not wanted:
         verdict = "no" if all(text in _NO for text in texts) else "yes"
         return Said(said.product, values, verdict, values)
+    numbers = [word.number for word in match.values if word.number is not None]
+    if len(numbers) == len(wanted) == 1 and (inside := in_range(values[0].text, numbers[0])) is not None:
+        return Said(said.product, values, "yes" if inside else "no", values)
     having = tuple(p for p in values if wanted <= {word.stem for word in words_of(p.text)})
     if having:
         return Said(said.product, values, "yes", having)
+    if _OFFERED.search(question.text):
+        return Said(said.product, values, None, values)  # "does it come in red" is of other variants too
     # Of several things that a field lists, what is not listed is not denied.
     listed = len(values) > 1 or "[" in values[0].field or any(sign in values[0].text for sign in ",;/")
     return Said(said.product, values, None if listed else "no", values)
 
 
-def _by_number(question: Question, asked: Sequence[Word], match: Match, text: str) -> Verdict | None:
-    value, unit = float(text), match.attribute.unit
+def _by_number(question: Question, match: Match, text: str) -> Verdict | None:
+    value, unit, asked = float(text), match.attribute.unit, question.asked
     said = [m for m in measures(words_of(question.text)) if any(word.start == m.start for word in asked)]
     if not said:
         return "no" if value == 0 else "yes"
-    if len(said) > 1 or not _counts(question.text, said[0], asked):
+    if len(said) > 1 or not _counts(
+        question.text, said[0], [word for word in asked if word.stem in match.attribute.stems]
+    ):
         return None
     bound = bound_before(question.text, said[0].start)
     holds = within(value, unit, said[0], bound) if bound else same_measure(value, unit, said[0])
     return None if holds is None else "yes" if holds else "no"
 
 
-def _counts(question: str, measure: Measure, asked: Sequence[Word]) -> bool:
+def _counts(question: str, measure: Measure, naming: Sequence[Word]) -> bool:
     """Whether a number is an amount: with a unit, before the name ("4 HDMI ports", not "HDMI 2.1"), after an "of", or
-    where the question begins with "is" ("is the tonnage 1.5").
+    where the question begins with "is" ("is the tonnage 1.5", but not "is it HDMI 2.1").
     """
-    named = [word.start for word in asked if word.number is None]
+    named = [word.start for word in naming]
     before = question[: measure.start].lower().split()
     said = bool(measure.unit) or (bool(named) and measure.start < min(named))
-    return said or before[-1:] == ["of"] or before[:1] in (["is"], ["are"], ["was"])
+    return said or before[-1:] == ["of"] or (before[:1] in (["is"], ["are"], ["was"]) and before[1:2] != ["it"])
 
 
 def _left_open(match: Match, said: Sequence[Said], confidence: float) -> Finding | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product as combinations
 
+from engine.analysis.analyzer import STOP_WORDS
 from engine.answers.fields import Passage, text_passages
 from engine.answers.finding import Finding, Verdict, capital, title_of
 from engine.answers.lexicon import WORDS
@@ -95,6 +96,8 @@ def sighted(passage: Passage, wanted: Sequence[Word]) -> Sighting | None:
     if not best or max(best) - min(best) >= len(wanted) + _SLACK:
         return None
     first, last = min(best), max(best)
+    if len(wanted) == 1 and _is_part(passage.text, words[last : last + 2]):
+        return None
     # What stands between two full stops of a list is of its own: "HDMI, USB-C, microSD".
     before = passage.text[words[max(first - _BEFORE, 0)].start : words[first].start]
     own = re.split(r"[,;:.!]", before)[-1]
@@ -102,6 +105,15 @@ def sighted(passage: Passage, wanted: Sequence[Word]) -> Sighting | None:
     after = passage.text[words[last].end :]
     denied = denied or bool(_AWAY.search(re.split(r"[,;.!]", after)[0]))
     return Sighting(passage, tuple(words), first, last, "no" if denied else "yes")
+
+
+def _is_part(text: str, pair: Sequence[Word]) -> bool:
+    """Whether the first of two words says what the other is of: a "stand drawer" is no stand."""
+    if len(pair) < 2 or text[pair[0].end : pair[1].start] != " " or _AWAY.match(text, pair[1].start):
+        return False
+    after = text[pair[1].start : pair[1].end]
+    grammar = STOP_WORDS | WORDS.question.carrier | WORDS.question.modifier | WORDS.question.auxiliary
+    return after.isalpha() and after.islower() and after not in grammar
 
 
 def _few(places: Sequence[Sequence[int]]) -> bool:

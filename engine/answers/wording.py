@@ -18,6 +18,9 @@ _MEASURE = re.compile(r"(\d+(?:[.,]\d+)*)([a-z]+(?:/s)?)")
 _NETWORKS = frozenset({"2g", "3g", "4g", "5g", "6g"})
 _PER_SECOND = {"mb/s": "mbps", "gb/s": "gbps"}
 _NUMBER = re.compile(r"\d+(?:,\d+)*(?:\.\d+)?")
+_SPELT = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+)  # fmt: skip
 _stemmer = Stemmer.Stemmer("english")
 
 
@@ -32,7 +35,9 @@ class Word:
 
     @property
     def number(self) -> float | None:
-        """Its value where it is a number."""
+        """Its value where it is a number, in digits or as a word."""
+        if self.text in _SPELT:
+            return float(_SPELT.index(self.text))
         return float(self.text.replace(",", "")) if _NUMBER.fullmatch(self.text) else None
 
 

@@ -23,6 +23,7 @@ from engine.errors import IndexCorruptError
 from engine.families.lines import Line, LineBuilder
 from engine.families.names import own_tokens
 from engine.families.words import NUMBERS, FamilyNumbers, NameWords, shipped_words
+from engine.kinds.store import Kinds
 from engine.product import Product
 from engine.types import Mask, Rows
 from engine.understanding.words import Token, tokens
@@ -75,7 +76,7 @@ def _living(line: Line, alive: Mask) -> Line | None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ProductFamilies:
-    """The series of a catalog, and which rows have a word in their own names."""
+    """The series of a catalog, which rows have a word in their own names, and of what kinds they are by these."""
 
     lines: tuple[Line, ...]
     _words: tuple[str, ...]
@@ -83,6 +84,7 @@ class ProductFamilies:
     _ends: NDArray[np.int64]
     _rows: NDArray[np.int32]
     _text: str  # the words, a line each
+    kinds: Kinds
 
     def rows(self, word: str) -> Rows:
         """The rows whose own name has a word, ascending; empty where none has."""
@@ -151,7 +153,8 @@ class ProductFamilies:
         places = {word: place for place, word in enumerate(words)}
         lines = tuple(filter(None, (_living(line, alive) for line in self.lines)))
         joined = np.concatenate([*(having[word] for word in words), _NONE])
-        return ProductFamilies(lines, tuple(words), places, ends, joined, _lines_of(words))
+        kinds = self.kinds.joined(products, alive)
+        return ProductFamilies(lines, tuple(words), places, ends, joined, _lines_of(words), kinds)
 
     @classmethod
     def build(
@@ -191,7 +194,7 @@ class ProductFamilies:
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, msgspec.MsgspecError) as error:
             raise IndexCorruptError(f"the families in {directory} cannot be read: {error}") from error
         places = {word: place for place, word in enumerate(listed)}
-        return cls(lines, tuple(listed), places, ends, rows, _lines_of(listed))
+        return cls(lines, tuple(listed), places, ends, rows, _lines_of(listed), Kinds.open(directory))
 
 
 def _lines_of(words: Sequence[str]) -> str:

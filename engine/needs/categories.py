@@ -6,10 +6,12 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from itertools import takewhile
+from itertools import dropwhile, takewhile
 
 import numpy as np
 
+from engine.analysis.analyzer import STOP_WORDS
+from engine.analysis.analyzer import singular as short_singular
 from engine.columns import PATH_SEPARATOR, Columns
 from engine.needs.numbers import NUMBERS, NeedNumbers
 from engine.types import Mask, Rows
@@ -23,6 +25,7 @@ NamedBy = Callable[[tuple[str, ...]], Mask | None]
 
 _COMPOUND = 4  # letters that a word has at least, to be the end of a longer one
 LINKS = frozenset({"for", "with", "without", "under", "in", "to", "of", "from", "on", "that", "which", "and", "or"})
+_LEADING = frozenset({"on", "of", "for", "in"})  # to the thing, after a word that has been read
 _PARTS = re.compile(r"[&/,+]|\band\b")
 
 
@@ -66,7 +69,7 @@ class Categories:
         Who says no more than "phone" means what most are, and none of a few "Feature Phones". ``called_by`` it and the
         word before it may be something else: what is "fully automatic" is not "Semi Automatic".
         """
-        words = _before_links(asked)
+        words = before_links(asked)
         best: tuple[tuple[str, ...], Mask] | None = None
         for before, word in zip(("", *words), words, strict=False):
             found = self._called(word) if word else ()
@@ -129,7 +132,7 @@ class Categories:
         only where the products that are ``named`` by it are there, and by it and the word before it: most shops file
         "guitar" straps and picks elsewhere than guitars, and a "fitness tracker" is no tracker.
         """
-        words = _before_links(asked)
+        words = before_links(asked)
         while words and not self._called(words[-1]) and tells(words[-1]):
             words.pop()
         found = self._called(words[-1]) if words and words[-1] else ()
@@ -186,6 +189,8 @@ def singular(word: str) -> str:
     """An English plural's singular, as far as its ending tells."""
     if len(word) > 4 and word.endswith(("ches", "shes", "xes")):
         return word[:-2]
+    if len(word) <= 3:
+        return short_singular(word) or word
     return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
 
 
@@ -215,9 +220,15 @@ def _words(name: str) -> list[str]:
     return [singular(word) for word in re.split(r"[^a-z0-9]+", name.lower()) if word]
 
 
-def _before_links(asked: Sequence[str]) -> list[str]:
-    """The words that say what a thing is, before the first that says what it is for, or with; a "which" may lead."""
-    return list(takewhile(lambda word: word not in LINKS, asked[1:] if asked[:1] == ["which"] else asked))
+def before_links(asked: Sequence[str]) -> list[str]:
+    """The words that say what a thing is, before the first that says what it is for, or with; a "which" may lead, and
+    words that have been read and lead to it: a "sale on tv" is of televisions.
+    """
+    words = list(asked[1:] if asked[:1] == ["which"] else asked)
+    first = next((at for at, word in enumerate(words) if word), 0)
+    if first and words[first] in _LEADING:
+        words = list(dropwhile(STOP_WORDS.__contains__, words[first + 1 :]))
+    return list(takewhile(lambda word: word not in LINKS, words))
 
 
 def _depth(path: tuple[tuple[str, ...], Rows]) -> tuple[int, tuple[str, ...]]:

@@ -36,6 +36,7 @@ _SHOWN_UNITS = {
     "gb": "GB", "tb": "TB", "hz": "Hz", "mah": "mAh", "w": "W", "l": "L", "kg": "kg", "in": "in", "mp": "MP",
     "mm": "mm", "cm": "cm", "mbps": "MB/s", "ms": "ms", "sqft": "sq ft", "rpm": "rpm", "m": "m", "db": "dB",
 }  # fmt: skip
+_NOUN = 4  # letters of a word that may name an attribute from the middle of its name
 _LEAST_NAMED = 0.3  # of a type's products that have an attribute which a query names
 _KEPT_NUMBERS, _LEAST_KEPT = 24_000_000, 4  # what a cache of arrays by row may hold, and arrays at least
 _NO = frozenset({"no", "none", "false", "n", "n/a", "not available", "0"})
@@ -95,7 +96,30 @@ class Measures:
                 own = {singular(word) for word in self._names[name][: length + 1]}
                 if own.issuperset(pattern) and self.tells(name, rows, _LEAST_NAMED, 2):
                     return name
+        return self._naming(words, rows)
+
+    def _naming(self, words: Sequence[str], rows: Mask) -> str:
+        """The numeric field of which most of ``rows`` have a number, of those whose names have the first two words
+        anywhere, or the first: the "ports" of ``rj_45_ports_quantity``. Empty for none.
+        """
+        for length in range(min(2, len(words)), 0, -1):
+            wanted = {singular(word) for word in words[:length] if len(word) >= _NOUN}
+            having = [self._named_by.get(word, ()) for word in wanted] if len(wanted) == length else []
+            fields = [name for name in dict.fromkeys(having[0] if having else ()) if all(name in of for of in having)]
+            told = [name for name in fields if self.tells(name, rows, _LEAST_NAMED, 2)]
+            if told:
+                return min(told, key=lambda name: (-self._known(name, rows), len(self._names[name]), name))
         return ""
+
+    def _known(self, field: str, rows: Mask) -> int:
+        """How many of ``rows`` have a number for the field."""
+        numbers = self.numbers(field)
+        return 0 if numbers is None else int(np.count_nonzero(~np.isnan(numbers[rows])))
+
+    def is_just(self, field: str, pattern: str) -> bool:
+        """Whether a field is called as a pattern and no more, but for its unit: ``ssd_capacity`` is not just one."""
+        others = [word for word in self._names.get(field, ()) if word not in pattern.split()]
+        return all(word in UNITS or word in _SHOWN_UNITS for word in others)
 
     def tells(self, field: str, rows: Mask, least_coverage: float, least_values: int) -> bool:
         """Whether enough of ``rows`` have a number for the field, and differ in it."""

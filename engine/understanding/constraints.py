@@ -29,6 +29,7 @@ _BASIC_COLORS = frozenset({
     "navy", "maroon", "violet", "teal", "turquoise", "silver", "gold", "ivory", "burgundy", "lavender", "magenta",
     "cyan",
 })  # fmt: skip
+_DENYING = frozenset({"not", "no", "without", "except", "excluding", "but"})
 _SAME = {"grey": "gray", "gray": "grey", "golden": "gold"}
 
 
@@ -111,7 +112,7 @@ def _like_a_price(q: Quantity, facts: CatalogFacts) -> bool:
 def _ends_there(query: str, q: Quantity) -> bool:
     """Whether no noun follows that the number could count ("at least 4 ports")."""
     after = re.match(r"\s+([^\W\d_]+)", query[q.end :])
-    return after is None or after[1].lower() in STOP_WORDS
+    return after is None or after[1].lower() in STOP_WORDS or after[1].lower() in _DENYING
 
 
 def _measure(query: str, q: Quantity, facts: CatalogFacts) -> Constraint | None:
