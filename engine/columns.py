@@ -25,6 +25,7 @@ from engine.types import FacetCount, Mask, Rows
 PATH_SEPARATOR = " > "
 _TEXT_FIELDS = ("brand", "model", "currency", "availability", "locale", "released", "product_id")
 _NUMBER_FIELDS = ("price", "rating", "rating_count", "popularity")
+_ID = "product_id"
 _DIRECTORY = "columns.json"
 _ARRAYS = ("postings", "number_rows", "numbers")
 
@@ -86,7 +87,9 @@ class Columns:
         self._postings, self._number_rows = np.asarray(postings), np.asarray(number_rows)
         self._numbers = np.asarray(numbers)
         self._folded = {
-            name: {fold(name, value): span for value, span in field.values.items()} for name, field in fields.items()
+            # Ids compare as they are; a second table of them would be the largest of all.
+            name: field.values if name == _ID else {fold(name, value): span for value, span in field.values.items()}
+            for name, field in fields.items()
         }
         self._mask: Callable[[Filter], Mask] = lru_cache(maxsize=256)(self._evaluate)
 
@@ -332,7 +335,7 @@ def _write(
 
 def fold(field: str, value: str) -> str:
     """Values compare without case, but for ids, which shops do make differ by case alone."""
-    return value if field == "product_id" else value.casefold()
+    return value if field == _ID else value.casefold()
 
 
 def field_values(product: Product) -> Iterator[tuple[str, str | bool | float]]:

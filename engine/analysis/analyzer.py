@@ -124,7 +124,7 @@ class Analyzer:
         # A Snowball stemmer keeps state while it runs; the GIL makes each call whole, the cache makes them rare.
         stemmer = Stemmer.Stemmer(_UNSTEMMED.get(language, language))
         self._stem = lru_cache(maxsize=200_000)(stemmer.stemWord)
-        self._known_word = lru_cache(maxsize=200_000)(self._word_terms)
+        self._known_word = lru_cache(maxsize=50_000)(self._word_terms)
 
     def terms(self, text: str) -> list[str]:
         """Terms of ``text`` in order, repeats kept."""

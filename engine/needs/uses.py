@@ -19,6 +19,7 @@ from engine.product import Product
 from engine.types import Mask, Rows, Scores
 from engine.understanding.words import tokens
 
+_ARRAYS = 6  # by row that what is known of a use and a type has, or about
 _MET = 0.6  # the fit of a want from which a product meets it, and is told to
 _FACTS = 2  # told of a product
 _MOST_UNKNOWN = 0.9  # of a type's products, for an attribute that some have
@@ -52,7 +53,7 @@ class Uses:
         self._products = products
         self._lexicon, self._columns, self._measures, self._numbers = lexicon, columns, measures, numbers
         self._found = found
-        self._met = lru_cache(maxsize=room(len(columns), 64))(self._fitted)
+        self._met = lru_cache(maxsize=room(_ARRAYS * len(columns), 64))(self._fitted)
         self._saying = lru_cache(maxsize=128)(self._rows_saying)
 
     def met(self, name: str, rows: Mask, types: tuple[str, ...]) -> Met | None:
