@@ -13,6 +13,8 @@ from engine.understanding.understand import Understood
 from engine.understanding.words import tokens
 
 Kind = Literal["gradable", "use"]
+_FOR = "for"
+_WHOSE = frozenset({"a", "an", "the", "my", "our", "your", "his", "her", "their"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class NeedWord:
 
 class Matcher:
     """Thread-safe. The longest entry wins where several begin at a word, and a superlative over what is none; plurals
-    count as their singulars.
+    count as their singulars, and "for my kids" as "for kids".
     """
 
     def __init__(self, lexicon: Lexicon) -> None:
@@ -41,7 +43,7 @@ class Matcher:
         for name, gradable in lexicon.gradable.items():
             self._add("gradable", name, gradable.superlatives, most=True)
         self.words = frozenset(self._words)
-        self._longest = max(map(len, self._entries), default=0)
+        self._longest = max((len(key) + (_FOR in key) for key in self._entries), default=0)
 
     def _add(self, kind: Kind, name: str, texts: Sequence[str], *, most: bool) -> None:
         for text in texts:
@@ -67,7 +69,7 @@ class Matcher:
 
     def _outdone(self, words: Sequence[str], at: int, end: int) -> bool:
         """Whether a phrase from ``at`` on is a "for" and the beginning of a longer one: "for photo editing"."""
-        if words[at] != "for":
+        if words[at] != _FOR:
             return False
         return any(_key(words[at + 1 : last]) in self._entries for last in range(end + 1, len(words) + 1))
 
@@ -79,8 +81,9 @@ def _asks_as_well(limit: Constraint) -> bool:
 
 
 def _key(words: Sequence[str]) -> tuple[str, ...]:
-    """The same for singular and plural, of "family" and of "movie" as well."""
-    return tuple(f"{one[:-2]}y" if len(one) > 4 and one.endswith("ie") else one for one in map(singular, words))
+    """The same for singular and plural, of "family" and of "movie" as well, and whosever what comes after "for" is."""
+    told = (word for before, word in zip(("", *words), words, strict=False) if before != _FOR or word not in _WHOSE)
+    return tuple(f"{one[:-2]}y" if len(one) > 4 and one.endswith("ie") else one for one in map(singular, told))
 
 
 def free_words(
