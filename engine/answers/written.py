@@ -47,7 +47,7 @@ def rewritten(answer: Answer, question: str, writer: Writer, policy: Policy) -> 
     """The answer in the writer's words, as far as its evidence holds them; itself where nothing of them stays, or the
     writer fails.
     """
-    if answer.kind not in _WRITABLE or answer.code != "answered" or not answer.evidence:
+    if not rewritable(answer):
         return answer
     try:
         text = writer(prompt(answer, question))
@@ -68,6 +68,11 @@ def rewritten(answer: Answer, question: str, writer: Writer, policy: Policy) -> 
     if len(lead) + len(said) > limit:
         return answer
     return msgspec.structs.replace(answer, text=lead + said, reason=f"{answer.reason}; in a model's words, checked")
+
+
+def rewritable(answer: Answer) -> bool:
+    """Whether an answer may be put into other words."""
+    return answer.kind in _WRITABLE and answer.code == "answered" and bool(answer.evidence)
 
 
 def prompt(answer: Answer, question: str) -> str:
