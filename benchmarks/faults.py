@@ -1,5 +1,7 @@
 """Kills writers at random moments, flips bits, and checks that an index holds what was acknowledged.
 
+A quarter of the writers have a disk that is slow and takes a part of what it is given, a quarter a clock that goes
+backwards (``benchmarks.hardships``).
 A child process updates, merges, rolls back and prunes an index, and says after each commit what was acknowledged, until
 it is killed with SIGKILL after a random time. Then the index is opened: it must hold the last acknowledged state, or
 that of the commit under way, which may have become durable before anybody could say so.
@@ -17,11 +19,16 @@ import signal
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import msgspec
+from rich.console import Console
 
+from benchmarks.hardships import HARDSHIPS, hardship_of
+from benchmarks.progress import Bars
 from engine import EngineConfig, IndexConfig, IndexCorruptError, IndexMismatchError, Product, SearchConfig, SearchEngine
 from engine.storage.versions import prune, rollback
 
@@ -30,7 +37,9 @@ _SETTINGS = EngineConfig(
     search=SearchConfig(rerank_depth=0, needs="", understand=(), threads=1),
 )
 _PRODUCTS = 40
-_LONGEST_S = 0.6  # of a child's life
+_MOST_SAID = 24  # messages of a child, two a step, after which it is killed
+_LONGEST_S = (0.005, 0.05, 0.4)  # that it then lives on, at most: a commit takes the first, a build the last
+_PATIENCE_S = 20.0
 _LOG_FLIPS, _FILE_FLIPS = 200, 3  # bits of the log, and of each file of a version
 _FORK = multiprocessing.get_context("fork")
 
@@ -40,12 +49,13 @@ State = dict[str, float | None]
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """What happened. ``lost`` and ``wrong`` are to be 0, ``unnoticed`` as well.
 
-    ``killed_in`` counts kills by what was under way, ``acknowledged`` the commits; ``ahead`` says how often the commit
-    under way had become durable.
+    ``killed_in`` counts kills by what was under way, ``killed_with`` by what made it hard, ``acknowledged`` the
+    commits; ``ahead`` says how often the commit under way had become durable.
     """
 
     kills: int
     killed_in: dict[str, int]
+    killed_with: dict[str, int]
     acknowledged: int
     ahead: int
     lost: int
@@ -55,52 +65,77 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
 
 
-def run(kills: int, seed: int = 7, directory: Path | None = None) -> Report:
-    """Makes an index, in a temporary directory where none is given, and torments it."""
+def run(
+    kills: int, seed: int = 7, directory: Path | None = None, tick: Callable[[], None] = lambda: None
+) -> Report:  # fmt: skip
+    """Makes an index, in a temporary directory where none is given, and torments it. Who interrupts it gets the report
+    of what was done.
+    """
     with tempfile.TemporaryDirectory() as temporary:
         index = (directory or Path(temporary)) / "index"
-        return _torment(index, kills, random.Random(seed))
+        return _torment(index, kills, random.Random(seed), tick)
 
 
-def _torment(index: Path, kills: int, chance: random.Random) -> Report:
+def _torment(index: Path, kills: int, chance: random.Random, tick: Callable[[], None]) -> Report:
     started = time.perf_counter()
     SearchEngine.build(_products(_PRODUCTS), index, _SETTINGS)
     known = _held(index)
-    killed_in: Counter[str] = Counter()
-    acknowledged = ahead = lost = wrong = 0
-    for number in range(kills):
-        reader, writer = _FORK.Pipe(duplex=False)
-        child = _FORK.Process(target=_work, args=(index, writer, number))
-        child.start()
-        writer.close()
-        assert child.pid is not None
-        time.sleep(chance.uniform(0, _LONGEST_S))
-        os.kill(child.pid, signal.SIGKILL)
-        child.join()
-        doing, possible = "loading", [known]
-        for said, state in _messages(reader):
-            doing = said
-            if said == "done":
-                acknowledged, possible = acknowledged + 1, [state]
-            elif state != possible[-1]:
-                possible = [possible[0], state]
-        killed_in[doing] += 1
-        try:
-            held = _held(index)
-        except Exception as error:
-            print(f"kill {number} in {doing}: {type(error).__name__}: {error}")
-            wrong += 1
-            continue
-        if held not in possible:
-            lost += 1
-            print(f"kill {number} in {doing}: the index holds something else")
-        ahead += held != possible[0]
-        known = held
+    killed_in, killed_with, counts = Counter[str](), Counter[str](), Counter[str]()
+    with suppress(KeyboardInterrupt):
+        for number in range(kills):
+            doing, acknowledged, possible = _killed(index, number, chance, known)
+            killed_in[doing] += 1
+            killed_with[hardship_of(number)] += 1
+            counts["acknowledged"] += acknowledged
+            tick()
+            try:
+                held = _held(index)
+            except Exception as error:
+                print(f"kill {number} in {doing}: {type(error).__name__}: {error}")
+                counts["wrong"] += 1
+                continue
+            if held not in possible:
+                counts["lost"] += 1
+                print(f"kill {number} in {doing}: the index holds something else")
+            counts["ahead"] += held != possible[0]
+            known = held
     flips, unnoticed = _flip(index, chance)
     return Report(
-        kills=kills, killed_in=dict(killed_in), acknowledged=acknowledged, ahead=ahead, lost=lost, wrong=wrong,
+        kills=killed_in.total(), killed_in=dict(killed_in), killed_with=dict(killed_with),
+        acknowledged=counts["acknowledged"], ahead=counts["ahead"], lost=counts["lost"], wrong=counts["wrong"],
         flips=flips, unnoticed=unnoticed, seconds=time.perf_counter() - started,
     )  # fmt: skip
+
+
+def _killed(index: Path, number: int, chance: random.Random, known: State) -> tuple[str, int, list[State]]:
+    """Has a writer work on an index that holds ``known`` and kills it: what it was doing, how many steps it said were
+    done, and what the index may hold: what was acknowledged, and then what was under way.
+    """
+    reader, writer = _FORK.Pipe(duplex=False)
+    child = _FORK.Process(target=_work, args=(index, writer, number))
+    child.start()
+    writer.close()
+    assert child.pid is not None
+    said_before = _listened(reader, chance.randrange(_MOST_SAID))
+    time.sleep(chance.uniform(0, chance.choice(_LONGEST_S)))
+    os.kill(child.pid, signal.SIGKILL)
+    child.join()
+    doing, acknowledged, possible = "loading", 0, [known]
+    for said, state in (*said_before, *_messages(reader)):
+        doing = said
+        if said == "done":
+            acknowledged, possible = acknowledged + 1, [state]
+        elif state != possible[-1]:
+            possible = [possible[0], state]
+    return doing, acknowledged, possible
+
+
+def _listened(reader: Connection, n: int) -> list[tuple[str, State]]:
+    """What a child says first, ``n`` times, or as far as it comes in a while."""
+    found: list[tuple[str, State]] = []
+    while len(found) < n and reader.poll(_PATIENCE_S):
+        found.append(reader.recv())
+    return found
 
 
 def _messages(reader: Connection) -> list[tuple[str, State]]:
@@ -116,6 +151,7 @@ def _messages(reader: Connection) -> list[tuple[str, State]]:
 def _work(index: Path, tell: Connection, seed: int) -> None:
     """Changes the index until killed. Before each step: what it would come to; after it: that it is done."""
     chance = random.Random(seed)
+    HARDSHIPS[hardship_of(seed)](random.Random(seed))
     engine = SearchEngine.load(index, _SETTINGS.search)
     state = _of(engine)
     while True:
@@ -187,8 +223,7 @@ def _held(index: Path) -> State:
 
 
 def _of(engine: SearchEngine) -> State:
-    now = engine.snapshot()
-    return {product.product_id: product.price for product in now._products.get(now._columns.rows)}
+    return {product.product_id: product.price for product in engine.products()}
 
 
 def _flip(index: Path, chance: random.Random) -> tuple[int, int]:
@@ -233,7 +268,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    report = run(arguments.kills, arguments.seed)
+    with Bars(Console(stderr=True)) as bars, bars.counting("kills", arguments.kills) as tick:
+        report = run(arguments.kills, arguments.seed, tick=tick)
     text = msgspec.json.format(msgspec.json.encode(report)).decode()
     print(text)
     if arguments.out:

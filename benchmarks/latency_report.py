@@ -70,7 +70,7 @@ def _systems(cells: Sequence[Result]) -> Cells:
 
 
 def _lists(result: Result) -> Cells:
-    head = ["system", "candidates", "rounds", "p50 ms", "95 % interval", "× cross-encoder"]
+    head = ["system", "candidates", "rounds", "p50 ms", "95 % interval", "× cross-encoder", "of it computing, ms"]
     cells = result.get("lists", [])
     base = {cell["candidates"]: cell["ms_p50"] for cell in cells if cell["system"] == "cross-encoder"}
     return [
@@ -79,7 +79,7 @@ def _lists(result: Result) -> Cells:
             [
                 cell["system"], str(cell["candidates"]), str(cell["rounds"]), f"{cell['ms_p50']:.1f}",
                 f"{cell['interval'][0]:.1f} … {cell['interval'][1]:.1f}",
-                f"{cell['ms_p50'] / base[cell['candidates']]:.2f}",
+                f"{cell['ms_p50'] / base[cell['candidates']]:.2f}", f"{cell['cpu_ms_p50']:.1f}",
             ]
             for cell in cells
         ),

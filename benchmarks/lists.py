@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from benchmarks.significance import bootstrap_interval
@@ -15,8 +16,8 @@ from engine.product import Product
 from engine.seams import ListModel, Reranker
 from ranking.cross_encoder import CrossEncoderModel
 from ranking.lists import named
-from ranking.listwise.defence import Defence
 from ranking.listwise.reranker import ListwiseModel
+from ranking.listwise.settings import ListwiseSettings
 
 ONE_PASS, LISTWISE = "onepass", "listwise"
 _READINGS = ("first-token", "permutation", "yes-no")
@@ -28,7 +29,8 @@ def time_lists(
     candidates: Sequence[int], rounds: int, seed: int, say: Callable[[str], None] = lambda _: None,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Milliseconds of a call without a deadline, of ``rounds`` queries nobody asked before: the median, with its 95 %
-    bootstrap interval, by system and number of candidates. A language model is read in all three ways, one window.
+    bootstrap interval, by system and number of candidates; and what of it was computing, which a busy machine changes
+    little. A language model is read in all three ways, one window.
     """
     draw = np.random.default_rng(seed)
     out = []
@@ -36,20 +38,21 @@ def time_lists(
         model.build(Path(folder), products)
         for n in candidates:
             systems = _systems(model, Path(folder), lists, products, n)
-            times: dict[str, list[float]] = {name: [] for name in systems}
+            times: dict[str, list[tuple[float, float]]] = {name: [] for name in systems}
             for query in queries[: rounds + _WARM_UPS]:
                 rows = draw.choice(len(products), n, replace=False)
                 for name, system in systems.items():
-                    began = time.perf_counter()
+                    began = time.perf_counter(), time.process_time()
                     system.score(query, rows, None)
-                    times[name].append((time.perf_counter() - began) * 1e3)
+                    ended = time.perf_counter(), time.process_time()
+                    times[name].append(((ended[0] - began[0]) * 1e3, (ended[1] - began[1]) * 1e3))
             for name, found in times.items():
-                kept = np.array(found[_WARM_UPS:])
+                kept, cpu = np.array(found[_WARM_UPS:]).T
                 out.append({
                     "system": name, "candidates": n, "rounds": len(kept), "ms_p50": float(np.median(kept)),
-                    "interval": list(bootstrap_interval(kept, seed)),
+                    "interval": list(bootstrap_interval(kept, seed)), "cpu_ms_p50": float(np.median(cpu)),
                 })  # fmt: skip
-                say(f"{name}, {n} candidates: {np.median(kept):.1f} ms")
+                say(f"{name}, {n} candidates: {np.median(kept):.1f} ms, {np.median(cpu):.1f} of them computing")
     return out
 
 
@@ -63,7 +66,7 @@ def _systems(
     if ONE_PASS in lists:
         systems["one-pass"] = opened(named(str(lists[ONE_PASS])))
     if LISTWISE in lists:
-        once = Defence(shuffled=False)
+        once = msgspec.structs.replace(ListwiseSettings.read(lists[LISTWISE]).defence, shuffled=False)
         for reading in _READINGS:
             changes = {"reading": reading, "window": n, "depth": n, "defence": once, "token_ceiling": 1_000_000}
             systems[f"listwise, {reading}"] = opened(ListwiseModel(lists[LISTWISE], **changes))

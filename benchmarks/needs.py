@@ -44,11 +44,14 @@ from engine.types import SearchResult
 FOLDER = Path(__file__).resolve().parent / "needs"
 SETS = (
     "sample", "second", "mission", "ja", "es", "second_ja", "second_es", "icecat", "second_icecat", "off_domain",
-    "second_off_domain",
+    "second_off_domain", "third", "third_icecat", "third_off_domain",
 )  # fmt: skip
 _BASELINES = ("bm25", "dense")
 _ICECAT, _OFF_DOMAIN = "icecat", "off_domain"  # the ends of the names of sets on another catalog, and on any
-_IN_DOMAIN = {SAMPLE: ("sample", "second", "mission", "ja", "es"), _ICECAT: ("icecat", "second_icecat")}
+_IN_DOMAIN = {
+    SAMPLE: ("sample", "second", "third", "mission", "ja", "es"),
+    _ICECAT: ("icecat", "second_icecat", "third_icecat"),
+}
 _DEEP = 3
 _STAGE = "needs"
 _WARM = 20

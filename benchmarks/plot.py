@@ -49,6 +49,22 @@ def draw_latency(cells: Sequence[Mapping[str, Any]], path: Path) -> None:
     _save(figure, path)
 
 
+def draw_scale(sizes: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Writes a PNG: p50 of each mode, and of each kind of vector index, against the number of products."""
+    figure, panels = _pyplot().subplots(1, 2, figsize=(11, 4), layout="constrained")
+    for panel, part, title in zip(panels, ("search", "vectors"), ("searches", "vector indexes"), strict=True):
+        for name in dict.fromkeys(name for size in sizes for name in size[part]):
+            points = [
+                (size["products"], size[part][name]["latency"]["cpu_p50"]) for size in sizes if name in size[part]
+            ]
+            panel.plot(*zip(*points, strict=True), marker="o", label=name)
+        panel.set(xscale="log", yscale="log", xlabel="products", ylabel="p50, ms of processor time", title=title)
+        panel.yaxis.set_major_formatter("{x:g}")
+        panel.grid(alpha=0.3)
+        panel.legend()
+    _save(figure, path)
+
+
 def _pyplot() -> Any:
     try:
         import matplotlib

@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -107,8 +108,7 @@ def run(n: int, seconds: float, directory: Path) -> Report:
     build_s, _ = _timed(lambda: SearchEngine.build(varied(n), directory, config, encoder=encoder))
     encoder.building = False
     load_s, engine = _timed(load)
-    ids = [product.product_id for product in engine.snapshot()._products.get(np.arange(min(n, 20_000)))]
-    idle = _percentiles(_searched(engine, seconds))
+    ids = [product.product_id for product in islice(engine.products(), 20_000)]
     prices = []
     for round_ in range(5):
         engine.update([{"product_id": i, "price": 10.0 + round_ + k} for k, i in enumerate(ids[:1000])])
@@ -118,7 +118,7 @@ def run(n: int, seconds: float, directory: Path) -> Report:
         engine.update([{"product_id": ids[round_], "price": 5.0}])
         singles.append(_timed(engine.commit)[0])
     patched = _percentiles(_searched(engine, seconds))
-    updating, rate = _while_updating(engine, ids, seconds)
+    idle, updating, rate = _idle_and_updating(engine, ids, seconds)
     engine.delete(ids[-1000:])
     delete_s, _ = _timed(engine.commit)
     engine.add(list(varied(1000, n)))
@@ -126,7 +126,7 @@ def run(n: int, seconds: float, directory: Path) -> Report:
     return Report(
         products=n, build_s=build_s, load_s=load_s, prices_1000_ms=1e3 * float(np.median(prices)),
         price_1_ms=1e3 * float(np.median(singles)), delete_1000_ms=1e3 * delete_s, add_1000_s=add_s,
-        add_1000_encoding_s=encoder.encoding_s, search_idle=idle, search_after_patches=patched,
+        add_1000_encoding_s=encoder.encoding_s, search_idle=_percentiles(idle), search_after_patches=patched,
         search_after_adds=_percentiles(_searched(engine, seconds)), search_while_updating=_percentiles(updating),
         updates_a_second=rate, load_with_changes_s=_timed(load)[0],
     )  # fmt: skip
@@ -149,15 +149,33 @@ def _searched(engine: SearchEngine, seconds: float) -> list[float]:
     return took
 
 
-def _while_updating(engine: SearchEngine, ids: Sequence[str], seconds: float) -> tuple[list[float], float]:
-    """Searches while prices change one by one, each with a commit of its own, at 100 a second."""
+def _idle_and_updating(
+    engine: SearchEngine, ids: Sequence[str], seconds: float
+) -> tuple[list[float], list[float], float]:
+    """Searches of an idle index, searches while prices change, and how many changed a second.
+
+    Both in turns of a second, so that what else the machine does falls on either.
+    """
+    idle, updating, rates = [], [], []
+    for turn in range(max(1, round(seconds))):
+        idle += _searched(engine, 1.0)
+        took, rate = _while_updating(engine, ids, 1.0, 100 * turn)
+        updating += took
+        rates.append(rate)
+    return idle, updating, float(np.mean(rates))
+
+
+def _while_updating(
+    engine: SearchEngine, ids: Sequence[str], seconds: float, first: int
+) -> tuple[list[float], float]:  # fmt: skip
+    """Searches while prices change one by one from id ``first`` on, each with a commit of its own, at 100 a second."""
     stop, done = threading.Event(), 0
 
     def update() -> None:
         nonlocal done
         begun = time.perf_counter()
         while not stop.is_set():
-            engine.update([{"product_id": ids[done % len(ids)], "price": 1.0 + done}])
+            engine.update([{"product_id": ids[(first + done) % len(ids)], "price": 1.0 + first + done}])
             engine.commit()
             done += 1
             time.sleep(max(0.0, begun + done / 100 - time.perf_counter()))

@@ -2,6 +2,7 @@
 
 from engine.adapters import AdapterInfo
 from engine.config import EngineConfig, IndexConfig, SearchConfig
+from engine.diversity import AtMost
 from engine.errors import (
     AdapterError,
     AisleError,
@@ -37,6 +38,7 @@ __all__ = [
     "AdapterError",
     "AdapterInfo",
     "AisleError",
+    "AtMost",
     "Candidates",
     "CatalogError",
     "ConfigError",

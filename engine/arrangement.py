@@ -1,4 +1,4 @@
-"""The last say on an order: what rules lift, what cannot be bought behind what can, one product a group, and pins.
+"""The last say on an order: rules, what cannot be bought behind what can, one product a group, diversity, and pins.
 
 Each tier of candidates is arranged on its own, and a deeper one only adds to what is there, so that pages stay as they
 were. Pins stand within the first.
@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
+from engine.diversity import Limits
 from engine.grouping import Groups
 from engine.types import Candidates, Mask, Rows, Scores
 
@@ -24,15 +26,17 @@ class Arrangement:
     """Arranges the tiers of one search, in their order.
 
     ``lift`` moves rows; ``behind``, bool (n_products,), has those that come after all others; ``groups`` has the group
-    of each row, of which one is shown; ``pins`` the row of each pinned rank, from 1. None, or none, leaves that out.
+    of each row, of which one is shown; ``pins`` the row of each pinned rank, from 1; ``limits`` say how many of a
+    field's value may be among the first results. None, or none, leaves that out.
     ``allowed``, bool (n_products,), has the rows that may be shown, None where that is all.
     """
 
     def __init__(
         self, lift: Lift | None = None, behind: Mask | None = None, groups: Groups | None = None,
-        pins: Mapping[int, int] | None = None, allowed: Mask | None = None,
+        pins: Mapping[int, int] | None = None, allowed: Mask | None = None, limits: Limits | None = None,
     ) -> None:  # fmt: skip
         self._lift, self._behind, self._groups, self.allowed = lift, behind, groups, allowed
+        self._limits = limits
         self._pins = dict(sorted((pins or {}).items()))
         self._seen: list[Rows] = []
         self._shown_groups = np.empty(0, np.int64)
@@ -46,6 +50,7 @@ class Arrangement:
                 (self._lift, "lifted by rules"),
                 (self._behind is not None, "what is out of stock behind"),
                 (self._groups, f"one a {self._groups.field}" if self._groups else ""),
+                (self._limits, self._limits.note if self._limits else ""),
                 (self._pins, f"{len(self._pins)} pinned"),
             )
             if does
@@ -59,8 +64,15 @@ class Arrangement:
         if self._groups is not None:
             self._shown_groups = self._groups.of[pinned]
         found = self._one_a_group(found)
-        if not len(pinned):
+        if len(pinned):
+            found = self._with_pins(found, pinned)
+        if self._limits is None or not len(found):
             return found
+        places = {place for place, row in enumerate(found.rows.tolist()) if row in self._pins.values()}
+        return self._limits.spread(found, places, self._last(found.rows) > 0)
+
+    def _with_pins(self, found: Candidates, pinned: Rows) -> Candidates:
+        """``found`` with the ``pinned`` rows at their ranks."""
         left = ~np.isin(found.rows, pinned)
         rows, scores = found.rows[left].tolist(), found.scores[left].tolist()
         for rank, row in self._pins.items():
@@ -112,14 +124,14 @@ class Arrangement:
     def _moved(self, found: Candidates) -> Candidates:
         if not len(found) or (self._lift is None and self._behind is None):
             return found
-        scores, last = found.scores, np.zeros(len(found), np.int8)
-        if self._lift is not None:
-            gained, sunk = self._lift(found.rows)
-            scores, last = scores + gained, sunk.astype(np.int8)
-        if self._behind is not None:
-            last += 2 * self._behind[found.rows]
-        order = np.lexsort((np.arange(len(found)), -scores, last))
+        scores = found.scores if self._lift is None else found.scores + self._lift(found.rows)[0]
+        order = np.lexsort((np.arange(len(found)), -scores, self._last(found.rows)))
         return Candidates(found.rows[order], np.minimum.accumulate(scores[order]))
+
+    def _last(self, rows: Rows) -> NDArray[np.int8]:
+        """For each row 0, or more the further behind all others it falls, int8 (n,)."""
+        last = np.zeros(len(rows), np.int8) if self._lift is None else self._lift(rows)[1].astype(np.int8)
+        return last if self._behind is None else last + 2 * self._behind[rows].astype(np.int8)
 
     def _one_a_group(self, found: Candidates) -> Candidates:
         """The first of each group that is not yet shown."""

@@ -28,6 +28,7 @@ from engine.errors import CatalogError, ConfigError
 from engine.families.store import FAMILIES, ProductFamilies
 from engine.families.type_words import learn, save
 from engine.families.variants import build_variants
+from engine.kinds.learn import learn as learn_kinds
 from engine.languages.detect import LANGUAGE_PRODUCTS, catalog_language
 from engine.lexical.retriever import LexicalRetriever
 from engine.product import Product
@@ -121,9 +122,10 @@ def build_index(
         }
         if documents is not None:
             notes[DOCUMENTS] = _build_documents(version, store, documents, encoder)
-        save(
-            version / FAMILIES, learn(Columns.open(version), ProductFamilies.open(version / FAMILIES), _embed(encoder))
-        )
+        columns = Columns.open(version)
+        save(version / FAMILIES, learn(columns, ProductFamilies.open(version / FAMILIES), _embed(encoder)))
+        if kinds := learn_kinds(store, columns):
+            kinds.save(version / FAMILIES)
         analysis, fields = fingerprints(analyzer)
         built["manifest"] = Manifest(
             format_version=FORMAT_VERSION,

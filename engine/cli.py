@@ -33,6 +33,7 @@ from engine.catalog import read_catalog
 from engine.columns import Columns
 from engine.config import EngineConfig
 from engine.demo import DEFAULT_INDEX, QUERIES, SAMPLE, sample_index
+from engine.diversity import AtMost
 from engine.errors import AisleError, IndexCorruptError
 from engine.filters import parse_filter
 from engine.rule_commands import Context, RulesFile, parsed_context, ruled
@@ -40,6 +41,7 @@ from engine.search import SearchEngine
 from engine.storage.change_log import ChangeLog
 from engine.storage.manifest import Manifest, current_version, problems, read_manifest
 from engine.terminal import megabytes, print_result, program, progress_bars
+from engine.updates.summary import summary
 
 _MAX_FIELDS = 200  # names that info prints
 
@@ -221,6 +223,12 @@ def search(
             help="Show one product for each value of a field; family is one for all colours and storages.",
         ),
     ] = "",
+    at_most: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--at-most", metavar="FIELD=N", help="At most N of a field's value in the first ten; brand=2/20: in 20."
+        ),
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show for every hit how it got there.")] = False,
     as_json: AsJson = False,
     config: ConfigFile = None,
@@ -236,6 +244,7 @@ def search(
     result = engine.search(
         query, k, filters=wanted, facets=facets or (), offset=offset, deadline_ms=deadline_ms,
         explain=explain or not as_json, adapter=adapter, locale=locale, context=parsed_context(context), group=group,
+        at_most=[AtMost.parsed(text) for text in at_most] if at_most else None,
     )  # fmt: skip
     if as_json:
         print_json(explaining.result_as_dict(result))
@@ -277,19 +286,22 @@ def explain(
 
 @app.command()
 def info(index: Index, as_json: AsJson = False) -> None:
-    """Show an index: its choices and why, its fields, its sizes.
+    """Show an index: its choices and why, its fields, its sizes, and what has changed since it was built.
 
     Example: aisle info demo-index
     """
     version = current_version(index)
     manifest = read_manifest(version)
-    fields, sizes = Columns.open(version).fields, _sizes(manifest)
+    columns = Columns.open(version)
+    fields, sizes, now = columns.fields, _sizes(manifest), summary(version, columns)
     if as_json:
         data = msgspec.to_builtins(manifest)
         del data["files"]
-        print_json({"directory": str(index), "version": version.name, **data, "fields": fields, "bytes": sizes})
+        print_json(
+            {"directory": str(index), "version": version.name, **data, "fields": fields, "bytes": sizes, "now": now}
+        )
         return
-    typer.echo(f"{index}: {manifest.n_products:,} products, version {version.name}, built {manifest.created}")
+    typer.echo(f"{index}: {now.products:,} products, version {version.name}, built {manifest.created}")
     names = ", ".join(field.removeprefix("attributes.") for field in fields[:_MAX_FIELDS])
     more = f" and {len(fields) - _MAX_FIELDS} more, see --json" if len(fields) > _MAX_FIELDS else ""
     shares = ", ".join(f"{part} {megabytes(size)}" for part, size in sizes.items())
@@ -300,7 +312,11 @@ def info(index: Index, as_json: AsJson = False) -> None:
         "reranker": manifest.reranker or "none",
         "router": manifest.router or "none",
     }
-    ends = {"filters": names + more, "on disk": f"{megabytes(sum(sizes.values()))} ({shares})"}
+    ends = {
+        "changes": str(now),
+        "filters": names + more,
+        "on disk": f"{megabytes(sum(sizes.values()))} ({shares})",
+    }
     _print_choices({**made, **manifest.notes, **ends})
 
 

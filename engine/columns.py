@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -53,6 +53,27 @@ class Column:
     number_rows: Rows
     numbers: NDArray[np.float64]
 
+    def counts(self, among: Mask) -> NDArray[np.int64]:
+        """How many of the rows ``among``, bool (n,), have each text, int64 (n_texts,), in the order of ``spans``."""
+        if not self.spans:
+            return np.empty(0, np.int64)
+        spans = np.array(list(self.spans.values()), np.int64)
+        first, last = int(spans[:, 0].min()), int(spans[:, 1].max())
+        before = np.concatenate([[0], np.cumsum(among[self.rows[first:last]], dtype=np.int64)])
+        counts: NDArray[np.int64] = before[spans[:, 1] - first] - before[spans[:, 0] - first]
+        return counts
+
+    def texts(self, row: int) -> list[str]:
+        """The texts that a row has, in the order of ``spans``."""
+        if not self.spans:
+            return []
+        spans = np.array(list(self.spans.values()), np.int64)
+        first, last = int(spans[:, 0].min()), int(spans[:, 1].max())
+        at = np.flatnonzero(self.rows[first:last] == row) + first
+        places = [int(np.flatnonzero((spans[:, 0] <= place) & (place < spans[:, 1]))[0]) for place in at.tolist()]
+        values = list(self.spans) if places else []
+        return [values[place] for place in sorted(places)]
+
 
 class Columns:
     """Evaluates filters to row masks and counts facets. Thread-safe; recent filters are cached."""
@@ -67,7 +88,7 @@ class Columns:
         self._folded = {
             name: {fold(name, value): span for value, span in field.values.items()} for name, field in fields.items()
         }
-        self._mask = lru_cache(maxsize=256)(self._evaluate)
+        self._mask: Callable[[Filter], Mask] = lru_cache(maxsize=256)(self._evaluate)
 
     def __len__(self) -> int:
         """How many products there are."""
@@ -116,12 +137,11 @@ class Columns:
         _, column = self._field(field)
         if not column.spans:
             raise InvalidFilterError(f"{field!r} holds numbers; facets count text, flags and categories")
-        inside = np.zeros(self._n, np.int64)
-        inside[rows] = 1
-        counts = [
-            FacetCount(value, int(inside[column.rows[start:end]].sum())) for value, (start, end) in column.spans.items()
-        ]
-        return tuple(sorted((c for c in counts if c.count), key=lambda c: (-c.count, c.value)))
+        inside = np.zeros(self._n, np.bool_)
+        inside[rows] = True
+        counts = zip(column.spans, column.counts(inside).tolist(), strict=True)
+        found = [FacetCount(value, count) for value, count in counts if count]
+        return tuple(sorted(found, key=lambda c: (-c.count, c.value)))
 
     def numbers(self, field: str) -> NDArray[np.float64] | None:
         """A number field's value per row, float64 (n,), NaN where a product has none; None where no product has any."""

@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+from engine.diversity import AtMost
 from engine.errors import ConfigError
 
 #: Fields a product's text is analysed into, in the order a reader of an explanation meets them.
@@ -30,7 +31,7 @@ _FIELD_WEIGHTS = {
 
 _SHARES = (
     "field_tie", "lexical_weight", "code_weight", "popularity_weight", "feedback_weight", "rerank_weight",
-    "route_weight", "constraint_weight", "rewrite_below", "rewrite_weight",
+    "route_weight", "constraint_weight", "rewrite_below", "rewrite_weight", "merge_share",
 )  # fmt: skip
 _LEAST = {"depth": 1, "rrf_k": 0, "feedback_products": 0, "rerank_depth": 0, "log_days": 0, "threads": 0}
 
@@ -95,6 +96,10 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     - ``rules``: a file of the shop's rules, read again when it changes, or empty for none.
     - ``out_of_stock``: whether what cannot be bought comes ``behind`` what can, or is ``hidden``; empty leaves it where
       it is. ``unavailable`` has the values of ``availability`` that mean so, whatever their case and signs.
+    - ``at_most``: how many products of a field's value may be among the first results, as a list of tables:
+      ``at_most = [{ field = "brand", n = 2, first = 10 }]``. A search may name its own.
+    - ``merge_share``: of the products of the build, from how many that were added, replaced or deleted an engine that
+      commits merges the index in the background; 0 leaves that to ``aisle merge``.
     - ``log``: the directory in which ``engine.log`` writes what was shown and clicked, or empty for none; ``log_days``:
       after how many days without a change its files are deleted, 0 keeps them.
     - ``nearest``: whether a query that finds nothing gets the nearest products there are, marked as such.
@@ -133,6 +138,8 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     rules: str = ""
     out_of_stock: Literal["", "behind", "hidden"] = ""
     unavailable: tuple[str, ...] = ("out of stock", "sold out", "discontinued", "unavailable", "not available")
+    at_most: tuple[AtMost, ...] = ()
+    merge_share: float = 0.0
     log: str = ""
     log_days: int = 0
     nearest: bool = True

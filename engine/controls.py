@@ -19,6 +19,7 @@ from engine.analysis.analyzer import Analyzer
 from engine.arrangement import Arrangement
 from engine.columns import Columns
 from engine.config import SearchConfig
+from engine.diversity import Limits
 from engine.errors import IndexMismatchError, InvalidQueryError
 from engine.families.variants import VARIANTS, open_variants
 from engine.grouping import Groups
@@ -106,7 +107,9 @@ class Controls:
         behind = None if self._hides else self._gone
         pins = ruling.pins(allowed) if ruling else {}
         lift = ruling.lift if ruling and ruling.moves else None
-        request.arrangement = Arrangement(lift, behind, groups, pins, allowed)
+        at_most = self._config.at_most if request.at_most is None else request.at_most
+        limits = Limits(at_most, self._groups) if at_most else None
+        request.arrangement = Arrangement(lift, behind, groups, pins, allowed, limits)
         return allowed
 
     def told(

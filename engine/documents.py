@@ -184,4 +184,9 @@ class DocumentStore:
 
 
 def _encoded(encoder: Encoder, passages: Iterable[DocumentPassage]) -> Embeddings:
-    return encoder.encode_queries([f"{one.title}. {one.text}".lstrip(". ") for one in passages])
+    return encoder.encode_queries([document_text(one) for one in passages])
+
+
+def document_text(passage: DocumentPassage) -> str:
+    """What is encoded of a passage."""
+    return f"{passage.title}. {passage.text}".lstrip(". ")

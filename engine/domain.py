@@ -1,10 +1,11 @@
 """What a catalog is about: whether a query is about anything that it sells. Fitted when an index is built.
 
-Queries that no shop can answer ("medical advice for headache") have nearest products as well. So three things are told
+Queries that no shop can answer ("medical advice for headache") have nearest products as well. So four things are told
 of a query, each as a distance, in standard deviations, from what such queries have (``off_domain.tsv``): the cosine of
-the nearest product; on which side of a plane its vector lies, between such queries and queries made of the catalog; and
-what share of its words titles know. A query is refused where their weighted sum is below what most of those have, each
-judged by a plane that had not seen its domain, and below what all but a few of the catalog's own have.
+the nearest product; on which side of a plane its vector lies, between such queries and queries made of the catalog; how
+much nearer it is to the nearest of these than of those; and what share of its words titles know. A query is refused
+where their weighted sum is below what most of those have, each judged by queries of other domains than its own, and
+below what all but a few of the catalog's own have.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -45,7 +47,8 @@ class DomainNumbers(Fitted, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """How a domain is fitted.
 
     - ``ridge``: of the regression that places the plane.
-    - ``nearness_weight``, ``meaning_weight``, ``words_weight``: what the three distances count.
+    - ``nearness_weight``, ``meaning_weight``, ``likeness_weight``, ``words_weight``: what the four distances count.
+    - ``neighbours``: how many queries of a side are the nearest.
     - ``refused``: the share of the queries of other domains that is to be refused, as far as of those made of the
       catalog no more than ``lost`` is.
     - ``least_refused``: the share below which the two are not told apart, so that nothing is refused.
@@ -58,6 +61,8 @@ class DomainNumbers(Fitted, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ridge: float
     nearness_weight: float
     meaning_weight: float
+    likeness_weight: float
+    neighbours: int
     words_weight: float
     refused: float
     lost: float
@@ -71,8 +76,9 @@ class DomainNumbers(Fitted, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         for name in ("refused", "lost", "least_refused", "made_share"):
             if not 0 < getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be between 0 and 1")
-        if self.ridge <= 0 or self.made_queries < 1:
-            raise ConfigError(f"ridge is {self.ridge} and made_queries {self.made_queries}; they must be above 0")
+        for name in ("ridge", "made_queries", "neighbours"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0")
 
 
 NUMBERS = DomainNumbers.read(Path(__file__).with_suffix(".toml"))
@@ -117,9 +123,38 @@ class Words(msgspec.Struct, frozen=True):
         return known / sum(weights) if weights else 0.0
 
 
+class Asked(msgspec.Struct, frozen=True, dict=True, forbid_unknown_fields=True):
+    """Queries of both sides, as vectors: float16 (n, dim) by row, as bytes. ``neighbours`` are compared with."""
+
+    dim: int
+    neighbours: int
+    inside: bytes
+    outside: bytes
+
+    @classmethod
+    def of(cls, inside: Vectors, outside: Vectors, neighbours: int) -> Self:
+        kept = (vectors.astype(np.float16).tobytes() for vectors in (inside, outside))
+        return cls(inside.shape[1], neighbours, *kept)
+
+    @cached_property
+    def _sides(self) -> tuple[Vectors, Vectors]:
+        inside, outside = (
+            np.frombuffer(kept, np.float16).reshape(-1, self.dim) for kept in (self.inside, self.outside)
+        )
+        return inside.astype(np.float32), outside.astype(np.float32)
+
+    def likeness(self, vector: Vectors) -> float:
+        """How much nearer the nearest queries of the domain are than those of others."""
+        inside, outside = self._sides
+        return float(
+            _nearest(vector[None], inside, self.neighbours)[0] - _nearest(vector[None], outside, self.neighbours)[0]
+        )
+
+
 class Domain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is written to an index. ``plane`` is (dim + 1,), the last number its offset. The scales are of the nearest
-    product's cosine, of the side of the plane and of the log-odds of known words; a sum below ``least`` is refused.
+    """What is written to an index. ``plane`` is (dim + 1,), the last number its offset, and ``asked`` are the queries
+    that it lies between. The scales are of the nearest product's cosine, of the side of the plane, of the likeness to
+    these queries and of the log-odds of known words; a sum below ``least`` is refused.
     That is higher by ``lacking`` for a query that has a word of no product, and lower by ``told`` for one that says a
     limit, an exclusion or a category's name.
     """
@@ -132,6 +167,8 @@ class Domain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     least: float
     lacking: float
     told: float
+    asked: Asked | None = None  # in indexes that were built before likeness counted
+    likeness: Scale | None = None
 
     @classmethod
     def learn(
@@ -152,17 +189,22 @@ class Domain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         shares = np.repeat(
             [numbers.made_share / len(made), (1 - numbers.made_share) / len(vague)], [len(made), len(vague)]
         )
-        inner, outer = _crossed(inside, shares, others.vectors, names, numbers.ridge)
+        (inner, near_inner), (outer, near_outer) = _crossed(inside, shares, others.vectors, names, numbers)
         plane = _plane(inside, shares, others.vectors, numbers.ridge).tolist()
         nearness = Scale.of(others.nearest[general], numbers.nearness_weight)
         meaning = Scale.of(outer[general], numbers.meaning_weight)
+        likeness = Scale.of(near_outer[general], numbers.likeness_weight)
         known = Scale.of(others.known[general], numbers.words_weight)
-        strange = nearness(others.nearest) + meaning(outer) + known(others.known)
-        own = nearness(asked.nearest) + meaning(inner[: len(made)]) + known(asked.known)
+        strange = nearness(others.nearest) + meaning(outer) + likeness(near_outer) + known(others.known)
+        own = nearness(asked.nearest) + known(asked.known)
+        own += meaning(inner[: len(made)]) + likeness(near_inner[: len(made)])
         least = min(np.quantile(strange[general], numbers.refused), np.quantile(own, numbers.lost))
         if np.mean(strange[general] < least) < numbers.least_refused:
             return None
-        return cls(words, plane, nearness, meaning, known, float(least), numbers.lacking, numbers.told)
+        kept = Asked.of(inside, others.vectors, numbers.neighbours)
+        return cls(
+            words, plane, nearness, meaning, known, float(least), numbers.lacking, numbers.told, kept, likeness
+        )  # fmt: skip
 
     @classmethod
     def open(cls, path: Path, dim: int) -> Self:
@@ -171,7 +213,7 @@ class Domain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             domain = msgspec.json.decode(path.read_bytes(), type=cls)
         except (OSError, msgspec.MsgspecError) as error:
             raise IndexCorruptError(f"{path} cannot be read: {error}") from error
-        if len(domain.plane) != dim + 1:
+        if len(domain.plane) != dim + 1 or (domain.asked and domain.asked.dim != dim):
             raise IndexCorruptError(f"{path} is for vectors of {len(domain.plane) - 1} numbers, not {dim}")
         return domain
 
@@ -186,7 +228,10 @@ class Domain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         share = self.words.share_known(query)
         side = float(np.dot(np.asarray(self.plane[:-1], np.float32), vector)) + self.plane[-1]
         least = self.least + self.lacking * lacking - self.told * told
-        if self.nearness(near) + self.meaning(side) + self.known(_log_odds(share)) >= least:
+        total = self.nearness(near) + self.meaning(side)
+        if self.asked and self.likeness:
+            total += self.likeness(self.asked.likeness(vector))
+        if total + self.known(_log_odds(share)) >= least:
             return ""
         return (
             "the query is more like those that no shop answers than like this catalog's: "
@@ -263,18 +308,33 @@ def _plane(inside: Vectors, shares: Numbers, outside: Vectors, ridge: float) -> 
 
 
 def _crossed(
-    inside: Vectors, shares: Numbers, outside: Vectors, domains: Sequence[str], ridge: float
-) -> tuple[Numbers, Numbers]:
-    """Where each row lies by a plane of the other folds. A domain is in one fold, but for departments: each is one."""
+    inside: Vectors, shares: Numbers, outside: Vectors, domains: Sequence[str], numbers: DomainNumbers
+) -> tuple[tuple[Numbers, Numbers], tuple[Numbers, Numbers]]:
+    """For the rows of each side where each lies by a plane of the other folds, and how much nearer it is to the inside
+    of these folds than to their outside. A domain is in one fold, but for departments: each is one.
+    """
     order = sorted(set(domains) - {_DEPARTMENT})
     out_fold = np.array([(i if name == _DEPARTMENT else order.index(name)) % _FOLDS for i, name in enumerate(domains)])
     in_fold = np.arange(len(inside)) % _FOLDS
-    sides = np.empty(len(inside)), np.empty(len(outside))
+    sides = tuple((np.empty(len(rows)), np.empty(len(rows))) for rows in (inside, outside))
     for fold in range(_FOLDS):
-        a, b = in_fold == fold, out_fold == fold
-        plane = _plane(inside[~a], shares[~a], outside[~b], ridge)
-        sides[0][a], sides[1][b] = (rows @ plane[:-1] + plane[-1] for rows in (inside[a], outside[b]))
-    return sides
+        kept = inside[in_fold != fold], outside[out_fold != fold]
+        plane = _plane(kept[0], shares[in_fold != fold], kept[1], numbers.ridge)
+        for (meaning, likeness), rows, held in zip(
+            sides, (inside, outside), (in_fold == fold, out_fold == fold), strict=True
+        ):
+            meaning[held] = rows[held] @ plane[:-1] + plane[-1]
+            near = (_nearest(rows[held], other, numbers.neighbours) for other in kept)
+            likeness[held] = next(near) - next(near)
+    return sides[0], sides[1]
+
+
+def _nearest(rows: Vectors, others: Vectors, neighbours: int) -> Numbers:
+    """Of each row the mean cosine of its nearest ``others``, so many of them."""
+    cosines = rows @ others.T
+    n = min(neighbours, cosines.shape[1])
+    nearest: Numbers = np.partition(cosines, -n, axis=1)[:, -n:].mean(axis=1).astype(np.float64)
+    return nearest
 
 
 def _log_odds(share: float | Numbers) -> Numbers:

@@ -5,7 +5,7 @@ Nothing is ever hidden: what a query does not ask for falls back, and stays amon
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,11 +35,14 @@ class GuidanceNumbers(Fitted, frozen=True, kw_only=True, forbid_unknown_fields=T
     - ``model_name_gain``: given to a title that has a model's whole name, as in "S23 Ultra".
     - ``exclusion_penalty``: taken from a product that names what is not wanted, which may yet be right: texts say
       "fits belts with buckles".
+    - ``denied_gain``: given to a product of which a flag says that it is without what is not wanted.
     - ``named_limit_share``: of a limit's weight, for colours and brands, which the words of a query find as well.
     - ``wanted_share``: of the best fit, from which rows are looked for on their own.
     - ``behind``: taken from what does not meet a limit that is meant to the letter, so that it comes after all that
       does; ``far_behind`` the same where a query has wants as well, and from what it excludes.
     - ``likely_type``: the probability of a type from which the rest of a query is taken to ask for it.
+    - ``stating_share``: of the products of the category that a query names, those that must state a field, so that a
+      measure in its unit is surely of it.
     - ``least_excluded``, ``most_excluded``: of a type's products, what a phrase can mean to exclude.
     """
 
@@ -47,11 +50,13 @@ class GuidanceNumbers(Fitted, frozen=True, kw_only=True, forbid_unknown_fields=T
     other_penalty: float
     model_name_gain: float
     exclusion_penalty: float
+    denied_gain: float
     named_limit_share: float
     wanted_share: float
     behind: float
     far_behind: float
     likely_type: float
+    stating_share: float
     least_excluded: float
     most_excluded: float
 
@@ -167,7 +172,7 @@ def guide(
     likely = (
         routed.fit >= numbers.wanted_share * routed.fit.max() if routed is not None and routed.fit is not None else None
     )
-    limits = tuple(_limits(understood.constraints, columns))
+    limits = tuple(_limits(_sure_within(understood.constraints, columns, category, numbers.stating_share), columns))
     behind = numbers.far_behind if wants_of else numbers.behind  # a wish lifts by more than a good match
     constraints, allowed = _constraints(limits, columns, config.constraint_weight, numbers.named_limit_share, behind)
     scopes = _scopes(routed, category, numbers.likely_type)
@@ -176,6 +181,10 @@ def guide(
         constraints = np.zeros(len(columns), np.float32)
     for having in out:
         constraints[having] -= np.float32(numbers.far_behind)  # type: ignore[index]
+    for phrase in understood.excluded if exclusions and out else ():
+        denied = exclusions.denied(phrase) if exclusions else None
+        if denied is not None:  # surer than what does not say
+            constraints[denied] += np.float32(numbers.denied_gain)  # type: ignore[index]
     if asked is not None:
         constraints[~asked] -= np.float32(numbers.other_penalty)  # type: ignore[index]
     if constraints is not None and scopes and (out or allowed is not None):
@@ -228,7 +237,21 @@ def require_rows(routed: Routed, n_products: int) -> Routed:
     return routed
 
 
-def _limits(constraints: Sequence[Constraint], columns: Columns) -> Iterator[tuple[Constraint, Mask]]:
+def _sure_within(
+    constraints: Sequence[Constraint], columns: Columns, category: Mask | None, stating_share: float
+) -> Iterator[Constraint]:
+    """With measures sure whose field most of the ``category``'s products state: the "16 inch" of notebooks are those of
+    the display, whatever else a catalog has inches of.
+    """
+    for constraint in constraints:
+        if category is not None and constraint.kind == "measure" and constraint.filter and not constraint.sure:
+            states = columns.mask([Exists(constraint.field)])
+            if states is not None and states[category].mean() >= stating_share:
+                constraint = replace(constraint, sure=True)
+        yield constraint
+
+
+def _limits(constraints: Iterable[Constraint], columns: Columns) -> Iterator[tuple[Constraint, Mask]]:
     """What every product meets is no limit."""
     for constraint in constraints:
         fits = columns.mask([constraint.filter]) if constraint.filter is not None else None

@@ -18,7 +18,7 @@ from engine.config import SearchConfig
 from engine.domain import DOMAIN, Domain
 from engine.families.source import FamilyReading, FamilySource
 from engine.families.store import FAMILIES
-from engine.families.type_words import load, open_synonyms
+from engine.families.type_words import load, open_synonyms, words_for_things
 from engine.families.words import NUMBERS as RELATIONS
 from engine.families.words import FamilyNumbers, shipped_words
 from engine.guidance import GuidanceNumbers, guide, require_rows
@@ -26,6 +26,8 @@ from engine.languages.lexicon import lexicon
 from engine.languages.translate import Translator
 from engine.latency import LatencyEstimate
 from engine.lexical.retriever import TRANSLATION, QueryExpansion
+from engine.needs.categories import LINKS, before_links
+from engine.needs.kind_names import KindNames
 from engine.needs.lexicon import Lexicon
 from engine.needs.match import free_words
 from engine.needs.numbers import NUMBERS as NEEDS
@@ -69,7 +71,7 @@ class QueryReader:
             self._translator = Translator(lexicon(config.translations), partial(_said, parts.spelling))
         self._get, self._by_words, self._families = parts.products.get, partial(_by_words, ranker), parts.families
         self._told = _told_by(parts)
-        self._scopes = Scopes(parts.columns, self._told, self._by_words)
+        self._scopes = self._scoped(parts, NEEDS)
         self.needs, self._relations = self._wanting(NEEDS, RELATIONS)
         self._understanding = self._understanding_of(facts)
         self._domain = None
@@ -91,7 +93,7 @@ class QueryReader:
         if regrown:
             other._told = _told_by(parts)
             numbers = self.needs.numbers if self.needs else NEEDS
-            other._scopes = Scopes(parts.columns, other._told, other._by_words, numbers)
+            other._scopes = other._scoped(parts, numbers)
         if self.needs:
             other.needs = self.needs.over(parts.columns, other._by_words, get, other._scopes)
         if self._relations and other.needs:
@@ -99,6 +101,12 @@ class QueryReader:
             other._relations = self._relations.over(parts.columns, other.needs, get, families)
         other._understanding = other._understanding_of(facts)
         return other
+
+    def _scoped(self, parts: Parts, numbers: NeedNumbers) -> Scopes:
+        kinds = None
+        if parts.families and parts.families.kinds:
+            kinds = KindNames(parts.families.kinds, words_for_things(self._config))
+        return Scopes(parts.columns, self._told, self._by_words, numbers, kinds)
 
     def _understanding_of(self, facts: CatalogFacts) -> QueryUnderstanding:
         known = self.needs.words if self.needs else frozenset[str]()
@@ -119,7 +127,7 @@ class QueryReader:
     def wanting(self, needs: NeedNumbers, relations: FamilyNumbers) -> QueryReader:
         """This one with other numbers of needs and relations."""
         other = copy(self)
-        other._scopes = Scopes(self._columns, self._told, self._by_words, needs)
+        other._scopes = self._scopes.counting(needs)
         other.needs, other._relations = other._wanting(needs, relations)
         return other
 
@@ -174,8 +182,23 @@ class QueryReader:
         return found[1] if found else None
 
     def _asked(self, understood: Understood) -> Mask | None:
-        """The rows of the categories that are called as the thing that a query asks for; None where there are none."""
+        """The rows of the categories that are called as the thing that a query asks for; None where there are none.
+
+        Kinds that were learnt from titles count only for what is wanted of a thing: one that is merely named is found
+        by its words and meaning.
+        """
+        if self._scopes.guessed and not self._wants_more(understood):
+            return None
         return self._scopes.asked(self.needs.others(understood) if self.needs else free_words(understood))
+
+    def _wants_more(self, understood: Understood) -> bool:
+        """Whether a query asks more of a thing than to be one: a need, a limit, something that it must not be, or must
+        be for.
+        """
+        if not LINKS.isdisjoint(understood.words[1:]):
+            return True
+        limited = any(limit.kind not in ("color", "brand") for limit in understood.constraints)
+        return limited or bool(understood.excluded) or (self.needs is not None and self.needs.asks_more(understood))
 
     def missing(self, request: Request, understood: Understood) -> list[str]:
         """Words that no product has, of those that ask for something: neither for a limit nor for what shall not be."""
@@ -236,15 +259,23 @@ class QueryReader:
 
     def _may_be_foreign(self, request: Request, understood: Understood) -> bool:
         """Whether a query may be about nothing here: not a single word that products have, and not by an adapter's
-        vector, for which near means something else.
+        vector, for which near means something else; nor what wants something of a thing that is sold here.
         """
-        if request.adapted.encoder is not None:
+        if request.adapted.encoder is not None or (request.guidance.wants and self._names_thing(understood)):
             return False
         words = [word.text for word in tokens(request.meant) if word.text not in GRAMMAR]
         asking = [word for word, before in zip(words, ["", *words], strict=False) if not is_everyday(word, before)]
         request.lacking = bool(self.missing(request, understood))
-        request.in_category = self._named(understood) is not None
+        guessed = self._scopes.guessed  # of whose names some are any word
+        request.in_category = (
+            self._scopes.asked(free_words(understood)) if guessed else self._named(understood)
+        ) is not None
         return request.lacking or len(asking) > 1
+
+    def _names_thing(self, understood: Understood) -> bool:
+        """Whether the noun of a query is in products' own names: an "oven" for baking is."""
+        words = [word for word in before_links(self.needs.others(understood)) if word] if self.needs else []
+        return bool(words) and self._scopes.is_in_names(words[-1])
 
 
 def _told_by(parts: Parts) -> ToldByFields:

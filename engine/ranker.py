@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -22,6 +22,7 @@ from engine.arrangement import ARRANGE, Arrangement
 from engine.columns import Columns
 from engine.config import SearchConfig
 from engine.dense.retriever import DenseRetriever
+from engine.diversity import AtMost
 from engine.domain import Domain
 from engine.errors import ConfigError
 from engine.features import Evidence
@@ -61,7 +62,8 @@ class Request:
     ``last_resort`` is whether no word was found or understood, so that the most popular products were taken.
     ``evidence`` is what the latest fusion saw, None where there was nothing to fuse.
     ``context`` is what the shop says of the search, for its rules, and ``group`` the field of which one product a value
-    is shown, empty for none. ``ruling`` is what the rules say, None where there are none, and ``ruling_ms`` what they
+    is shown, empty for none; ``at_most`` limits how many of a value are among the first, None for those of the
+    settings. ``ruling`` is what the rules say, None where there are none, and ``ruling_ms`` what they
     took so far; ``arrangement`` has the last say on the order.
     """
 
@@ -85,6 +87,7 @@ class Request:
     has_code: bool = False
     context: Mapping[str, str] = field(default_factory=dict)
     group: str = ""
+    at_most: Sequence[AtMost] | None = None
     ruling: Ruling | None = None
     ruling_ms: float = 0.0
     arrangement: Arrangement = field(default_factory=Arrangement)

@@ -25,6 +25,7 @@ from engine.analysis.analyzer import Analyzer
 from engine.builder import Progress, build_index, checked
 from engine.config import EngineConfig, SearchConfig
 from engine.controls import checked_context
+from engine.diversity import AtMost
 from engine.errors import ConfigError, InvalidFilterError, InvalidQueryError
 from engine.feedback_log import FeedbackLog
 from engine.filters import Equal, Exists, Filter, In, Range
@@ -197,6 +198,7 @@ class SearchEngine(LiveUpdates):
         self, query: str, k: int = 10, *, filters: Sequence[Filter] = (), offset: int = 0,
         deadline_ms: float | None = None, facets: Sequence[str] = (), explain: bool = False,
         adapter: str | None = None, locale: str = "", context: Mapping[str, str] = _NO_CONTEXT, group: str = "",
+        at_most: Sequence[AtMost] | None = None,
     ) -> SearchResult:  # fmt: skip
         """The ``k`` best products for ``query`` after the first ``offset``.
 
@@ -208,12 +210,13 @@ class SearchEngine(LiveUpdates):
         as ``es-MX``, says what the query's words are to be read as, where its script leaves that open; one that is not
         known is told in the report of ``understand``. ``context`` is what the shop's rules may ask of a search, such as
         ``{"channel": "app"}``. With ``group``, a field, or ``family`` for variants of one product, of the products that
-        have one value there only the best is a hit, which tells of the others.
+        have one value there only the best is a hit, which tells of the others. ``at_most`` limits how many products of
+        a field's value are among the first results, in place of what the settings say.
         Raises InvalidQueryError, InvalidFilterError and AdapterError.
         """
         return self._observed(
             self.snapshot()._search(
-                query, k, filters, offset, deadline_ms, facets, explain, adapter, locale, context, group
+                query, k, filters, offset, deadline_ms, facets, explain, adapter, locale, context, group, at_most
             )
         )
 
@@ -228,14 +231,14 @@ class SearchEngine(LiveUpdates):
     def _search(
         self, query: str, k: int, filters: Sequence[Filter] = (), offset: int = 0, deadline_ms: float | None = None,
         facets: Sequence[str] = (), explain: bool = False, adapter: str | None = None, locale: str = "",
-        context: Mapping[str, str] = _NO_CONTEXT, group: str = "",
+        context: Mapping[str, str] = _NO_CONTEXT, group: str = "", at_most: Sequence[AtMost] | None = None,
     ) -> SearchResult:  # fmt: skip
         _check(query, k, offset, deadline_ms)
         started = time.perf_counter()
         deadline = None if deadline_ms is None else started + deadline_ms / 1e3
         request = Request(
             _readable(query), deadline, adapted=self._adapters.chosen(adapter), locale=locale,
-            context=checked_context(context), group=group,
+            context=checked_context(context), group=group, at_most=at_most,
         )  # fmt: skip
         request.reserve_ms = self._reserve_ms(k, explain, len(facets))
         allowed = self._filter(request, filters)
@@ -254,14 +257,14 @@ class SearchEngine(LiveUpdates):
     def search_batch(
         self, queries: Sequence[str], k: int = 10, *, filters: Sequence[Filter] = (), facets: Sequence[str] = (),
         explain: bool = False, adapter: str | None = None, locale: str = "",
-        context: Mapping[str, str] = _NO_CONTEXT, group: str = "",
+        context: Mapping[str, str] = _NO_CONTEXT, group: str = "", at_most: Sequence[AtMost] | None = None,
     ) -> list[SearchResult]:  # fmt: skip
         """``search`` for each query, in order, on ``threads`` cores."""
 
         def one(query: str) -> SearchResult:
             return self.search(
                 query, k, filters=filters, facets=facets, explain=explain, adapter=adapter, locale=locale,
-                context=context, group=group,
+                context=context, group=group, at_most=at_most,
             )  # fmt: skip
 
         if self.config.n_threads == 1 or len(queries) < 2:

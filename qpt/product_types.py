@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.analysis.analyzer import Analyzer
 from engine.columns import PATH_SEPARATOR
@@ -36,6 +37,8 @@ BELOW = "< "
 _CONFIDENCE = 0.5  # of the classifier, to be believed
 _LEAST_TYPED = 100  # products that a classifier can learn from
 _HELD_OUT, _MOST_HELD_OUT = 0.1, 800  # share and number of them that measure it
+_MOST_FITTED = 50_000  # products that the classifier learns from
+_SLICE = 10_000  # products that are classified at a time
 _LEAST_NAMED, _MOST_NAMES = 5, 1_500  # products that an attribute's name must have to be a feature; features
 _VECTOR_WEIGHT, _NAMES_WEIGHT = 3.0, 2.0  # lengths of the two halves of a feature vector
 _SEED = 0
@@ -178,34 +181,47 @@ def _classify(
     """Held-out accuracy, and a typing for each product without a name that the classifier is sure of."""
     classes = sorted(set(filter(None, named)))
     numbers = {name: number for number, name in enumerate(classes)}
-    features = _features(products, vectors)
+    places = _places(products, vectors.shape[1])
     known = np.array([row for row, name in enumerate(named) if name], np.int64)
     labels: Labels = np.array([numbers[name] for name in named if name], np.int64)
     order = np.random.default_rng(_SEED).permutation(len(known))
     held, kept = np.split(order, [min(int(_HELD_OUT * len(known)), _MOST_HELD_OUT)])
-    model = SoftmaxRegression(seed=_SEED).fit(features[known[kept]], labels[kept], len(classes))
-    right = model.probabilities(features[known[held]]).argmax(axis=1) == labels[held]
-    rest = [row for row, name in enumerate(named) if not name]
-    probabilities = model.probabilities(features[rest])
-    guessed = {
-        products[row].product_id: Typing(classes[best], float(likely[best]), "attributes")
-        for row, likely, best in zip(rest, probabilities, probabilities.argmax(axis=1), strict=True)
-        if likely[best] >= _CONFIDENCE
-    }
+    kept = kept[:_MOST_FITTED]
+    features = _features(products, known[kept], vectors, places)
+    model = SoftmaxRegression(seed=_SEED).fit(features, labels[kept], len(classes))
+    del features
+    right = model.probabilities(_features(products, known[held], vectors, places)).argmax(axis=1) == labels[held]
+    rest = np.array([row for row, name in enumerate(named) if not name], np.int64)
+    guessed = {}
+    for start in range(0, len(rest), _SLICE):
+        rows = rest[start : start + _SLICE]
+        probabilities = model.probabilities(_features(products, rows, vectors, places))
+        for row, likely, best in zip(rows.tolist(), probabilities, probabilities.argmax(axis=1), strict=True):
+            if likely[best] >= _CONFIDENCE:
+                guessed[products[row].product_id] = Typing(classes[best], float(likely[best]), "attributes")
     return float(right.mean()), guessed
 
 
-def _features(products: Sequence[Product], vectors: Embeddings) -> Matrix:
-    """Float32 (n, dim + attribute names): the vector, and which attributes there are, each half of a fixed length."""
+def _places(products: Sequence[Product], dim: int) -> dict[str, int]:
+    """The columns of attributes' names among the features, behind those of a vector."""
     counts = Counter(name for product in products for name in product.attributes)
     names = [name for name, n in counts.most_common(_MOST_NAMES) if n >= _LEAST_NAMED]
+    return {name: dim + place for place, name in enumerate(names)}
+
+
+def _features(
+    products: Sequence[Product], rows: NDArray[np.int64], vectors: Embeddings, places: Mapping[str, int]
+) -> Matrix:
+    """Float32 (n_rows, dim + attribute names): the vector, and which attributes there are, each half of a fixed length.
+
+    Of some rows at a time: of all products of a large catalog they would take many times what their vectors do.
+    """
     dim = vectors.shape[1]
-    places = {name: dim + place for place, name in enumerate(names)}
-    features = np.zeros((len(products), dim + len(names)), np.float32)
-    features[:, :dim] = _VECTOR_WEIGHT * vectors
-    for row, product in enumerate(products):
-        here = [places[name] for name in product.attributes if name in places]
-        features[row, here] = _NAMES_WEIGHT / max(len(here), 1) ** 0.5
+    features = np.zeros((len(rows), dim + len(places)), np.float32)
+    features[:, :dim] = _VECTOR_WEIGHT * vectors[rows]
+    for place, row in enumerate(rows.tolist()):
+        here = [places[name] for name in products[row].attributes if name in places]
+        features[place, here] = _NAMES_WEIGHT / max(len(here), 1) ** 0.5
     return features
 
 

@@ -41,6 +41,7 @@ CATALOG = "catalog"  # the name of a router that learns from the catalog
 _HEAD, _ROWS, _CARD = "head", "types.npy", "router.json"
 _VERSION = "catalog-3"  # of what is written; another needs a new index
 _LEAST_TYPES, _LEAST_EXAMPLES = 2, 10
+_MOST_FITTED = 100_000  # products that a head learns from
 _SHOWN = 5  # product types that a route tells
 _ALL = 0.95  # share of the typed products from which a type above them says nothing: choosing it would do nothing
 
@@ -114,7 +115,7 @@ class CatalogRouter:
         """Types the products and, where no head was given, fits one. Holds titles and attributes in memory."""
         listed = [msgspec.structs.replace(product, description="", bullets=()) for product in products]
         types = self._types or derive(listed, vectors)
-        head = self._head or _fitted(listed, types, vectors, encoder)
+        head = self._head or _fitted(*_spread(listed, vectors), types, encoder)
         if head is None:
             off = "the catalog has fewer than two product types"
             (directory / _CARD).write_bytes(msgspec.json.encode(_Card(derived=True, off=off)))
@@ -313,8 +314,14 @@ def _type_of(types: ProductTypes, product_id: str) -> str:
     return kind.type_id if kind else NO_TYPE
 
 
+def _spread(products: Sequence[Product], vectors: Embeddings) -> tuple[Sequence[Product], Embeddings]:
+    """At most ``_MOST_FITTED`` products from all over the catalog, and their vectors: a head keeps far fewer."""
+    step = -(-len(products) // _MOST_FITTED)
+    return products[::step], vectors[::step]
+
+
 def _fitted(
-    products: Sequence[Product], types: ProductTypes, vectors: Embeddings, encoder: Encoder
+    products: Sequence[Product], vectors: Embeddings, types: ProductTypes, encoder: Encoder
 ) -> LinearHead | None:
     type_ids = [_type_of(types, product.product_id) for product in products]
     examples = from_catalog(products, partial(_type_of, types))

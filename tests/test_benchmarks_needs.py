@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.data import DataError
-from benchmarks.needs import judged_of, measure, off_domain_queries
+from benchmarks.needs import SETS, judged_of, measure, off_domain_queries
 from benchmarks.needs_judgments import Judge, Judged, Kind, read_judged, split_of
 from benchmarks.needs_reasons import Releases, read_back
 from benchmarks.needs_weights import GRID, _today, chosen
@@ -18,7 +18,7 @@ from engine.product import Product
 from engine.types import SkuCandidate
 from tests.conftest import SAMPLE
 
-ON_SAMPLE = ("sample", "second", "mission", "ja", "es", "second_ja", "second_es")
+ON_SAMPLE = ("sample", "second", "third", "mission", "ja", "es", "second_ja", "second_es")
 FRIDGES = "Home > Fridges"
 
 
@@ -74,8 +74,9 @@ def test_judgments_on_the_sample_are_neither_empty_nor_trivial(name: str) -> Non
 
 
 def test_queries_are_asked_once_and_split_by_their_own_text() -> None:
-    rows = [row for name in (*ON_SAMPLE, "icecat", "second_icecat") for row in judged_of(name)]
-    texts = [row.query for row in rows] + off_domain_queries() + off_domain_queries("second_off_domain")
+    rows = [row for name in (*ON_SAMPLE, "icecat", "second_icecat", "third_icecat") for row in judged_of(name)]
+    texts = [row.query for row in rows]
+    texts += [query for name in SETS if name.endswith("off_domain") for query in off_domain_queries(name)]
     assert len(texts) == len({text.casefold() for text in texts})
     assert all(row.split == split_of(row.query) for row in rows)
     assert len(off_domain_queries()) == 100

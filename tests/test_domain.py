@@ -46,7 +46,7 @@ def test_a_broken_file_is_said_to_be(sample: engine.SearchEngine, tmp_path: Path
     assert len(Domain.open(path, 384).plane) == 385
 
 
-def test_all_three_distances_count(sample: engine.SearchEngine):
+def test_all_four_distances_count(sample: engine.SearchEngine):
     domain = Domain.open(sample.version / "domain.json", 384)
     vector = np.zeros(384, np.float32)
     toward = np.asarray(domain.plane[:-1], np.float32)
@@ -57,6 +57,9 @@ def test_all_three_distances_count(sample: engine.SearchEngine):
     assert not domain.refusal("zzz", toward / np.linalg.norm(toward), below)  # the side of the catalog
     assert domain.refusal("zzz", vector, float(near), lacking=True)
     assert not domain.refusal("zzz", vector, below, told=True)
+    assert domain.asked is not None
+    inside = np.frombuffer(domain.asked.inside, np.float16).reshape(-1, 384).astype(np.float32)
+    assert domain.asked.likeness(inside[0]) > 0.1 > domain.asked.likeness(vector)
 
 
 def test_what_ships_is_neither_judged_nor_repeated():
@@ -103,3 +106,15 @@ def test_what_a_name_has_is_excluded(sample: engine.SearchEngine, query: str, wo
 def test_what_is_excluded_is_still_found(sample: engine.SearchEngine):
     hits = sample.search("fridge not double door", 400).hits
     assert any(hit.product.attributes.get("door_type") == "Double Door" for hit in hits)
+
+
+def test_what_wants_something_of_a_thing_that_is_sold_is_not_refused(sample: engine.SearchEngine):
+    for query in ("watch for a runner", "oven for baking cakes"):
+        route = sample.search(query, 3).route
+        assert route is not None
+        assert route.action != "none"
+
+
+def test_not_begins_with_what_a_field_tells_of(sample: engine.SearchEngine):
+    hits = sample.search("phone not black unlocked", 5).hits
+    assert not [hit for hit in hits if "black" in str(hit.product.attributes.get("color")).lower()]

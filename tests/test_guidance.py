@@ -26,7 +26,8 @@ from engine.understanding.words import tokens
 #: The numbers are fitted on judged queries; what is done with them is tested here with these.
 NUMBERS = GuidanceNumbers(
     provenance="", outside_penalty=0.3, other_penalty=0.3, exclusion_penalty=0.5, model_name_gain=0.7, wanted_share=0.5,
-    named_limit_share=0.5, behind=1.0, far_behind=3.0, likely_type=0.5, least_excluded=0.02, most_excluded=0.95,
+    named_limit_share=0.5, behind=1.0, far_behind=3.0, likely_type=0.5, denied_gain=0.5, stating_share=0.5,
+    least_excluded=0.02, most_excluded=0.95,
 )  # fmt: skip
 guide = partial(guiding.guide, numbers=NUMBERS)
 PRICES = [100.0, 500.0, None, 900.0, 300.0, None]

@@ -18,7 +18,7 @@ from engine.catalog import read_catalog
 from engine.cli import app
 from engine.columns import Columns
 from engine.errors import ConfigError
-from engine.needs.categories import Categories
+from engine.needs.categories import Categories, before_links
 from engine.needs.learnt import learn
 from engine.needs.lexicon import Lexicon
 from engine.needs.match import Matcher
@@ -307,3 +307,37 @@ class TestSample:
         out = tmp_path / "own.toml"
         assert CliRunner().invoke(app, ["needs", index, "--write", str(out)]).exit_code == 0
         assert Lexicon.named(str(out)) == LEXICON
+
+
+@pytest.mark.parametrize(
+    ("query", "thing"),
+    [
+        (["", "on", "tv"], ["tv"]),  # "sale on tv"
+        (["", "for", "a", "tv", "with", "stand"], ["tv"]),
+        (["", "for", "a", ""], [""]),  # "gift for a photographer"
+        (["tv", "on", "sale"], ["tv"]),
+    ],
+)
+def test_words_that_were_read_lead_to_the_thing(query: list[str], thing: list[str]):
+    assert before_links(query) == thing
+
+
+def test_a_for_yields_to_a_longer_phrase_and_the_beginning_of_a_categorys_name_is_no_need(sample: engine.SearchEngine):
+    assert [word.name for word in Matcher(LEXICON).find(["monitor", "for", "photo", "editing"])] == ["video editing"]
+    route = sample.search("top load washer", 3).route
+    assert route is not None
+    assert not any("best" in note for note in route.notes)
+
+
+def test_a_flag_beside_the_type_narrows_what_is_cheapest(sample: engine.SearchEngine):
+    [hit] = sample.search("cheapest tablet with s pen", 1).hits
+    assert hit.product.attributes["s_pen"] is True
+
+
+def test_a_size_is_what_is_called_so_and_not_some_capacity(tmp_path: Path):
+    products = [fridge(n, None, ssd_capacity=100 + n, screen_size_in=20 - n) for n in range(8)]
+    measures = Measures(columns_of(tmp_path, products), {}, NUMBERS)
+    assert measures.is_just("attributes.screen_size_in", "screen size")
+    assert not measures.is_just("attributes.ssd_capacity", "capacity")
+    rows = np.ones(8, np.bool_)
+    assert measures.named(["capacity", "laptop"], rows) == "attributes.ssd_capacity"  # named from the middle

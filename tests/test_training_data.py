@@ -86,9 +86,11 @@ def test_a_configuration_round_trips_through_its_file(tmp_path: Path, monkeypatc
         ('name = "a"\nsource = []\n[model]\nlayers = [3, 1]', r"layers is \[3, 1\]; it must rise"),
         ('name = "a"\nsource = []\n[dev]\nshare = 0.6\ntest_share = 0.4', r"both under 1"),
         ('name = "a"\nsource = []\n[teacher]\nweight = 2.0', r"weight is 2\.0"),
+        ('name = "a"\nsource = []\n[teacher]\njudged_weight = -1.0', r"judged_weight -1\.0"),
+        ('name = "a"\nsource = []\n[teacher]\npath = "b"\nencoders = ["c"]', r"name one or the other"),
         (
             f'name = "a"\nsource = [{QUERIES}]',
-            r"'queries', q\.tsv, has no labels but a teacher's, and teacher\.path is",
+            r"'queries', q\.tsv, has no labels but a teacher's, and there is none; name .* teacher\.path",
         ),
         (f'name = "a"\nsource = [{QUERIES}]\n[teacher]\npath = "b"', r"none can be held out; give \[\[dev\.sets\]\]"),
         (

@@ -23,11 +23,13 @@ from engine.cli import app
 from engine.errors import ConfigError
 from ranking.lists import named
 from ranking.listwise.onnx import OnnxDecoder
+from ranking.listwise.prompts import PROMPTS, Prompts
 from ranking.listwise.reranker import ListwiseModel
 from ranking.listwise.settings import LISTWISE
 from tests.conftest import synthetic_products
 from tests.training_sets import settings, write_set
 from training.export.decoder import export_decoder
+from training.export.decoder_bits import in_columns
 from training.models.decoder import TrainedDecoder, TransformersDecoder
 from training.report import Quality
 from training.run import Outcome, train
@@ -52,7 +54,7 @@ def write_decoder(directory: Path, kind: str = "llama") -> Path:
         vocab_size=700, special_tokens=["<end>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )  # fmt: skip
-    tokenizer.train_from_iterator((f"{p.title} {p.description} [A] > [B] <<< >>>" for p in PRODUCTS), trainer)
+    tokenizer.train_from_iterator((f"{p.title} {p.description} [A] > [B] <<< >>> yes no" for p in PRODUCTS), trainer)
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>", pad_token="<end>").save_pretrained(directory)
     CONFIGS[kind](
         vocab_size=tokenizer.get_vocab_size(), bos_token_id=None, eos_token_id=0, pad_token_id=0, **SIZES
@@ -174,6 +176,82 @@ def test_what_is_exported_reads_as_torch_does(kind: str, tmp_path: Path) -> None
     assert small.deviation < 0.1
     served = named(str(tmp_path / "small")).open(lambda rows: [PRODUCTS[row] for row in rows], None, 1)
     assert np.isfinite(served.score("acme phone 108", np.arange(8), None).scores).all()
+
+
+@pytest.mark.parametrize("bits", [8, 32])
+def test_what_prompts_share_is_read_once_and_changes_nothing(bits: Any, tmp_path: Path) -> None:
+    torch.manual_seed(2)
+    TrainedDecoder.load(ModelSettings(base=str(write_decoder(tmp_path / "base")))).save(tmp_path / "saved")
+    out = export_decoder(tmp_path / "saved", tmp_path / "out", bits=bits).directory
+    prompts = ["Rank these: [A] red fridge [B] phone", "Rank these: [A] red case [B] tv", "Rank these: [A] red case"]
+    decoder, read = OnnxDecoder(out, 1), []
+    plain = decoder.read
+    decoder.read = lambda ids, state=None: (read.append(len(ids)), plain(ids, state))[1]  # type: ignore[method-assign]
+    together = decoder.first([*prompts, prompts[-1]], "[", ["A", "B"])
+    alone = [OnnxDecoder(out, 1).first([prompt], "[", ["A", "B"])[0] for prompt in prompts]
+    np.testing.assert_allclose(together, [*alone, alone[-1]], atol=1e-4)
+    assert max(read[1:]) < read[0]
+    assert read[-1] == 1
+
+
+def test_whole_numbers_in_columns_stand_for_the_matrix() -> None:
+    matrix = np.random.default_rng(0).normal(size=(64, 6)).astype(np.float32) * np.logspace(-3, 3, 6, dtype=np.float32)
+    matrix[:, 2] = 0
+    numbers, scales = in_columns(matrix)
+    error = np.abs(numbers * scales - matrix).max(axis=0)
+    assert (error <= np.abs(matrix).max(axis=0) / 254 * 1.001).all()
+
+
+def prompts_in(folder: Path) -> Path:
+    (folder / PROMPTS).write_text(
+        'window = "For {query}\\n{products}\\nFor {query}:"\nyes_no = "{products}"\nproduct = "{text} [{label}]"\n'
+    )
+    return folder / PROMPTS
+
+
+def test_a_run_with_prompts_and_points_learns_and_takes_its_prompts_along(
+    base: Path, data: Path, tmp_path: Path
+) -> None:
+    points = {"point_weight": 1.0, "rank_weight": 0.01, "language_weight": 0.0, "epochs": 4}
+    outcome = train(config_of(base, data, points, prompts=str(prompts_in(tmp_path))), tmp_path / "run")
+    found = losses(outcome)
+    assert found[-1] < 0.9 * found[0]
+    out = export_decoder(outcome.directory / "best", tmp_path / "out", bits=8).directory
+    served = ListwiseModel(out)
+    assert (served.settings.prompts, served.settings.defence.characters) == (PROMPTS, 24)
+    assert (out / PROMPTS).read_text() == (tmp_path / PROMPTS).read_text()
+
+
+@pytest.mark.parametrize("line", ["{text} [{label}]", "[{label}] {text}"])
+def test_places_are_where_both_product_and_label_were_read(line: str, base: Path) -> None:
+    decoder, prompts = (
+        TrainedDecoder.load(ModelSettings(base=str(base))),
+        Prompts(window="{products}\n{query}", yes_no=""),
+    )
+    prompts = msgspec.structs.replace(prompts, product=line)
+    names, texts = ["A", "B"], ["<<<Acme phone>>>", "<<<Acme phone>>>"]
+    prompt = prompts.of_window("tv", texts, names)
+    places = decoder.places(prompt, "[", [prompts.line(*one) for one in zip(names, texts, strict=True)])
+    ids = decoder.ids(prompt, "[")
+    read = [decoder.tokenizer.decode(ids[: place + 1]) for place in places]
+    last = [prompts.line(*one).rstrip("]") for one in zip(names, texts, strict=True)]
+    assert [text.endswith(end) for text, end in zip(read, last, strict=True)] == [True, True]
+    assert places[0] < places[1]
+
+
+def test_texts_read_together_say_what_they_say_alone(base: Path) -> None:
+    torch.manual_seed(4)
+    decoder = TrainedDecoder.load(ModelSettings(base=str(base)), bf16="off")
+    texts = [decoder.ids(text, "[") for text in ("a phone", "a much longer text about a fridge and a tv")]
+    places = [[1, len(text) - 1] for text in texts]
+    with torch.inference_mode():
+        together = decoder.logits(decoder.model, texts, places)
+        alone = [
+            decoder.model(input_ids=torch.tensor([text])).logits[0, of_text]
+            for text, of_text in zip(texts, places, strict=True)
+        ]
+    for one, other in zip(together, alone, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
 
 
 def test_the_command_exports_a_decoder(done: Outcome, tmp_path: Path) -> None:

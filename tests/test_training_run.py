@@ -24,17 +24,18 @@ from tests.conftest import synthetic_products
 from tests.training_sets import settings, write_base, write_set
 from training.data.pairs import Pairs
 from training.data.ranking import taught
-from training.data.settings import TeacherSettings
 from training.data.sources import Group
 from training.export.reranker import export
 from training.losses import LOSSES
 from training.models import find_base
+from training.models.bi_encoder import BiEncoder
 from training.models.cross_encoder import CrossEncoder
 from training.report import read_evaluations
 from training.run import Outcome, train
 from training.tasks.reranker import RerankerConfig, compare_losses
 
 FILES = {"catalog": "corpus.jsonl", "queries": "queries.tsv", "qrels": "qrels.txt"}
+GENERATED = {"kind": "generated", "catalogs": ["c"], "queries": 5}
 SAME = {"3": 0.5, "1": 0.5, "0": 0.49}
 
 
@@ -211,13 +212,13 @@ def test_a_student_learns_from_a_teacher_whose_answers_are_kept(
 
 
 def test_unjudged_pairs_get_the_teachers_labels_alone_and_a_kill_loses_few_of_them(
-    done: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    base: Path, data: Path, done: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     products = tuple(synthetic_products()[:30])
-    groups = [Group(str(n), f"acme phone {n}", products, (1.0, 0.0, None) * 10, (0.0,) * 30) for n in range(10)]
+    groups = [Group(f"0:{n}", f"acme phone {n}", products, (1.0, 0.0, None) * 10, (0.0,) * 30) for n in range(10)]
     teacher = CrossEncoder.open(done.directory / "best")
     pairs = Pairs.of(groups, teacher.encode, 8, 24)
-    wanted = TeacherSettings(path=str(done.directory / "best"), weight=0.25)
+    wanted = settings(base, data, teacher={"path": str(done.directory / "best"), "weight": 0.25})
     (tmp_path / "data.json").write_text("{}")
     monkeypatch.setattr("training.teachers.run._ASKED_AT_ONCE", 100)
 
@@ -238,6 +239,37 @@ def test_unjudged_pairs_get_the_teachers_labels_alone_and_a_kill_loses_few_of_th
     expected = [[0.25 * of[0] + 0.75, 0.25 * of[1], of[2]] for of in given.reshape(-1, 3)]
     np.testing.assert_allclose(labels, np.ravel(expected), atol=1e-6)
     np.testing.assert_array_equal(taught(pairs, groups, wanted, tmp_path, kill).all_labels, labels)
+
+
+def test_encoders_label_what_rules_and_search_did_and_leave_people_their_say(
+    base: Path, data: Path, tmp_path: Path
+) -> None:
+    products = tuple(synthetic_products()[:12])
+    judged, made = {"kind": "judged", "catalog": "c", "queries": "q", "qrels": "r"}, GENERATED
+    own = [float(product.category[-1] == "Phones") for product in products]
+    groups = [Group(f"{n % 2}:{n}", "phone", products, (*own[:-1], None), (0.0,) * 12) for n in range(8)]
+    teacher = {"encoders": [str(base), str(base)], "weight": 1.0, "judged_weight": 0.0}
+    config = settings(base, data, source=[judged, made], teacher=teacher)
+    (tmp_path / "data.json").write_text("{}")
+    encoder = BiEncoder.load(config.model, config.model.product_tokens)
+    pairs = Pairs.of(groups, encoder.encode, config.model.query_tokens, config.model.product_tokens)
+    labels = taught(pairs, groups, config, tmp_path, lambda *_: None).all_labels.reshape(8, 12)
+    np.testing.assert_array_equal(labels[::2, :-1], np.tile(own[:-1], (4, 1)))  # as people judged
+    given = labels[1]
+    np.testing.assert_allclose(labels[::2, -1], given[-1], rtol=1e-6)  # what nobody judged is the teachers'
+    assert ((given > 0) & (given < 1)).all()
+    cosines = encoder.embed(pairs.products) @ encoder.embed(pairs.queries)[1]
+    np.testing.assert_array_equal(np.argsort(given), np.argsort(cosines[pairs.rows[1]]))
+
+
+def test_encoders_need_judged_pairs_to_mean_anything(base: Path, data: Path, tmp_path: Path) -> None:
+    groups = [Group("0:a", "phone", tuple(synthetic_products()[:3]), (1.0, 0.0, 0.0), (0.0,) * 3)]
+    config = settings(base, data, source=[GENERATED], teacher={"encoders": [str(base)]})
+    (tmp_path / "data.json").write_text("{}")
+    encoder = BiEncoder.load(config.model, config.model.product_tokens)
+    pairs = Pairs.of(groups, encoder.encode, 8, 24)
+    with pytest.raises(ConfigError, match=r"by the 0 pairs that people judged .* add a \[\[source\]\] of judgments"):
+        taught(pairs, groups, config, tmp_path, lambda *_: None)
 
 
 def test_a_student_learns_from_queries_alone(base: Path, data: Path, done: Outcome, tmp_path: Path) -> None:

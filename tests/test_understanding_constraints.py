@@ -74,6 +74,7 @@ def facts(columns):
         ("tv ₹30000 - ₹50000", 30_000, 50_000, True),
         ("tv around 20000", 17_000, 23_000, True),
         ("tv not more than 45k", None, 45_000, True),
+        ("tv under 45000 not foldable", None, 45_000, True),
         ("tv rs 50000", None, 50_000, False),  # a price alone is a budget
         ("tv over 20000 pixels", 20_000, None, False),  # perhaps a number of something
     ],
@@ -278,3 +279,16 @@ def test_what_is_excluded_is_no_constraint(understanding):
 def test_an_unknown_step_is_refused():
     with pytest.raises(ConfigError, match="'speling'; the steps are languages"):
         QueryUnderstanding(steps=["speling"])
+
+
+def test_a_budget_beside_a_measure_is_no_limit(facts):
+    [found] = parse("budget 55 inch tv", facts)
+    assert found.filter == Range("screen_size_in", 54.5, 55.9)
+
+
+@pytest.mark.parametrize("words", ["longer than", "taller than", "wider than"])
+def test_comparatives_of_size_limit_a_measure(facts, words):
+    [found] = parse(f"tv {words} 55 inches", facts)
+    assert isinstance(found.filter, Range)
+    assert found.filter.at_least == pytest.approx(55, abs=0.01)
+    assert found.filter.at_most is None

@@ -192,7 +192,7 @@ class TestCommit:
             engine.commit()
             columns = engine.snapshot()._columns
             assert np.argmax(columns.percentiles) == columns.row(product_id)
-            assert engine.snapshot()._opened.facts.price == CatalogFacts.from_columns(columns).price
+            assert engine.snapshot()._opened.facts.price.bounds == CatalogFacts.from_columns(columns).price.bounds
         before = engine.snapshot()
         engine.delete(["P0011", "NEW1"])
         engine.commit()

@@ -208,6 +208,8 @@ class TestLog:
     def test_an_error_of_the_disk_changes_nothing(self, index, monkeypatch, call):
         engine = load(index)
         reprice(engine, 1.0)
+        with ChangeLog(index, engine.version.name).path.open("ab") as log:
+            log.write(b"AIS")  # of a writer that was cut off, to be taken away first
         real = getattr(os, call)
 
         def full(descriptor, *arguments):

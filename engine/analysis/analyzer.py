@@ -21,6 +21,7 @@ import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from typing import NamedTuple
 
 import Stemmer
 
@@ -83,8 +84,7 @@ class Term:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Atom:
+class _Atom(NamedTuple):
     raw: str
     start: int
     end: int
@@ -124,6 +124,7 @@ class Analyzer:
         # A Snowball stemmer keeps state while it runs; the GIL makes each call whole, the cache makes them rare.
         stemmer = Stemmer.Stemmer(_UNSTEMMED.get(language, language))
         self._stem = lru_cache(maxsize=200_000)(stemmer.stemWord)
+        self._known_word = lru_cache(maxsize=200_000)(self._word_terms)
 
     def terms(self, text: str) -> list[str]:
         """Terms of ``text`` in order, repeats kept."""
@@ -152,6 +153,14 @@ class Analyzer:
         previous: list[_Atom] = []
         position = 0
         while position < len(atoms):
+            if not atoms[position].number and not _linked(text, atoms, position):
+                run = [atoms[position]]  # a word by itself, as most are
+                self._single(run[0], out)
+                if previous and any(atom.number for atom in previous):
+                    self._join(previous, run, text, out)
+                previous = run
+                position += 1
+                continue
             measure_end = self._measure(text, atoms, position, out)
             if measure_end:
                 previous = []
@@ -217,10 +226,13 @@ class Analyzer:
             return
         if atom.raw == "s" and out:
             return  # a possessive's tail
-        out.append(Term(self._word(atom.raw), "word"))
-        halves = _CAMEL.findall(atom.raw) if not atom.raw.islower() else []
-        if len(halves) > 1 and sum(map(len, halves)) == len(atom.raw):
-            out += [Term(self._word(half), "part") for half in halves]
+        out += (self._known_word if len(atom.raw) <= _MAX_TERM else self._word_terms)(atom.raw)
+
+    def _word_terms(self, raw: str) -> tuple[Term, ...]:
+        """A word, and the halves of one in camel case."""
+        halves = _CAMEL.findall(raw) if not raw.islower() else []
+        parts = halves if len(halves) > 1 and sum(map(len, halves)) == len(raw) else []
+        return Term(self._word(raw), "word"), *(Term(self._word(half), "part") for half in parts)
 
     def _join(self, left: list[_Atom], right: list[_Atom], text: str, out: list[Term]) -> None:
         """Emits the join of two neighbours a space apart, where the two may be one code."""
@@ -244,12 +256,17 @@ class Analyzer:
 
 def _run_end(text: str, atoms: list[_Atom], start: int) -> int:
     end = start + 1
-    while end < len(atoms):
-        gap = text[atoms[end - 1].end : atoms[end].start]
-        if gap and (len(gap) > 1 or gap not in _LINKS):
-            break
+    while _linked(text, atoms, end - 1):
         end += 1
     return end
+
+
+def _linked(text: str, atoms: list[_Atom], at: int) -> bool:
+    """Whether an atom and the one after it touch or are a single separator apart."""
+    if at + 1 == len(atoms):
+        return False
+    gap = text[atoms[at].end : atoms[at + 1].start]
+    return not gap or (len(gap) == 1 and gap in _LINKS)
 
 
 def _parts(text: str, run: list[_Atom]) -> list[list[_Atom]]:

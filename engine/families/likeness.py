@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from engine.needs.measures import Measures
+from engine.needs.measures import Measures, packed, room, unpacked
 from engine.product import Product
 from engine.types import Mask, Rows, Scores
 
@@ -23,16 +23,16 @@ class Likeness:
     ) -> None:  # fmt: skip
         """``products`` gives those of some rows; ``price_share`` is what prices say of the whole."""
         self._measures, self._products, self._price_share = measures, products, price_share
-        self._kept = lru_cache(maxsize=64)(self._compared)
+        self._kept = lru_cache(maxsize=room(len(measures), 64))(self._compared)
 
     def to(self, named: Rows, rows: Mask) -> Scores:
         """Float32 (n_products,), from 0 to 1, the most like at 1: one less the mean distance of places among ``rows``
         in each number that the first of ``named`` says, that of the price counting its share. NaN outside ``rows``.
         """
-        return self._kept(named.tobytes(), rows.tobytes())
+        return self._kept(named.tobytes(), packed(rows))
 
     def _compared(self, packed_named: bytes, packed_rows: bytes) -> Scores:
-        named, rows = np.frombuffer(packed_named, np.int64), np.frombuffer(packed_rows, np.bool_)
+        named, rows = np.frombuffer(packed_named, np.int64), unpacked(packed_rows, len(self._measures))
         fields = self._fields(named, rows)
         distance = self._price_share * self._distance("price", named, rows)
         for field in fields:

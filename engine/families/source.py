@@ -18,14 +18,15 @@ from engine.families.named import Named, Naming
 from engine.families.relations import Relation, RelationReader
 from engine.families.store import ProductFamilies
 from engine.families.words import NUMBERS, FamilyNumbers, FamilyWords
-from engine.needs.categories import Categories, singular
+from engine.needs.categories import singular
 from engine.needs.lexicon import Gradable
 from engine.needs.wants import Needs
 from engine.preferences import NO_WANTS, Preference, Scope, Wants, WantsOf, scope_of
 from engine.product import Product
 from engine.types import Candidates, Mask, Routed, Rows, Scores
+from engine.understanding.constraints import Constraint
 from engine.understanding.understand import Understood
-from engine.understanding.words import tokens
+from engine.understanding.words import Token, tokens
 
 _OF_SERIES = frozenset({"latest", "new", "previous", "last_year"})
 _OF_ANY = frozenset({"previous", "last_year"})  # whatever the type is called
@@ -77,7 +78,7 @@ class FamilySource:
         self._columns, self._needs, self._words, self._numbers = columns, needs, words, numbers
         self._naming = Naming(families, columns, words)
         self._reader = RelationReader(words)
-        self._categories = Categories(columns)
+        self._categories = needs.categories
         self._likeness = Likeness(needs.measures, products, numbers.price_share)
         brands = columns.values("brand") if "brand" in columns.fields else ()
         self._brands = {token.text for brand in brands for token in tokens(brand.value)}
@@ -90,7 +91,7 @@ class FamilySource:
         if families:
             return FamilySource(families, columns, needs, self._words, products, self._numbers)
         other = copy(self)
-        other._columns, other._needs = columns, needs
+        other._columns, other._needs, other._categories = columns, needs, needs.categories
         other._likeness = Likeness(needs.measures, products, self._numbers.price_share)
         return other
 
@@ -105,6 +106,8 @@ class FamilySource:
             return self._of_series(relation)
         if relation.kind == "than" and not self._gradables(relation.otherwise):
             return None
+        if relation.kind == "than" and _is_limit(relation.about, understood.constraints):
+            return None  # "larger than 16 inch" is no product
         named = self._naming.find(relation.about, understood.corrected) if relation.spans else None
         if (
             named is None
@@ -357,3 +360,8 @@ class FamilySource:
     @staticmethod
     def _told(told: dict[int, str], fit: Scores, row: int) -> str:
         return told.get(row, "")
+
+
+def _is_limit(about: Sequence[Token], limits: Sequence[Constraint]) -> bool:
+    """Whether what something is compared with has been read as a measure."""
+    return any(limit.start <= about[0].start < limit.end for limit in limits)

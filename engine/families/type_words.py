@@ -221,6 +221,15 @@ def open_synonyms(
     return Synonyms((*held, *rules(found)))
 
 
+def words_for_things(config: SearchConfig) -> Synonyms:
+    """All words that may stand for each other as what a thing is called: the configured synonyms, of shipped ones those
+    that the catalog says as well, and the everyday words that ship. Raises ConfigError.
+    """
+    own = Synonyms.named(config.synonyms).rules if config.synonyms else ()
+    everyday = ((_words(word), _words(name)) for word, names in shipped().items() for name in names)
+    return Synonyms((*own, *everyday))
+
+
 def _titles(
     types: _Types, families: ProductFamilies, numbers: TypeWordNumbers
 ) -> dict[tuple[str, str], tuple[int, int]]:

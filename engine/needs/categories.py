@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from itertools import takewhile
+from itertools import dropwhile, takewhile
 
 import numpy as np
 
+from engine.analysis.analyzer import STOP_WORDS
+from engine.analysis.analyzer import singular as short_singular
 from engine.columns import PATH_SEPARATOR, Columns
 from engine.needs.numbers import NUMBERS, NeedNumbers
 from engine.types import Mask, Rows
@@ -23,6 +25,7 @@ NamedBy = Callable[[tuple[str, ...]], Mask | None]
 
 _COMPOUND = 4  # letters that a word has at least, to be the end of a longer one
 LINKS = frozenset({"for", "with", "without", "under", "in", "to", "of", "from", "on", "that", "which", "and", "or"})
+_LEADING = frozenset({"on", "of", "for", "in"})  # to the thing, after a word that has been read
 _PARTS = re.compile(r"[&/,+]|\band\b")
 
 
@@ -38,6 +41,10 @@ class Categories:
         listed = columns.postings("category") if "category" in columns.fields else ()
         self._paths = sorted(((tuple(path.split(PATH_SEPARATOR)), rows) for path, rows in listed), key=_depth)
         self._at = dict(self._paths)
+        self._by_head: dict[str, list[int]] = defaultdict(list)  # the last words of names' parts, and whose they are
+        for place, (path, _) in enumerate(self._paths):
+            for words in filter(None, _parts(path[-1])):
+                self._by_head[words[-1]].append(place)
         self.words = frozenset(word for path, _ in self._paths for name in path for word in _words(name))
         self._called = lru_cache(maxsize=4096)(self._paths_called)
         self._usual = lru_cache(maxsize=4096)(self._usual_of)
@@ -62,7 +69,7 @@ class Categories:
         Who says no more than "phone" means what most are, and none of a few "Feature Phones". ``called_by`` it and the
         word before it may be something else: what is "fully automatic" is not "Semi Automatic".
         """
-        words = _before_links(asked)
+        words = before_links(asked)
         best: tuple[tuple[str, ...], Mask] | None = None
         for before, word in zip(("", *words), words, strict=False):
             found = self._called(word) if word else ()
@@ -125,7 +132,7 @@ class Categories:
         only where the products that are ``named`` by it are there, and by it and the word before it: most shops file
         "guitar" straps and picks elsewhere than guitars, and a "fitness tracker" is no tracker.
         """
-        words = _before_links(asked)
+        words = before_links(asked)
         while words and not self._called(words[-1]) and tells(words[-1]):
             words.pop()
         found = self._called(words[-1]) if words and words[-1] else ()
@@ -165,7 +172,12 @@ class Categories:
         return None
 
     def _paths_called(self, word: str) -> tuple[tuple[tuple[str, ...], Rows], ...]:
-        return tuple((path, rows) for path, rows in self._paths if _is_called(path[-1], word))
+        wanted = _words(word)
+        if not wanted:
+            return tuple((path, rows) for path, rows in self._paths if _is_called(path[-1], wanted))
+        heads = [head for head in self._by_head if head == wanted[-1] or _same_head([head], wanted)]
+        places = sorted({place for head in heads for place in self._by_head[head]})
+        return tuple(self._paths[place] for place in places if _is_called(self._paths[place][0][-1], wanted))
 
     def _mask(self, rows: Sequence[Rows]) -> Mask:
         mask = np.zeros(self._n, np.bool_)
@@ -177,17 +189,21 @@ def singular(word: str) -> str:
     """An English plural's singular, as far as its ending tells."""
     if len(word) > 4 and word.endswith(("ches", "shes", "xes")):
         return word[:-2]
+    if len(word) <= 3:
+        return short_singular(word) or word
     return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
 
 
-def _is_called(name: str, text: str) -> bool:
-    """Whether the last words of a name, or of a part of it ("Cases & Covers"), are this, or end in it."""
-    wanted = _words(text)
-    for part in _PARTS.split(name.lower()):
-        words = _words(part)
-        if words[-len(wanted) :] == wanted or (len(wanted) == 1 and _same_head(words, wanted)):
-            return True
-    return False
+def _is_called(name: str, wanted: list[str]) -> bool:
+    """Whether the last words of a name, or of a part of it ("Cases & Covers"), are these, or end in the only one."""
+    return any(
+        words[-len(wanted) :] == wanted or (len(wanted) == 1 and _same_head(words, wanted)) for words in _parts(name)
+    )
+
+
+def _parts(name: str) -> list[list[str]]:
+    """The words of each part of a category's name."""
+    return [_words(part) for part in _PARTS.split(name.lower())]
 
 
 def _same_head(left: Sequence[str], right: Sequence[str]) -> bool:
@@ -204,9 +220,15 @@ def _words(name: str) -> list[str]:
     return [singular(word) for word in re.split(r"[^a-z0-9]+", name.lower()) if word]
 
 
-def _before_links(asked: Sequence[str]) -> list[str]:
-    """The words that say what a thing is, before the first that says what it is for, or with; a "which" may lead."""
-    return list(takewhile(lambda word: word not in LINKS, asked[1:] if asked[:1] == ["which"] else asked))
+def before_links(asked: Sequence[str]) -> list[str]:
+    """The words that say what a thing is, before the first that says what it is for, or with; a "which" may lead, and
+    words that have been read and lead to it: a "sale on tv" is of televisions.
+    """
+    words = list(asked[1:] if asked[:1] == ["which"] else asked)
+    first = next((at for at, word in enumerate(words) if word), 0)
+    if first and words[first] in _LEADING:
+        words = list(dropwhile(STOP_WORDS.__contains__, words[first + 1 :]))
+    return list(takewhile(lambda word: word not in LINKS, words))
 
 
 def _depth(path: tuple[tuple[str, ...], Rows]) -> tuple[int, tuple[str, ...]]:

@@ -47,9 +47,7 @@ def learn(saying: Rows, rows: Mask, measures: Measures, columns: Columns, prior:
 
 
 def _numeric(fields: Sequence[str], inside: Mask, rows: Mask, measures: Measures, trust: float) -> Iterator[Want]:
-    for field in fields:
-        if not measures.tells_enough(field, rows):
-            continue
+    for field in measures.telling(fields, rows):
         places = measures.places(field, rows, most=True)
         known = places[inside & ~np.isnan(places)]
         effect = trust * 2 * (float(known.mean()) - 0.5) if len(known) >= _LEAST_SAYING else 0.0
@@ -61,10 +59,14 @@ def _numeric(fields: Sequence[str], inside: Mask, rows: Mask, measures: Measures
 def _named(fields: Sequence[str], inside: Mask, rows: Mask, columns: Columns, trust: float) -> Iterator[Want]:
     n, total = inside.sum(), rows.sum()
     for field in fields:
-        for text, having in columns.postings(field):
-            share = rows[having].sum() / total
-            effect = trust * (inside[having].sum() / n - share)
-            if effect >= _LEAST_EFFECT and share < _MOST_SAYING:
-                values = () if text in ("true", "false") else (text.casefold(),)
-                if text != "false":
-                    yield Want(has=field, values=values, weight=round(min(2 * float(effect), 1.0), 3))
+        column = columns.column(field)
+        if column is None or not column.spans:
+            continue
+        shares = column.counts(rows) / total
+        effects = trust * (column.counts(inside) / n - shares)
+        texts = list(column.spans)
+        for place in np.flatnonzero((effects >= _LEAST_EFFECT) & (shares < _MOST_SAYING)).tolist():
+            text, effect = texts[place], float(effects[place])
+            if text != "false":
+                values = () if text == "true" else (text.casefold(),)
+                yield Want(has=field, values=values, weight=round(min(2 * effect, 1.0), 3))

@@ -56,7 +56,7 @@ class Matcher:
         while at < len(words):
             for end in range(min(at + self._longest, len(words)), at, -1):
                 entry = self._entries.get(_key(words[at:end]))
-                if entry is not None:
+                if entry is not None and not self._outdone(words, at, end):
                     kind, name, most = entry
                     found.append(NeedWord(kind, name, at, end, most))
                     at = end
@@ -64,6 +64,12 @@ class Matcher:
             else:
                 at += 1
         return found
+
+    def _outdone(self, words: Sequence[str], at: int, end: int) -> bool:
+        """Whether a phrase from ``at`` on is a "for" and the beginning of a longer one: "for photo editing"."""
+        if words[at] != "for":
+            return False
+        return any(_key(words[at + 1 : last]) in self._entries for last in range(end + 1, len(words) + 1))
 
 
 def _asks_as_well(limit: Constraint) -> bool:

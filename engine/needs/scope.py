@@ -12,6 +12,7 @@ import numpy as np
 
 from engine.columns import Columns
 from engine.needs.categories import LINKS, Categories, singular
+from engine.needs.kind_names import KindNames
 from engine.needs.numbers import NUMBERS, NeedNumbers
 from engine.preferences import Scope, scope_of
 from engine.types import Mask, Routed, Rows
@@ -31,16 +32,31 @@ class Scopes:
     """Over one index. Thread-safe; which products have a word is kept."""
 
     def __init__(
-        self, columns: Columns, told: ToldByFields, found: Callable[[str, int], Rows], numbers: NeedNumbers = NUMBERS
-    ) -> None:
-        """``found`` gives the rows of products that have words of a text, the best first, and at most so many."""
-        self._n, self._told, self._found, self._numbers = len(columns), told, found, numbers
+        self, columns: Columns, told: ToldByFields, found: Callable[[str, int], Rows], numbers: NeedNumbers = NUMBERS,
+        kinds: KindNames | None = None,
+    ) -> None:  # fmt: skip
+        """``found`` gives the rows of products that have words of a text, the best first, and at most so many.
+        ``kinds`` are what things are called where the catalog has no categories.
+        """
+        self._columns, self._told, self._found, self._numbers = columns, told, found, numbers
         self._rows_of = lru_cache(maxsize=256)(self._mask_of)
-        self.categories = Categories(columns, numbers, self._rows_of)
+        self.categories: Categories | KindNames = kinds or Categories(columns, numbers, self._rows_of)
         numeric = (
             name for name in columns.fields if name.startswith("attributes.") and columns.numbers(name) is not None
         )
         self._measured = {singular(word) for name in numeric for word in name.removeprefix("attributes.").split("_")}
+
+    @property
+    def guessed(self) -> bool:
+        """Whether what things are called was learnt from titles, and is no category of the catalog's."""
+        return isinstance(self.categories, KindNames)
+
+    def counting(self, numbers: NeedNumbers) -> Scopes:
+        """These with other numbers."""
+        return Scopes(
+            self._columns, self._told, self._found, numbers,
+            self.categories if isinstance(self.categories, KindNames) else None,
+        )  # fmt: skip
 
     def asked(self, words: Sequence[str]) -> Mask | None:
         """The rows of the categories that are called as the thing that a query asks for; None where there are none.
@@ -72,7 +88,7 @@ class Scopes:
         rows, at = scope.rows, 0
         while at < len(words):
             said = tuple(telling[at : at + 2])
-            tells = len(said) > 1 and all(said) and any(words[at : at + 2])
+            tells = len(said) > 1 and all(said) and (any(words[at : at + 2]) or self._told.having(said) is not None)
             both = self._both(said, rows, all(words[at : at + 2])) if tells else None
             having = both if both is not None else self._having(words[at], rows)
             rows = self._narrowed(rows, having, above) if having is not None else rows
@@ -82,6 +98,10 @@ class Scopes:
     def knows(self, word: str) -> bool:
         """Whether anything is called so, or has it in a field."""
         return word in self.categories.words or singular(word) in self.categories.words or self._told.knows(word)
+
+    def is_in_names(self, word: str) -> bool:
+        """Whether any product's own name has the word."""
+        return self._told.named((word,)) is not None
 
     def _known(self, word: str) -> str:
         """The word, if it is known; else empty."""
@@ -97,8 +117,8 @@ class Scopes:
         """
         if word in EMPTY or word.isdigit() or word in GRAMMAR or singular(word) in self.categories.words:
             return False
-        if singular(word) in self._measured:
-            return False
+        if singular(word) in self._measured and not (self.guessed and self._told.having((word,)) is not None):
+            return False  # of a thousand attributes one has nearly any word in its name, and a value tells more
         return word not in EVERYDAY and (self._told.knows(word) or not is_everyday(word, before))
 
     def _both(self, words: tuple[str, ...], rows: Mask, telling: bool) -> Mask | None:
@@ -136,6 +156,6 @@ class Scopes:
         return inside if telling else rows
 
     def _mask_of(self, word: str) -> Mask:
-        mask = np.zeros(self._n, np.bool_)
-        mask[self._found(word, self._n)] = True
+        mask = np.zeros(len(self._columns), np.bool_)
+        mask[self._found(word, len(self._columns))] = True
         return mask

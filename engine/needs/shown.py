@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import date
+from operator import itemgetter
 
 import msgspec
 import numpy as np
 
 from engine.columns import PATH_SEPARATOR, Columns
+from engine.needs.kind_names import KindNames
 from engine.needs.uses import told
 from engine.needs.wants import Needs
 from engine.types import Mask
@@ -37,8 +39,10 @@ class ShownNeed(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def shown(needs: Needs, columns: Columns) -> Iterator[ShownNeed]:
-    """Every entry in every category that answers it, by category."""
-    for path, rows in sorted(columns.postings("category") if "category" in columns.fields else ()):
+    """Every entry in every category that answers it, by category; of a catalog without any, in its largest kinds."""
+    kinds = needs.categories.largest() if isinstance(needs.categories, KindNames) else ()
+    paths = columns.postings("category") if "category" in columns.fields and not kinds else kinds
+    for path, rows in sorted(paths, key=itemgetter(0)):
         if path.count(PATH_SEPARATOR) < _DEPTH and len(rows) >= _LEAST:
             mask = np.zeros(len(columns), np.bool_)
             mask[rows] = True

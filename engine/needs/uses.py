@@ -12,7 +12,7 @@ from engine.columns import Columns
 from engine.needs.categories import singular
 from engine.needs.learnt import Learnt, learn
 from engine.needs.lexicon import Lexicon, Want
-from engine.needs.measures import Measures
+from engine.needs.measures import Measures, packed, room, unpacked
 from engine.needs.numbers import NeedNumbers
 from engine.types import Mask, Rows, Scores
 
@@ -46,12 +46,12 @@ class Uses:
         """``found`` gives the rows of products that have words of a text, at most so many."""
         self._lexicon, self._columns, self._measures, self._numbers = lexicon, columns, measures, numbers
         self._found = found
-        self._met = lru_cache(maxsize=64)(self._fitted)
+        self._met = lru_cache(maxsize=room(len(columns), 64))(self._fitted)
         self._saying = lru_cache(maxsize=128)(self._rows_saying)
 
     def met(self, name: str, rows: Mask, types: tuple[str, ...]) -> Met | None:
         """How well the products of ``rows`` fit a use; ``types`` are what they are called. None where nothing tells."""
-        return self._met(name, types, rows.tobytes())
+        return self._met(name, types, packed(rows))
 
     def learnt(self, name: str, rows: Mask) -> Learnt:
         """What the catalog says of a use among ``rows``."""
@@ -66,8 +66,8 @@ class Uses:
         facts = [self._measures.fact(field, row, text=bool(want.has), values=want.values) for _, want, field in met]
         return "; ".join(list(dict.fromkeys(filter(None, facts)))[:_FACTS])
 
-    def _fitted(self, name: str, types: tuple[str, ...], packed: bytes) -> Met | None:
-        rows = np.frombuffer(packed, np.bool_)
+    def _fitted(self, name: str, types: tuple[str, ...], packed_rows: bytes) -> Met | None:
+        rows = unpacked(packed_rows, len(self._columns))
         own = tuple(self._answered(self._lexicon.use[name].wants, rows, types))
         learnt = tuple(self._answered(self.learnt(name, rows).wants, rows, types))
         fits = [fit for fit in (self._mean(own), self._mean(learnt)) if fit is not None]

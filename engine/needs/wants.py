@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import takewhile
 
 import numpy as np
 
@@ -67,7 +68,7 @@ class Needs:
         """
         self.lexicon, self.numbers, self._products = lexicon, numbers, products
         self.measures = Measures(columns, lexicon.scale, numbers)
-        self._scopes, self._categories = scopes, scopes.categories
+        self._scopes, self.categories = scopes, scopes.categories
         self._matcher = Matcher(lexicon)
         self.uses = Uses(lexicon, columns, self.measures, found, numbers)
 
@@ -75,10 +76,15 @@ class Needs:
         self, columns: Columns, found: Callable[[str, int], Rows], products: Callable[[Rows], Sequence[Product]],
         scopes: Scopes,
     ) -> Needs:  # fmt: skip
-        """The same lexicon and numbers over an index that has changed."""
+        """The same lexicon and numbers over an index that has changed; the same ``scopes`` say that only fields
+        which are no attributes have.
+        """
         other = copy(self)
-        other._products, other._scopes, other._categories = products, scopes, scopes.categories
-        other.measures = Measures(columns, self.lexicon.scale, self.numbers)
+        other._products, other._scopes, other.categories = products, scopes, scopes.categories
+        if scopes is self._scopes:
+            other.measures = self.measures.over(columns)
+        else:
+            other.measures = Measures(columns, self.lexicon.scale, self.numbers)
         other.uses = Uses(self.lexicon, columns, other.measures, found, self.numbers)
         return other
 
@@ -116,9 +122,12 @@ class Needs:
         return wants
 
     def explains(self, word: str, before: str) -> bool:
-        """Whether a word is a direction, or after a "for" what something is for; then no product need have it."""
+        """Whether a word is a direction, or after a "for" what something is for; then no product need have it. Nor need
+        one have what shoppers say of anything, as "sale".
+        """
         after_for = before in ("for", "a", "an", "my", "the")
-        return any(found.kind == "gradable" or after_for for found in self._matcher.find([word]))
+        found = self._matcher.find([word])
+        return any(w.kind == "gradable" or after_for or self.lexicon.use[w.name].general for w in found)
 
     def without_directions(self, understood: Understood) -> Understood:
         """Without the exclusions that are a direction: what is "not big" is small, whoever has the word."""
@@ -139,7 +148,7 @@ class Needs:
         """The category above, for a use that no attribute of those in ``scope`` tells of: runners' "earphones"."""
         if not scope.names or not any(reading.is_use for reading in readings):
             return None
-        rows = self._categories.above(scope.names[0])
+        rows = self.categories.above(scope.names[0])
         return Scope(rows) if rows is not None else None
 
     def _asks(self, reading: Reading) -> bool:
@@ -155,7 +164,8 @@ class Needs:
         """The need words of a query, in its order; none where others have ``taken`` its places from one to another."""
         words = free_words(understood, taken, self.words)
         places = tokens(understood.corrected)
-        found = self._matcher.find(words) or self._of_brand(understood, words)
+        found = [word for word in self._matcher.find(words) if not self._is_of_name(word, words)]
+        found = found or self._of_brand(understood, words)
         needed = {place for word in found for place in range(word.start, word.end)}
         rest = tuple("" if place in needed else word for place, word in enumerate(words))
         whom = next((place for place, word in enumerate(words) if place and word in _TELL_OF_WHOM), len(words))
@@ -175,18 +185,34 @@ class Needs:
             readings.append(Reading(word, text, beside, rest, telling, typeless, contrary))
         return tuple(readings)
 
+    def _is_of_name(self, word: NeedWord, words: Sequence[str]) -> bool:
+        """Whether a need word begins what a category is called: a "top load" is a thing, and no top."""
+        return self.categories.is_called(" ".join(words[word.start : word.end + 1])) and word.end < len(words)
+
+    def asks_more(self, understood: Understood) -> bool:
+        """Whether a query has a need word beside what it asks for: of a "video camera" the last one is the thing."""
+        readings, last = self.read(understood), len(understood.words)
+        return any(r.word.end > r.word.start and not self._is_thing(r, last) for r in readings)
+
+    def _is_thing(self, reading: Reading, last: int) -> bool:
+        return reading.word.end == last and bool(self.categories.called(reading.text.split()[-1:]))
+
     def _of_brand(self, understood: Understood, words: Sequence[str]) -> list[NeedWord]:
-        """What is meant by a query that has nothing but a brand; none for any other."""
-        if any(words) or [limit.kind for limit in understood.constraints] != ["brand"]:
+        """What is meant by a query that has nothing but a brand; none for any other, nor where kinds are guesses."""
+        if self._scopes.guessed or any(words) or [limit.kind for limit in understood.constraints] != ["brand"]:
             return []
         uses = (name for name, use in self.lexicon.use.items() if use.of_brands)
         return [NeedWord("use", name, 0, len(words)) for name in uses]
 
     def _names_nothing(self, word: str, general: bool) -> bool:
         """Whether a word names no thing: of a gift whatever nobody here sells ("graduation gift")."""
-        if word in STOP_WORDS or word in EMPTY or self.measures.names_attribute(word):
+        if word in STOP_WORDS or word in EMPTY or (self.measures.names_attribute(word) and not self._is_sold(word)):
             return True
         return general and (word.isdigit() or is_everyday(word) or not self._scopes.knows(word))
+
+    def _is_sold(self, word: str) -> bool:
+        """Whether products without categories are called so: of a thousand attributes one has nearly any word."""
+        return self._scopes.guessed and self._scopes.is_in_names(word)
 
     def scopes(self, readings: Sequence[Reading]) -> tuple[Scope, ...]:
         """The types to look among for a query that names none: those of its uses, the best first."""
@@ -195,7 +221,7 @@ class Needs:
         specific = [use for use in uses if use.types and not use.general] or uses
         votes = Counter(word for use in specific for word in use.types)
         words = sorted(votes, key=lambda word: -votes[word])  # what more uses are for first, else in their order
-        return tuple(Scope(rows, (name,)) for name, rows in self._categories.called(words)[:_TYPES])
+        return tuple(Scope(rows, (name,)) for name, rows in self.categories.called(words)[:_TYPES])
 
     def of(self, readings: Sequence[Reading], scope: Scope) -> tuple[Preference, ...]:
         """What the readings ask for within a scope; nothing without one, or where no attribute tells."""
@@ -215,7 +241,10 @@ class Needs:
 
     def _gradable(self, reading: Reading, rows: Mask, uses: Sequence[Use]) -> Preference | None:
         entry = self.lexicon.gradable[reading.word.name]
-        field, most = self.meant(entry, reading.beside, rows)
+        beside = tuple(takewhile(lambda word: not self.categories.covers(word, rows), reading.beside))
+        field, most = self.meant(entry, beside, rows)
+        if not field and len(said := reading.text.split()) > 1:  # "most memory", whatever the lexicon means by it
+            field = self._named((*said[1:], *beside), rows)
         field = self._of_use(entry, uses, rows) or field
         return self._by_place(reading, field, most != reading.contrary, rows) if field else None
 
@@ -245,27 +274,33 @@ class Needs:
         return Preference(reading.text, fit, self.numbers.gradable_weight, fact, reason, reading.word.most)
 
     def meant(self, entry: Gradable, beside: Sequence[str], rows: Mask) -> tuple[str, bool]:
-        """The field that a direction means among ``rows``, and whether it is the most of it; empty where none tells."""
+        """The field that a direction means among ``rows``, and whether it is the most of it; empty where none tells.
+
+        Fields that are called as the lexicon has it come before those that say more: a notebook's size is that of its
+        screen, whatever its ``ssd_capacity``.
+        """
         if named := self._named(beside, rows):
             return named, bool(entry.most) or not _is_low(entry, self.lexicon)
-        for patterns, direction in ((entry.most, True), (entry.least, False)):
-            for pattern in patterns:
-                for field in self.measures.fields(pattern):
-                    if self.measures.tells_enough(field, rows):
-                        return field, direction
-        return "", True
+        directions = [(pattern, True) for pattern in entry.most] + [(pattern, False) for pattern in entry.least]
+        told = [
+            (not self.measures.is_just(field, pattern), at, field, direction)
+            for at, (pattern, direction) in enumerate(directions)
+            for field in self.measures.fields(pattern)
+            if self.measures.tells_enough(field, rows)
+        ]
+        return min(told, key=lambda found: found[:2])[2:] if told else ("", True)
 
     def _named(self, beside: Sequence[str], rows: Mask) -> str:
         """The attribute that the words after a direction name; empty for none, as for the "power" of a "power bank"."""
-        return "" if self._categories.is_called(" ".join(beside[:2])) else self.measures.named(beside, rows)
+        return "" if self.categories.is_called(" ".join(beside[:2])) else self.measures.named(beside, rows)
 
     def _fact_of(self, field: str, fit: Scores, row: int) -> str:
         return self.measures.fact(field, row) if fit[row] >= 0.5 else ""
 
     def _use(self, reading: Reading, scope: Scope) -> Preference | None:
         met = self.uses.met(reading.word.name, scope.members, scope.names)
-        if met is None:
-            return None
+        if met is None or (self._scopes.guessed and not met.parts):
+            return None  # that a text names the use is found by its words
         asked = ", ".join(told(want) for want, _, _ in met.parts[:_TOLD]) or "what names it"
         weight = self.numbers.use_weight * self.lexicon.use[reading.word.name].strength
         reason = f"{reading.text} → {reading.word.name}: {asked}"

@@ -117,7 +117,8 @@ class ChangeLog:
         self.path.parent.mkdir(exist_ok=True)
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            os.ftruncate(descriptor, end)
+            if os.fstat(descriptor).st_size != end:  # what a writer left that was cut off
+                os.ftruncate(descriptor, end)
             try:
                 written = 0
                 while written < len(record):

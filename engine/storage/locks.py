@@ -44,8 +44,10 @@ def writing(index: Path, purpose: str, wait_s: float = 10.0) -> Iterator[None]:
                     f"{index} is being written by {_holder(descriptor)}; waited {wait_s:g} s. Try again when it is done"
                 )
             time.sleep(_POLL_S)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, msgspec.json.encode(Holder(os.getpid(), socket.gethostname(), purpose)), 0)
+        holder = msgspec.json.encode(Holder(os.getpid(), socket.gethostname(), purpose))
+        os.pwrite(descriptor, holder, 0)
+        if os.fstat(descriptor).st_size != len(holder):  # every change of a file's size costs a wait for the disk
+            os.ftruncate(descriptor, len(holder))
         yield
     finally:
         os.close(descriptor)

@@ -29,6 +29,7 @@ _BASIC_COLORS = frozenset({
     "navy", "maroon", "violet", "teal", "turquoise", "silver", "gold", "ivory", "burgundy", "lavender", "magenta",
     "cyan",
 })  # fmt: skip
+_DENYING = frozenset({"not", "no", "without", "except", "excluding", "but"})
 _SAME = {"grey": "gray", "gray": "grey", "golden": "gold"}
 
 
@@ -87,7 +88,7 @@ def _price(query: str, q: Quantity, facts: CatalogFacts) -> Constraint | None:
         return None
     text = query[q.start : q.end]
     reason = ""
-    if facts.price is None:
+    if facts.price.bounds is None:
         reason = "the catalog has no prices"
     elif q.currency and facts.currency and q.currency != facts.currency:
         reason = f"the catalog's prices are in {facts.currency}, not {q.currency}"
@@ -102,16 +103,16 @@ def _price(query: str, q: Quantity, facts: CatalogFacts) -> Constraint | None:
 
 
 def _like_a_price(q: Quantity, facts: CatalogFacts) -> bool:
-    if facts.price is None or not facts.price.values:
+    if facts.price.bounds is None:
         return False
-    least, most = facts.price.values[0], facts.price.values[-1]
+    least, most = facts.price.bounds
     return all(value is None or least / 2 <= value <= most * 2 for value in (q.low, q.high))
 
 
 def _ends_there(query: str, q: Quantity) -> bool:
     """Whether no noun follows that the number could count ("at least 4 ports")."""
     after = re.match(r"\s+([^\W\d_]+)", query[q.end :])
-    return after is None or after[1].lower() in STOP_WORDS
+    return after is None or after[1].lower() in STOP_WORDS or after[1].lower() in _DENYING
 
 
 def _measure(query: str, q: Quantity, facts: CatalogFacts) -> Constraint | None:
@@ -141,7 +142,7 @@ def _color_follows(query: str, q: Quantity, facts: CatalogFacts) -> bool:
 
 def _is_rating(query: str, q: Quantity, facts: CatalogFacts) -> bool:
     """Stars are a customers' rating where they are "and up" or "rated", or the catalog rates no energy."""
-    if facts.rating is None or not 1 <= (q.low or q.high or 0) <= 5:
+    if facts.rating.bounds is None or not 1 <= (q.low or q.high or 0) <= 5:
         return False
     rated = bool(_RATED.search(query)) and "energy" not in query.lower()
     energy = any(field.unit == "star" for field in facts.measures)

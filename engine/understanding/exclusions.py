@@ -21,6 +21,7 @@ from engine.types import Mask, Rows
 from engine.understanding.negation import Excluded
 
 _MOST_VALUES = 200  # of a field whose values are kinds of things and not names
+_FLAG_VALUES = 2
 _MOST_WORDS = 6  # of a value
 _BEGINNING = 4  # letters that begin a longer word and stand for it: "touch" is "touchscreen"
 _CATEGORY = "category"
@@ -49,9 +50,49 @@ class ToldByFields:
         """
         kinds = _LACKS.match(phrase.text) is None
         fields = self.having(phrase.words, kinds=kinds, names=True)
-        for mask in (fields, self.named(phrase.words) if kinds else None):
+        named = self.named(phrase.words) if kinds else None
+        for mask in (self._lacking(phrase.words), fields, named):
             if mask is not None and not mask.all():
                 yield mask
+        if fields is None and kinds:
+            yield from self._begun(phrase.words)
+
+    def denied(self, phrase: Excluded) -> Mask | None:
+        """The rows that a field says are without what a phrase excludes, bool (n_products,): of a flag, that it is not
+        set. None where no flag tells, or the phrase says what a thing shall not be and not what it shall be without.
+        """
+        wanted = {_stem(word) for word in phrase.words} if _LACKS.match(phrase.text) else set()
+        rows = [rows for said, rows in self._unset if wanted and all(_among(word, said) for word in wanted)]
+        if not rows:
+            return None
+        mask = np.zeros(len(self._columns), np.bool_)
+        mask[np.concatenate(rows)] = True
+        return mask
+
+    @cached_property
+    def _unset(self) -> list[tuple[frozenset[str], Rows]]:
+        """The names of flags, and the rows whose flag is not set."""
+        fields = (field for field in self._columns.fields if field.startswith("attributes."))
+        flags = ((field, dict(self._columns.postings(field))) for field in fields)
+        return [
+            (_words(field.removeprefix("attributes.")), values["false"])
+            for field, values in flags
+            if "false" in values and len(values) <= _FLAG_VALUES
+        ]
+
+    def _lacking(self, words: tuple[str, ...]) -> Mask | None:
+        """The rows that no field says are without a thing, where some say it in a word: "wireless" is without wire."""
+        without = self.having((f"{words[-1]}less",)) if len(words) == 1 else None
+        return None if without is None else ~without
+
+    def _begun(self, words: tuple[str, ...]) -> Iterator[Mask]:
+        """The rows that have the first words, as many as a field tells of: what is "not yellow cat6" is not yellow."""
+        for end in range(len(words) - 1, 0, -1):
+            mask = self.having(words[:end], kinds=True, names=True)
+            if mask is not None:
+                if not mask.all():
+                    yield mask
+                return
 
     def having(self, words: tuple[str, ...], *, kinds: bool = False, names: bool = False) -> Mask | None:
         """The rows that have what ``words`` say, bool (n_products,); None where no field tells. ``names`` is whether
@@ -123,7 +164,12 @@ class ToldByFields:
 
 
 def _among(word: str, words: frozenset[str]) -> bool:
-    return word in words or (len(word) >= _BEGINNING and any(other.startswith(word) for other in words))
+    return word in words or (len(word) >= _BEGINNING and any(_begins(word, other) for other in words))
+
+
+def _begins(word: str, other: str) -> bool:
+    """Whether a longer word begins with one and does not deny it, as "wireless" does wire."""
+    return other.startswith(word) and not other.startswith(f"{word}less")
 
 
 def _words(text: str) -> frozenset[str]:

@@ -11,6 +11,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -69,6 +70,21 @@ class MeasureField:
         return In(self.field, [text for value, text in self.texts if lowest <= value <= highest])
 
 
+class Extent:
+    """From where to where the numbers of a field go. Read when first asked for: prices change by the second, and few
+    queries speak of them. Thread-safe.
+    """
+
+    def __init__(self, columns: Columns | None = None, field: str = "") -> None:
+        self._columns, self._field = columns, field
+
+    @cached_property
+    def bounds(self) -> tuple[float, float] | None:
+        """The least number and the greatest; None where no product has any."""
+        column = self._columns.column(self._field) if self._columns is not None else None
+        return (float(column.numbers.min()), float(column.numbers.max())) if column and len(column.numbers) else None
+
+
 @dataclass(frozen=True, slots=True)
 class NamedValues:
     """A brand's or a colour's name: the values of ``field`` that have it, and how many products those are.
@@ -118,8 +134,8 @@ class CatalogFacts:
     brands: Names = field(default_factory=Names)
     colors: Names = field(default_factory=Names)
     measures: tuple[MeasureField, ...] = ()
-    price: MeasureField | None = None
-    rating: MeasureField | None = None
+    price: Extent = field(default_factory=Extent)
+    rating: Extent = field(default_factory=Extent)
     currency: str = ""
     people: tuple[str, tuple[tuple[str, int, int], ...]] = ("", ())
 
@@ -133,15 +149,15 @@ class CatalogFacts:
             _brands(values.get("brand", ()), ordinary),
             _colors(values),
             tuple(_measures(columns, values)),
-            _numbers(columns, "price", ""),
-            _numbers(columns, "rating", "star"),
+            Extent(columns, "price"),
+            Extent(columns, "rating"),
             currencies[0].value.upper() if len(currencies) == 1 else "",
             _people(values),
         )
 
     def with_numbers_of(self, columns: Columns) -> CatalogFacts:
         """These, with the prices and ratings of columns of which nothing else has changed."""
-        return replace(self, price=_numbers(columns, "price", ""), rating=_numbers(columns, "rating", "star"))
+        return replace(self, price=Extent(columns, "price"), rating=Extent(columns, "rating"))
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -44,15 +44,16 @@ _QUANTITY = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _BEFORE = re.compile(
-    r"""(?:^|[\s(,])(?:(?P<most>under|below|(?:less|lesser|lower|cheaper|smaller|no\s+more|not\s+more)\s+than|up\s?to|within
+    r"""(?:^|[\s(,])(?:(?P<most>under|below|(?:less|lesser|lower|cheaper|smaller|shorter|lighter|thinner|no\s+more|not\s+more)\s+than|up\s?to|within
       |at\s+most|not\s+(?:over|above|exceeding)|max(?:imum)?(?:\s+of)?|budget(?:\s+(?:of|is))?|<=?)
-    |(?P<least>over|above|(?:more|greater|larger|bigger|higher|no\s+less|not\s+less)\s+than|at\s?least|min(?:imum)?(?:\s+of)?
+    |(?P<least>over|above|(?:more|greater|larger|bigger|higher|longer|taller|heavier|wider|no\s+less|not\s+less)\s+than|at\s?least|min(?:imum)?(?:\s+of)?
       |start(?:ing|s)\s+(?:at|from)|>=?)
     |(?P<around>around|about|approx(?:imately)?\.?|roughly|nearly|~)
     |(?P<between>between|from|range|priced?))\s*$""",
     re.VERBOSE | re.IGNORECASE,
 )
 _BEYOND = re.compile(r"[\s(,]*(?!no\b|not\b)\w+\s+than\b", re.IGNORECASE)
+_BUDGET = re.compile(r"[\s(,]*budget\b", re.IGNORECASE)
 _AFTER = re.compile(
     r"\s*(?:(?:and|or|&)\s+(?P<least>up|above|over|more|higher|better|larger)|(?P<most>(?:and|or)\s+(?:under|below|less|lower)"
     r"|max(?:imum)?))\b",
@@ -151,6 +152,8 @@ def _sided(text: str, found: list[Quantity]) -> list[Quantity]:
         after = _AFTER.match(text, q.end)
         side: Side = q.side
         start, end = q.start, q.end
+        if before and q.unit and _BUDGET.match(before[0]):
+            before = None  # a "budget 43 inch tv" is a cheap one
         if not side and before and not before["between"]:
             side = "at most" if before["most"] else "at least" if before["least"] else "around"
             start = before.start() + (before[0][0] in " \t\n(,")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy
 from functools import wraps
 from pathlib import Path
@@ -23,6 +24,8 @@ from engine.updates.merge import Progress, merge
 if TYPE_CHECKING:
     from engine.search import SearchEngine
 
+logger = logging.getLogger(__name__)
+
 P = ParamSpec("P")
 R = TypeVar("R")
 WAIT_S = 10.0  # for another writer
@@ -32,7 +35,7 @@ class Health(msgspec.Struct, frozen=True):
     """How an engine is. ``commits``, ``log_bytes``, ``put``, ``patched`` and ``dead`` grow until a merge.
 
     ``loaded_s`` is how long ago the version was loaded; ``refresh_error`` why following the index last failed, or
-    empty.
+    empty; ``merging`` whether a merge goes on in the background, and ``merge_error`` why the last one there failed.
     """
 
     directory: str
@@ -45,6 +48,8 @@ class Health(msgspec.Struct, frozen=True):
     dead: int
     loaded_s: float
     refresh_error: str = ""
+    merging: bool = False
+    merge_error: str = ""
 
 
 def on_snapshot(method: Callable[Concatenate[SearchEngine, P], R]) -> Callable[Concatenate[SearchEngine, P], R]:
@@ -75,13 +80,19 @@ class LiveUpdates:
         self._pending: list[Change] = []
         self._refreshing = threading.RLock()
         self._loaded = time.monotonic()
-        self._refresh_error = ""
+        self._refresh_error = self._merge_error = ""
+        self._merging = threading.Lock()
 
     def snapshot(self) -> SearchEngine:
         """The index as it is now, which no later change reaches."""
         here: Any = self
         now: SearchEngine = here if self._live is None or self._live.current is None else self._live.current
         return now
+
+    def products(self) -> Iterator[Product]:
+        """The products there are as this is called, in the order of the index; none that is added later."""
+        now = self.snapshot()
+        return (now._products[row] for row in now._columns.rows.tolist())
 
     def add(self, products: Iterable[Product | Mapping[str, object]]) -> None:
         """Adds products at the next commit, in place of those of the same ids. Raises UpdateError on what is none."""
@@ -114,7 +125,35 @@ class LiveUpdates:
             return Commit(0)
         with self._refreshing, writing(self._live.index, "committing changes", wait_s):
             self._refresh()
-            return self._live.commit(wanted)
+            done = self._live.commit(wanted)
+        self._merge_where_due()
+        return done
+
+    def _merge_where_due(self) -> None:
+        """Merges in the background, where the settings want that and enough has changed."""
+        here: Any = self
+        share, live = here.config.merge_share, self._live
+        assert live is not None
+        pending = live.state.pending
+        if (
+            not share
+            or pending["put"] + pending["dead"] < share * live.state.n_built
+            or not self._merging.acquire(False)
+        ):
+            return
+
+        def work() -> None:
+            try:
+                self.merge()
+                self._merge_error = ""
+            except (AisleError, OSError) as error:
+                self._merge_error = str(error)
+                logger.warning("merging failed", exc_info=True)
+            finally:
+                self._merging.release()
+
+        # No daemon: a process that ends waits for it, so that no half of a build is left behind.
+        threading.Thread(target=work, name="aisle-merge").start()
 
     def refresh(self) -> bool:
         """Lets new searches see what other processes have committed, merged or rolled back; whether there was anything.
@@ -179,6 +218,7 @@ class LiveUpdates:
         return Health(
             str(live.index), live.version.name, live.state.n_alive, live.n_commits, live.log_bytes,
             **live.state.pending, loaded_s=time.monotonic() - self._loaded, refresh_error=self._refresh_error,
+            merging=self._merging.locked(), merge_error=self._merge_error,
         )  # fmt: skip
 
     def _changes(self) -> list[Change]:

@@ -11,6 +11,7 @@ import numpy as np
 from engine.builder import Progress, build_index, open_reranker, open_router
 from engine.config import EngineConfig
 from engine.dense.retriever import DenseRetriever
+from engine.documents import DocumentStore, document_text
 from engine.errors import UpdateError
 from engine.product import Product
 from engine.seams import Embeddings, Encoder, RerankerModel, RouterModel
@@ -25,10 +26,13 @@ __all__ = ["Progress", "merge"]
 
 
 class _KnownVectors:
-    """An ``Encoder`` that has already encoded an index's products."""
+    """An ``Encoder`` that has already encoded an index's products and documents."""
 
-    def __init__(self, dense: DenseRetriever, rows: dict[str, int]) -> None:
+    def __init__(self, dense: DenseRetriever, rows: dict[str, int], documents: DocumentStore | None) -> None:
         self._encoder, self._index, self._rows = dense.encoder, dense.index, rows
+        self._documents: dict[str, Embeddings] = {}
+        if documents is not None and documents.vectors is not None:
+            self._documents = dict(zip(map(document_text, documents.passages), documents.vectors, strict=True))
 
     @property
     def dim(self) -> int:
@@ -42,7 +46,11 @@ class _KnownVectors:
         return self._encoder.understands(query)
 
     def encode_queries(self, queries: Sequence[str]) -> Embeddings:
-        return self._encoder.encode_queries(queries)
+        new = [query for query in queries if query not in self._documents]
+        if len(new) == len(queries):
+            return self._encoder.encode_queries(queries)
+        encoded = dict(zip(new, self._encoder.encode_queries(new), strict=True)) if new else {}
+        return np.stack([self._documents[query] if query in self._documents else encoded[query] for query in queries])
 
     def encode_products(self, products: Sequence[Product]) -> Embeddings:
         rows: Rows = np.array([self._rows[product.product_id] for product in products], np.int64)
@@ -54,7 +62,8 @@ def merge(
 ) -> bool:  # fmt: skip
     """Builds and publishes what a snapshot holds after its first ``n_commits``; whether there were any.
 
-    What is committed meanwhile goes into the new version's log. Vectors are those of the index; the rest is built anew.
+    What is committed meanwhile goes into the new version's log. Vectors, of products and documents, are those of the
+    index; the rest is built anew.
     Raises UpdateError where the engine was loaded without the index's vectors, or another version was published.
     """
     if not n_commits:
@@ -63,11 +72,13 @@ def merge(
     manifest, dense = engine.manifest, engine._ranker.dense
     rows = engine._columns.rows
     products = engine._products.get(rows)
+    documents = engine._opened.documents
     encoder: Encoder | None = None
     if manifest.dense_kind:
         if dense is None:
             raise UpdateError("the engine was loaded without dense retrieval, so it has no vectors to merge")
-        encoder = _KnownVectors(dense, {p.product_id: row for p, row in zip(products, rows.tolist(), strict=True)})
+        of_ids = {product.product_id: row for product, row in zip(products, rows.tolist(), strict=True)}
+        encoder = _KnownVectors(dense, of_ids, documents)
     old = ChangeLog(index, before)
 
     def settle(name: str) -> None:
@@ -80,7 +91,6 @@ def merge(
         for number, batch in enumerate(later, 1):
             end = new.append(msgspec.structs.replace(batch, number=number), end)
 
-    documents = engine._opened.documents
     config = EngineConfig(index=manifest.config, search=engine.config)
     build_index(
         products, index, config, encoder=encoder, reranker=reranker or open_reranker(manifest.config.reranker),

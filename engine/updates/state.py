@@ -71,8 +71,14 @@ class State:
         self._frequencies: Counter[str] = Counter()
         self._dying: list[int] = []  # rows of the build that ``_frequencies`` still has
         self._fields: set[str] | None = set()  # columns that changed since ``parts``; None where all may have
+        self._patched: set[int] = set()  # rows that were patched since ``parts``
         self._latest = base
         self.n_commits = 0
+
+    @property
+    def n_built(self) -> int:
+        """How many products the version was built of."""
+        return self._n
 
     @property
     def n_alive(self) -> int:
@@ -111,6 +117,7 @@ class State:
             if row is not None:
                 self._note({name for name in FREE if getattr(self._at(row), name) != getattr(product, name)})
                 self._changed[row] = product
+                self._patched.add(row)
         if not batch.deletes and not batch.puts:
             return
         self._fields = None
@@ -192,14 +199,14 @@ class State:
         patched = dict(self._changed)
         columns: Columns
         if fields is not None and isinstance(before.columns, JoinedColumns):
-            columns = before.columns.repatched(patched, fields)
+            columns = before.columns.repatched(patched, fields, self._patched)
         else:
-            columns = self._columns(patched).repatched(patched, fields or FREE)
+            columns = self._columns(patched).repatched(patched, FREE if fields is None else fields, ())
         products = JoinedProducts(self._base.products, self._added, patched)
         new = replace(before, products=products, columns=columns, n_commits=self.n_commits)
         if fields is None:
             new = self._regrown(new)
-        self._latest, self._fields = new, set()
+        self._latest, self._fields, self._patched = new, set(), set()
         return new, fields
 
     def _bury(self, lexical: LexicalRetriever, postings: Postings) -> None:

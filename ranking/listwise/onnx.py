@@ -53,20 +53,25 @@ DECODERS = ModelKind(
 
 
 class OnnxDecoder:
-    """Implements ``ranking.listwise.decoders.Decoder``. Raises ModelError on a directory that cannot be used."""
+    """Implements ``ranking.listwise.decoders.Decoder``. Raises ModelError on a directory that cannot be used.
+
+    What a prompt has in common with the one before it, which is at least what the prompts' file says before the query,
+    is not read again.
+    """
 
     def __init__(self, directory: Path, threads: int) -> None:
         files = ModelFiles(DECODERS, directory)
         self.card, self._tokenizer = files.card, files.tokenizer()
         self._session = _session(files, threads)
         self._lock = Lock()
+        self._before: tuple[Sequence[int], State] | None = None  # the last prompt
 
     def n_tokens(self, prompt: str) -> int:
         return len(self._tokenizer.encode(prompt, add_special_tokens=False).ids)
 
     def complete(self, prompt: str, begin: str, max_tokens: int) -> str:
         """Greedily, a token at a time, with keys and values kept."""
-        logits, state = self.read(self._ids(prompt, begin))
+        logits, state = self._prompt(self._ids(prompt, begin))
         said: list[int] = []
         while len(said) < max_tokens:
             token = int(logits.argmax())
@@ -78,7 +83,18 @@ class OnnxDecoder:
 
     def first(self, prompts: Sequence[str], begin: str, words: Sequence[str]) -> NDArray[np.float32]:
         wanted = [self._word(word) for word in words]
-        return np.stack([self.read(self._ids(prompt, begin))[0][wanted] for prompt in prompts])
+        return np.stack([self._prompt(self._ids(prompt, begin))[0][wanted] for prompt in prompts])
+
+    def _prompt(self, ids: Sequence[int]) -> tuple[Logits, State]:
+        """``read``, from where these ids differ from the last prompt's, or from the last id."""
+        known, state = self._before or ((), None)
+        n = next(
+            (place for place, (one, other) in enumerate(zip(known, ids, strict=False)) if one != other), len(known)
+        )
+        n = min(n, len(ids) - 1)
+        logits, now = self.read(ids[n:], (state[0][:, :, :n], state[1][:, :, :n]) if state and n else None)
+        self._before = ids, now
+        return logits, now
 
     def read(self, ids: Sequence[int], state: State | None = None) -> tuple[Logits, State]:
         """What follows ``ids``, float32 (vocabulary,), after what ``state`` is of."""

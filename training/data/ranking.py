@@ -1,7 +1,7 @@
 """What ranking tasks learn from and are judged by: pairs of query and product, with labels that may be a teacher's.
 
-A teacher, another cross-encoder, is asked once, some thousand pairs at a time. Its answers are kept beside the data as
-they come, so that a kill loses little and every run on the same data finds them.
+A teacher, another cross-encoder or some encoders, is asked once. What it answers is kept beside the data, so that a
+kill loses little and every run on the same data finds it.
 """
 
 from __future__ import annotations
@@ -14,16 +14,18 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.errors import ConfigError
 from training.data.pairs import Batch, Encode, Pairs, ndcg_by_query
 from training.data.prepare import TEST, Data, prepare, read_groups
-from training.data.settings import QueriesSource, RankingConfig, TeacherSettings
+from training.data.settings import GeneratedSource, QueriesSource, RankingConfig, TeacherSettings
 from training.data.sources import Group
 from training.loop import has_checkpoint
-from training.metrics import Scores
+from training.metrics import Scores, platt
 from training.report import Notes, Quality, checksum_table
 from training.settings import Progress
+from training.teachers.encoders import Teachers
 from training.teachers.run import RunTeacher
 
 #: What a model gives all pairs.
@@ -59,8 +61,8 @@ class RankingData:
 
         groups = read_groups(directory, "train")
         self.train = Pairs.of(groups, encode, config.model.query_tokens, config.model.product_tokens)
-        if config.teacher.path:
-            self.train = taught(self.train, groups, config.teacher, directory, progress)
+        if config.teacher.given:
+            self.train = taught(self.train, groups, config, directory, progress)
         self.dev = {name: pairs(f"dev.{name}") for name in self.report.dev_sets}
         self.test = pairs(TEST) if test else None
 
@@ -119,13 +121,19 @@ def _data_lines(data: Data) -> Iterator[str]:
 def _origins(config: RankingConfig) -> Iterator[str]:
     """Where products and labels are from that no source has."""
     teacher, negatives = config.teacher, config.negatives
-    if teacher.path:
+    if teacher.given:
+        of_people = teacher.weight if teacher.judged_weight is None else teacher.judged_weight
+        who = (
+            f"the mean of the standardised cosines of {', '.join(Path(name).name for name in teacher.encoders)}"
+            if teacher.encoders
+            else Path(teacher.path).absolute().parent.name
+        )
         yield (
             f"Labels are {teacher.weight:g} of a teacher's probability at temperature {teacher.temperature:g}, the "
-            "rest their own; those of pairs that nobody judged are the teacher's alone. The teacher is "
-            f"{Path(teacher.path).absolute().parent.name}."
+            f"rest their own ({of_people:g} where people judged); those of pairs that nobody judged are the teacher's "
+            f"alone. The teacher is {who}."
         )
-    if teacher.path and teacher.false_negatives:
+    if teacher.given and teacher.false_negatives:
         yield (
             "Products that nobody judged were left out where the teacher finds them at least "
             f"{teacher.false_negatives:g} times as probable as the query's most probable judged one."
@@ -145,19 +153,24 @@ def _origins(config: RankingConfig) -> Iterator[str]:
             )
 
 
-def taught(pairs: Pairs, groups: Sequence[Group], settings: TeacherSettings, data: Path, progress: Progress) -> Pairs:
-    """The pairs with labels mixed as ``settings`` say; those that nobody judged get the teacher's alone.
+def taught(pairs: Pairs, groups: Sequence[Group], config: RankingConfig, data: Path, progress: Progress) -> Pairs:
+    """The pairs with labels mixed as ``config.teacher`` says; those that have none get the teacher's alone.
 
     ``groups`` are the same pairs as text, which ``data`` holds.
 
-    Raises ConfigError where the teacher's directory is not the ``best`` of a run.
+    Raises ConfigError where the teacher cannot be read, or encoders have no judged pairs that say what they mean.
     """
-    teacher = RunTeacher(Path(settings.path))
-    kept = data / f"teacher-{teacher.fingerprint_on((data / 'data.json').read_bytes())[:16]}.safetensors"
-    logits = teacher.logits(groups, kept, partial(progress, "asking the teacher"))
-    given = teacher.probabilities(logits, settings.temperature)
-    judged = np.array([label is not None for group in groups for label in group.labels])
-    share = np.where(judged, settings.weight, 1.0)
+    settings = config.teacher
+    labelled = np.array([label is not None for group in groups for label in group.labels])
+    by_people = labelled & np.repeat(
+        [_by_people(config, group) for group in groups], [len(rows) for rows in pairs.rows]
+    )
+    if settings.path:
+        given = _of_run(groups, settings, data, progress)
+    else:
+        given = _of_encoders(pairs, groups, by_people, config, data, progress)
+    judged_weight = settings.weight if settings.judged_weight is None else settings.judged_weight
+    share = np.where(by_people, judged_weight, np.where(labelled, settings.weight, 1.0))
     mixed = (share * given + (1 - share) * pairs.all_labels).astype(np.float32)
     ends = np.cumsum([len(labels) for labels in pairs.labels])[:-1]
     mixed_pairs = replace(pairs, labels=np.split(mixed, ends))
@@ -165,9 +178,39 @@ def taught(pairs: Pairs, groups: Sequence[Group], settings: TeacherSettings, dat
         return mixed_pairs
     best = [
         of[known].max() if known.any() else np.inf
-        for of, known in zip(np.split(given, ends), np.split(judged, ends), strict=True)
+        for of, known in zip(np.split(given, ends), np.split(labelled, ends), strict=True)
     ]
     limits = settings.false_negatives * np.repeat(best, [len(labels) for labels in pairs.labels])
-    dropped = ~judged & (given >= limits)
-    _log.info("%d of %d mined products may well be relevant and were left out", dropped.sum(), (~judged).sum())
+    dropped = ~labelled & (given >= limits)
+    _log.info("%d of %d mined products may well be relevant and were left out", dropped.sum(), (~labelled).sum())
     return mixed_pairs.without(dropped)
+
+
+def _by_people(config: RankingConfig, group: Group) -> bool:
+    """Whether its labels are judgments or clicks, and no rule's or search's; ``prepare`` begins ids with a source's."""
+    number = int(group.query_id.partition(":")[0])
+    return not isinstance(config.source[number], GeneratedSource | QueriesSource)
+
+
+def _of_run(groups: Sequence[Group], settings: TeacherSettings, data: Path, progress: Progress) -> Scores:
+    """Probabilities of all pairs by a cross-encoder of ours, which is asked some thousand at a time."""
+    teacher = RunTeacher(Path(settings.path))
+    kept = data / f"teacher-{teacher.fingerprint_on((data / 'data.json').read_bytes())[:16]}.safetensors"
+    logits = teacher.logits(groups, kept, partial(progress, "asking the teacher"))
+    return teacher.probabilities(logits, settings.temperature)
+
+
+def _of_encoders(
+    pairs: Pairs, groups: Sequence[Group], by_people: NDArray[np.bool_], config: RankingConfig, data: Path,
+    progress: Progress,
+) -> Scores:  # fmt: skip
+    """Probabilities of all pairs by encoders: their scores, calibrated on what people judged (Platt 1999)."""
+    teachers = Teachers(config.teacher.encoders, groups, config.model, data, partial(progress, "asking the teachers"))
+    scores = teachers.of_pairs(pairs)
+    scale, offset = platt([scores[by_people]], [pairs.all_labels[by_people]]) if by_people.any() else (0.0, 0.0)
+    if scale <= 0:
+        raise ConfigError(
+            f"teacher.encoders are {list(config.teacher.encoders)}, and by the {by_people.sum()} pairs that people "
+            "judged they are no better than chance; add a [[source]] of judgments, or name other encoders"
+        )
+    return (0.5 + 0.5 * np.tanh((scale * scores + offset) / config.teacher.temperature / 2)).astype(np.float32)

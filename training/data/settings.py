@@ -153,26 +153,38 @@ class DevSettings(Settings, frozen=True, kw_only=True):
 
 
 class TeacherSettings(Settings, frozen=True, kw_only=True):
-    """A cross-encoder of ours to learn from: the ``best`` directory of a run; none where ``path`` is empty.
+    """Who labels beside the data: a cross-encoder of ours, ``path`` (the ``best`` directory of a run), or ``encoders``.
 
-    A judged pair's label becomes ``weight`` times the teacher's probability, at ``temperature``, and the rest of its
-    own; any other's is the teacher's alone. With ``false_negatives`` above 0, a product that nobody judged is left out
+    ``encoders`` are bases, or saved encoders: the mean of their standardised cosines, made a probability by the judged
+    pairs. At most one of the two is given; none is no teacher.
+
+    A label becomes ``weight`` times the teacher's probability, at ``temperature``, and the rest of its own; where
+    people judged (or clicked), the share is ``judged_weight``, which is ``weight`` where it is left out. A pair that
+    has no label gets the teacher's alone. With ``false_negatives`` above 0, a product that nobody judged is left out
     where the teacher finds it at least that share as probable as the query's most probable judged product (Moreira et
     al. 2024, "NV-Retriever", section 4.2, have 0.95).
     """
 
     path: str = ""
+    encoders: tuple[str, ...] = ()
     weight: float = 0.5
+    judged_weight: float | None = None
     temperature: float = 1.0
     false_negatives: float = 0.0
 
     def __post_init__(self) -> None:
         at_least(self, 0, "false_negatives")
-        if not 0 <= self.weight <= 1 or not self.temperature > 0:
+        if not 0 <= self.weight <= 1 or not 0 <= (self.judged_weight or 0) <= 1 or not self.temperature > 0:
             raise ValueError(
-                f"weight is {self.weight} and temperature {self.temperature}; the weight is from 0 to 1, the "
-                "temperature above 0"
+                f"weight is {self.weight}, judged_weight {self.judged_weight} and temperature {self.temperature}; "
+                "weights are from 0 to 1, the temperature above 0"
             )
+        if self.path and self.encoders:
+            raise ValueError(f"path is {self.path!r} and encoders are {list(self.encoders)}; name one or the other")
+
+    @property
+    def given(self) -> bool:
+        return bool(self.path or self.encoders)
 
 
 class RankingModel(ModelSettings, frozen=True, kw_only=True):
@@ -216,10 +228,10 @@ class RankingConfig(RunConfig, frozen=True, kw_only=True):
             raise ValueError("source is empty; name at least one [[source]]")
         unjudged = [source for source in self.source if isinstance(source, QueriesSource)]
         untaught = [source.path for source in unjudged if source.labels == "teacher"]
-        if untaught and not self.teacher.path:
+        if untaught and not self.teacher.given:
             raise ValueError(
-                f"source of kind 'queries', {untaught[0]}, has no labels but a teacher's, and teacher.path is empty; "
-                'name the best directory of a run there, or set its labels = "search"'
+                f"source of kind 'queries', {untaught[0]}, has no labels but a teacher's, and there is none; "
+                'name the best directory of a run in teacher.path, or set its labels = "search"'
             )
         if len(unjudged) == len(self.source) and not self.dev.sets:
             raise ValueError("source is of kind 'queries' alone, of which none can be held out; give [[dev.sets]]")

@@ -8,36 +8,32 @@ built like it; it is compared with the original and refused when it differs.
 from __future__ import annotations
 
 import copy
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
-import onnx
 import torch
-from numpy.typing import NDArray
-from onnx import helper, numpy_helper
 from torch.nn import functional
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from engine.errors import ConfigError, ModelError
 from engine.model_files import MODEL
 from ranking.listwise.onnx import CARD, INPUTS, OUTPUTS, DecoderCard, OnnxDecoder
+from ranking.listwise.prompts import PROMPTS
 from ranking.listwise.settings import LISTWISE
 from training.export import README, checksums, files_table, publishing, tools, trace, write_json, write_tokenizer
+from training.export.decoder_bits import Bits, to_whole_numbers
 from training.methods import folded, reopened
 from training.methods.saved import read_recipe
 from training.models import licence, load_transformer, local_base
 from training.models.decoder import turn
 from training.report import Recipe
 
-Bits = Literal[4, 8, 32]
 _BUILT_LIKE_LLAMA = {"llama", "qwen2", "qwen3"}
 _MAX_DEVIATION = 1e-2  # of a logit: fp32 ONNX against the original
-_CONTRIB = "com.microsoft"
-_IN_8_BITS = 4  # what onnxruntime calls that accuracy_level
-_BLOCK = 32  # numbers that share a scale
 _PROBE = "Rank 3 products: [A] <<<red fridge>>> [B] <<<phone>>> [C] <<<case for a phone>>>"
 _HERE = "\x00"  # where a turn has its prompt
 
@@ -85,14 +81,13 @@ def export_decoder(directory: Path, out: Path, *, bits: Bits = 8) -> DecoderExpo
         if not fp32 <= _MAX_DEVIATION:
             raise ModelError(f"the exported {recipe.name} is not the original: a logit deviates by {fp32:.1e}")
         if bits != 32:
-            _quantise(work, bits)
+            to_whole_numbers(work / MODEL, bits)
             card = _seal(work, card)
             deviation = _deviation(model, tokenizer, work)
         done = DecoderExport(out, card, fp32, deviation, fp32_bytes, (work / MODEL).stat().st_size)
-        size = (
-            f"window = {recipe.list_size}\nstride = {max(recipe.list_size // 2, 1)}\n" if recipe.list_size > 1 else ""
-        )
-        (work / LISTWISE).write_text(f'name = "{recipe.name}"\n{size}\n[decoder]\nkind = "onnx"\n', encoding="utf-8")
+        if (directory / PROMPTS).exists():
+            shutil.copyfile(directory / PROMPTS, work / PROMPTS)
+        (work / LISTWISE).write_text(_listwise(recipe, (work / PROMPTS).exists()), encoding="utf-8")
         (work / README).write_text("\n".join(_readme(done, recipe, bits, work)), encoding="utf-8")
     return done
 
@@ -116,10 +111,12 @@ class _Exported(torch.nn.Module):
         mask = (1 - seen.float()) * torch.finfo(torch.float32).min
         new_keys, new_values = [], []
         for number, layer in enumerate(inner.layers):
+            # Of the last layer nothing is read but what the last token becomes, and keys and values.
+            kept = slice(-1 if number + 1 == len(inner.layers) else 0, None)
             part, key, value = self._attend(
-                layer.self_attn, layer.input_layernorm(hidden), keys[number], values[number], cos, sin, mask
+                layer.self_attn, layer.input_layernorm(hidden), keys[number], values[number], cos, sin, mask, kept
             )
-            hidden = hidden + part
+            hidden = hidden[:, kept] + part
             hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
             new_keys.append(key)
             new_values.append(value)
@@ -128,20 +125,20 @@ class _Exported(torch.nn.Module):
 
     def _attend(
         self, attention: Any, hidden: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, cos: torch.Tensor,
-        sin: torch.Tensor, mask: torch.Tensor,
+        sin: torch.Tensor, mask: torch.Tensor, kept: slice,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
+        """Of the tokens that are ``kept``; keys and values are of all."""
         size = attention.head_dim
-        query, key, value = (
-            getattr(attention, f"{name}_proj")(hidden)[0].unflatten(1, (-1, size)) for name in ("q", "k", "v")
-        )
+        query = attention.q_proj(hidden[:, kept])[0].unflatten(1, (-1, size))
+        key, value = (getattr(attention, f"{name}_proj")(hidden)[0].unflatten(1, (-1, size)) for name in ("k", "v"))
         if hasattr(attention, "q_norm"):  # Qwen3
             query, key = attention.q_norm(query), attention.k_norm(key)
         query, key, value = (one.transpose(0, 1) for one in (query, key, value))
-        query, key = _turned(query, cos, sin), _turned(key, cos, sin)
+        query, key = _turned(query, cos[:, kept], sin[:, kept]), _turned(key, cos, sin)
         key, value = torch.cat([keys, key], dim=1), torch.cat([values, value], dim=1)
-        times = query.shape[0] // key.shape[0]
-        scores = query @ key.repeat_interleave(times, dim=0).transpose(1, 2) * attention.scaling + mask
-        context = functional.softmax(scores, dim=-1) @ value.repeat_interleave(times, dim=0)
+        together = (query * attention.scaling).unflatten(0, (key.shape[0], -1))  # the queries that share keys
+        scores = together @ key[:, None].transpose(2, 3) + mask[kept]
+        context = (functional.softmax(scores, dim=-1) @ value[:, None]).flatten(0, 1)
         return attention.o_proj(context.transpose(0, 1).flatten(1))[None], key, value
 
 
@@ -176,49 +173,6 @@ def _seal(work: Path, card: DecoderCard) -> DecoderCard:
     return sealed
 
 
-def _quantise(work: Path, bits: Bits) -> None:
-    """Weights of products in blocks of numbers that share a scale; onnxruntime multiplies them by 8-bit inputs."""
-    graph = onnx.load(str(work / MODEL))
-    weights = {tensor.name: tensor for tensor in graph.graph.initializer}
-    for node in graph.graph.node:
-        if node.op_type != "MatMul" or node.input[1] not in weights:
-            continue
-        matrix = numpy_helper.to_array(weights[node.input[1]])
-        if len(matrix) % _BLOCK:
-            continue
-        numbers, scales = in_blocks(matrix, bits)
-        name = f"{node.input[1]}.{bits}.{len(graph.graph.initializer)}"
-        graph.graph.initializer.extend([
-            numpy_helper.from_array(numbers, name), numpy_helper.from_array(scales, f"{name}.scales"),
-        ])  # fmt: skip
-        made = helper.make_node(
-            "MatMulNBits", [node.input[0], name, f"{name}.scales"], list(node.output), domain=_CONTRIB,
-            K=matrix.shape[0], N=matrix.shape[1], bits=bits, block_size=_BLOCK, accuracy_level=_IN_8_BITS,
-        )  # fmt: skip
-        node.CopyFrom(made)
-    used = {name for node in graph.graph.node for name in node.input}
-    for tensor in [tensor for tensor in graph.graph.initializer if tensor.name not in used]:
-        graph.graph.initializer.remove(tensor)
-    graph.opset_import.append(helper.make_opsetid(_CONTRIB, 1))
-    onnx.save(graph, str(work / MODEL))
-
-
-def in_blocks(matrix: NDArray[np.float32], bits: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """A matrix (K, N) as ``MatMulNBits`` has it: numbers (N, K / 32, bytes) and scales (N, K / 32).
-
-    The number farthest from 0 of each block becomes the lowest of the range, as in llama.cpp's Q4_0; the middle of the
-    range stands for 0, and two numbers of 4 bits share a byte, the first in its low half.
-    """
-    blocks = matrix.T.reshape(matrix.shape[1], -1, _BLOCK).astype(np.float32)
-    middle = 1 << (bits - 1)
-    farthest = np.take_along_axis(blocks, np.abs(blocks).argmax(axis=2)[..., None], axis=2)
-    scales = np.where(farthest == 0, 1, farthest / -middle).astype(np.float32)
-    numbers = np.clip(np.rint(blocks / scales) + middle, 0, 2 * middle - 1).astype(np.uint8)
-    if bits == 4:
-        numbers = numbers[..., 0::2] | (numbers[..., 1::2] << 4)
-    return np.ascontiguousarray(numbers), np.ascontiguousarray(scales[..., 0])
-
-
 def _deviation(model: Any, tokenizer: Any, work: Path) -> float:
     """The largest of a logit over a probe, read in two parts."""
     served = OnnxDecoder(work, 1)
@@ -230,9 +184,9 @@ def _deviation(model: Any, tokenizer: Any, work: Path) -> float:
     return float(np.abs(wanted - found).max())
 
 
-def _listwise(recipe: Recipe) -> str:
-    """Windows and texts as they were in training."""
-    lines = [f'name = "{recipe.name}"']
+def _listwise(recipe: Recipe, has_prompts: bool) -> str:
+    """Windows, texts and prompts as they were in training."""
+    lines = [f'name = "{recipe.name}"', *([f'prompts = "{PROMPTS}"'] if has_prompts else [])]
     if recipe.task == "listwise":
         lines += [f"window = {recipe.list_size}", f"stride = {max(recipe.list_size // 2, 1)}"]
         lines += ["", "[defence]", f"characters = {recipe.product_tokens}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -105,6 +106,34 @@ class TrainedDecoder(TransformersDecoder):
         with quietly():
             self.adapted.plain().save_pretrained(directory)
         self.tokenizer.save_pretrained(directory)
+
+    def logits(
+        self, module: Any, texts: Sequence[Sequence[int]], places: Sequence[Sequence[int]]
+    ) -> list[torch.Tensor]:
+        """What follows these places of each text, float32 (places, vocabulary); all texts in one pass of ``module``.
+
+        Shorter texts are filled up behind their end, where nothing that counts can look.
+        """
+        longest = max(map(len, texts))
+        ids = torch.full((len(texts), longest), self.tokenizer.pad_token_id, device=self.device)
+        for row, text in enumerate(texts):
+            ids[row, : len(text)] = torch.tensor(text)
+        with self.autocast():
+            hidden = module.base_model(input_ids=ids, use_cache=False).last_hidden_state
+            wanted = torch.cat([hidden[row, list(of_text)] for row, of_text in enumerate(places)])
+            found = module.get_output_embeddings()(wanted).float()
+        return list(found.split([len(of_text) for of_text in places]))
+
+    def places(self, prompt: str, begin: str, lines: Sequence[str]) -> list[int]:
+        """Where in ``ids(prompt, begin)`` each of these lines ends, but for a closing bracket."""
+        text = turn(self.tokenizer, prompt) + begin
+        coded = self.tokenizer(text, add_special_tokens=not self.tokenizer.chat_template, return_offsets_mapping=True)
+        ends = [end for _, end in coded["offset_mapping"]]
+        found, at = [], 0
+        for line in lines:
+            at = text.index(line, at) + len(line.rstrip("]"))
+            found.append(bisect_left(ends, at))
+        return found
 
     def answer(self, labels: Sequence[str]) -> list[int]:
         """The tokens of an order, after its beginning; then the model stops."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import random
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from torch.nn import functional
 
 from ranking.listwise.defence import Defence
 from ranking.listwise.permutation import Permutation
-from ranking.listwise.prompts import LETTERS, Prompts, rendered_text
+from ranking.listwise.prompts import LETTERS, PROMPTS, Prompts, rendered_text
 from ranking.listwise.readings import Reader
 from ranking.listwise.settings import ListwiseSettings, OnnxSettings
 from ranking.listwise.windows import windows
@@ -44,11 +45,13 @@ class ListwiseModel(RankingModel, frozen=True, kw_only=True):
     """What is trained. A window has at most ``list_size`` products, each cut to ``product_characters``.
 
     ``base`` is a causal language model; where it is a folder with a configuration and a tokenizer but no weights, it
-    begins with random ones.
+    begins with random ones. ``prompts`` is a file in the place of the shipped ``ranking/listwise/prompts.toml``, and is
+    kept beside the model.
     """
 
     list_size: int = 12
     product_characters: int = 80
+    prompts: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -62,8 +65,10 @@ class ListwiseModel(RankingModel, frozen=True, kw_only=True):
 class ListwiseTraining(RankingTraining, frozen=True, kw_only=True):
     """How it is trained.
 
-    ``language_weight`` is of the permutation's loss, ``rank_weight`` of RankNet's over the first token. The share
-    ``cut`` of lists is cut to a random length. ``dev_queries`` of each dev set are judged (0: all). ``beta`` is how
+    ``language_weight`` is of the permutation's loss, ``rank_weight`` of RankNet's over the first token, and
+    ``point_weight`` of the cross-entropy of yes or no where each product was just read, with its label as the
+    probability: that tells every product's tokens what they are for. The share ``cut`` of lists is cut to a random
+    length. ``dev_queries`` of each dev set are judged (0: all). ``beta`` is how
     dear it is for DPO to leave the model that it began with, ``anchor`` what the losses above count beside it.
     """
 
@@ -72,6 +77,7 @@ class ListwiseTraining(RankingTraining, frozen=True, kw_only=True):
     pairs_per_batch: int = 48
     language_weight: float = 0.1
     rank_weight: float = 1.0
+    point_weight: float = 0.0
     cut: float = 0.3
     dev_queries: int = 60
     beta: float = 0.1
@@ -79,7 +85,7 @@ class ListwiseTraining(RankingTraining, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(self, 0, "language_weight", "rank_weight", "dev_queries", "anchor")
+        at_least(self, 0, "language_weight", "rank_weight", "point_weight", "dev_queries", "anchor")
         if not 0 <= self.cut <= 1 or not self.beta > 0:
             raise ValueError(f"cut is {self.cut} and beta {self.beta}; the first is a share, the second above 0")
         if not self.language_weight + self.rank_weight > 0:
@@ -105,6 +111,26 @@ class List:
     labels: Scores
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A list as a prompt: its token ids, where each product was just read (empty unless asked for), and the labels."""
+
+    ids: list[int]
+    points: list[int]
+    names: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a model says to a list of n: logits of the labels as the first token, (n,); log-probabilities of an order's
+    tokens; and how much likelier yes is than no where each product was just read, (n,).
+    """
+
+    first: torch.Tensor
+    spoken: torch.Tensor
+    points: torch.Tensor | None
+
+
 class ListwiseTask:
     """An example is a list; a batch has several, each with an order of its own."""
 
@@ -118,7 +144,8 @@ class ListwiseTask:
         if self._settings.dev_queries:
             first = slice(self._settings.dev_queries)
             self._data.dev = {name: _first(pairs, first) for name, pairs in self._data.dev.items()}
-        self._prompts, self._served = Prompts.read(), served_settings(config)
+        self._prompts = Prompts.read(Path(config.model.prompts) if config.model.prompts else None)
+        self._served = served_settings(config)
         self._reference = copy.deepcopy(self.module).requires_grad_(False) if self._settings.loss == "dpo" else None
 
     @property
@@ -141,38 +168,65 @@ class ListwiseTask:
 
     def loss(self, batch: Batch) -> tuple[torch.Tensor, int]:
         lists = [self._list(self._data.train, group, part) for group, part in batch]
-        losses = [self._of_list(one) for one in lists]
-        return torch.stack(losses).mean(), sum(len(one.texts) for one in lists)
-
-    def _of_list(self, shown: List) -> torch.Tensor:
-        names, settings = LETTERS[: len(shown.texts)], self._settings
-        prompt = self._decoder.ids(self._prompts.of_window(shown.query, shown.texts, names), self._prompts.begin)
-        wanted = np.argsort(-shown.labels, kind="stable")
-        first, spoken = self._read(self.module, prompt, names, wanted)
-        labels = torch.from_numpy(shown.labels).to(first.device)[None]
-        learnt = settings.rank_weight * ranknet(first[None], labels, torch.ones_like(labels, dtype=torch.bool))
-        learnt = learnt - settings.language_weight * spoken.mean()
+        asked = [self._asked(one) for one in lists]
+        wanted = [np.argsort(-one.labels, kind="stable") for one in lists]
+        said = self._said(self.module, asked, wanted)
+        learnt = torch.stack([self._learnt(one, of_list) for one, of_list in zip(lists, said, strict=True)])
+        n = sum(len(one.texts) for one in lists)
         if self._reference is None:
-            return learnt
-        worse = np.arange(len(wanted)) if (wanted != np.arange(len(wanted))).any() else wanted[::-1]
-        _, disliked = self._read(self.module, prompt, names, worse)
+            return learnt.mean(), n
+        worse = [order[::-1] if (np.diff(order) > 0).all() else np.arange(len(order)) for order in wanted]
+        disliked = self._said(self.module, asked, worse)
         with torch.no_grad():
-            before = [self._read(self._reference, prompt, names, order)[1].sum() for order in (wanted, worse)]
-        margin = (spoken.sum() - before[0]) - (disliked.sum() - before[1])
+            before = [self._said(self._reference, asked, orders) for orders in (wanted, worse)]
+        liked, less, liked_before, less_before = (
+            torch.stack([one.spoken.sum() for one in of_order]) for of_order in (said, disliked, *before)
+        )
+        margin = (liked - liked_before) - (less - less_before)
         # Rafailov et al. 2023, "Direct Preference Optimization", equation 7.
-        return settings.anchor * learnt - functional.logsigmoid(settings.beta * margin)
+        preferred = functional.logsigmoid(self._settings.beta * margin)
+        return (self._settings.anchor * learnt - preferred).mean(), n
 
-    def _read(
-        self, module: Any, prompt: list[int], names: Sequence[str], order: Sequence[int] | np.ndarray[Any, Any]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the first token gives each label, (n,), and log-probabilities of the tokens of ``order``."""
-        answer = self._decoder.answer([names[place] for place in order])
-        ids = torch.tensor([prompt + answer], device=self._decoder.device)
-        with self._decoder.autocast():
-            logits = module(input_ids=ids, logits_to_keep=len(answer) + 1).logits[0].float()
-        first = logits[0, [self._decoder.word(name) for name in names]]
-        said = torch.log_softmax(logits[:-1], dim=1)
-        return first, said.gather(1, ids[0, len(prompt) :, None])[:, 0]
+    def _learnt(self, shown: List, said: Said) -> torch.Tensor:
+        """The weighed losses of a list, but for DPO's."""
+        settings, labels = self._settings, torch.from_numpy(shown.labels).to(said.first.device)
+        total = settings.rank_weight * ranknet(said.first[None], labels[None], torch.ones_like(labels[None]).bool())
+        total = total - settings.language_weight * said.spoken.mean()
+        if said.points is not None:
+            point = functional.binary_cross_entropy_with_logits(said.points, labels)
+            total = total + settings.point_weight * point
+        return total
+
+    def _asked(self, shown: List) -> Asked:
+        names, begin = LETTERS[: len(shown.texts)], self._prompts.begin
+        prompt = self._prompts.of_window(shown.query, shown.texts, names)
+        lines = [self._prompts.line(name, text) for name, text in zip(names, shown.texts, strict=True)]
+        points = self._decoder.places(prompt, begin, lines) if self._settings.point_weight else []
+        return Asked(self._decoder.ids(prompt, begin), points, names)
+
+    def _said(self, module: Any, asked: Sequence[Asked], orders: Sequence[np.ndarray[Any, Any]]) -> list[Said]:
+        """What ``module`` says to each, were its answer the order."""
+        spoken = self._settings.language_weight or self._settings.loss == "dpo"
+        answers = [
+            self._decoder.answer([one.names[place] for place in order]) if spoken else []
+            for one, order in zip(asked, orders, strict=True)
+        ]
+        texts = [one.ids + answer for one, answer in zip(asked, answers, strict=True)]
+        places = [[*one.points, *range(len(one.ids) - 1, len(text))] for one, text in zip(asked, texts, strict=True)]
+        yes, no = (self._decoder.word(word) for word in ("yes", "no")) if self._settings.point_weight else (0, 0)
+        out = []
+        for one, answer, logits in zip(asked, answers, self._decoder.logits(module, texts, places), strict=True):
+            points, after = logits.split([len(one.points), len(answer) + 1])
+            words = torch.log_softmax(after[:-1], dim=1)
+            out.append(
+                Said(
+                    after[0, [self._decoder.word(name) for name in one.names]],
+                    words.gather(1, torch.tensor(answer, device=words.device, dtype=torch.long)[:, None])[:, 0]
+                    if answer else words.new_zeros(1),
+                    points[:, yes] - points[:, no] if one.points else None,
+                )
+            )  # fmt: skip
+        return out
 
     def _list(self, pairs: Pairs, group: int, part: np.ndarray[Any, Any]) -> List:
         rows, defence = pairs.rows[group][part], self._served.defence
@@ -229,7 +283,8 @@ class ListwiseTask:
         method = f"{layers}; {self._decoder.adapted.method.describe(model)}; lists of at most {model.list_size}"
         recipe = [
             f"Loss {training.loss}: the permutation's weighs {training.language_weight:g}, RankNet's over the first "
-            f"token {training.rank_weight:g}; {training.cut:.0%} of lists were cut, all were shuffled."
+            f"token {training.rank_weight:g}, that of yes or no after each product {training.point_weight:g}.",
+            f"{training.cut:.0%} of lists were cut, all were shuffled.",
         ]
         if training.loss == "dpo":
             recipe.append(f"Beta {training.beta:g}, anchor {training.anchor:g}.")
@@ -239,6 +294,8 @@ class ListwiseTask:
     def save(self, directory: Path, recipe: Recipe) -> None:
         self._decoder.save(directory)
         save_adapter(directory, self._decoder.adapted, recipe)
+        if self._config.model.prompts:
+            shutil.copyfile(self._config.model.prompts, directory / PROMPTS)
 
     def finish(self, run: Path, best: Best) -> None:
         """Nothing is left to do: the best model lies in the run, and any listwise.toml may name it."""

@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 from training.data.pairs import Batch, Pairs
 from training.data.settings import RankingModel
 from training.data.sources import Group
+from training.metrics import Scores
 from training.models.bi_encoder import BiEncoder
 
 Progress = Callable[[int, int], None]
@@ -41,6 +42,11 @@ class Teachers:
         """float32 (queries, products) of a batch: standard deviations above a query's mean, a mean over teachers."""
         queries = torch.tensor([group for group, _ in batch])
         return torch.stack([of.scores(queries, torch.from_numpy(rows)) for of in self._of]).mean(dim=0)
+
+    def of_pairs(self, pairs: Pairs) -> Scores:
+        """Of each query's own products, float32 (n,) in the order of ``pairs.everything``."""
+        found = [self.scores([(group, np.arange(len(rows)))], rows)[0].numpy() for group, rows in enumerate(pairs.rows)]
+        return np.concatenate(found)
 
 
 class _Standardised:
