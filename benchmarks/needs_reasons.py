@@ -149,7 +149,8 @@ def _values(text: str, product: Product) -> Iterator[tuple[object, str | None]]:
     for length in range(len(words), 0, -1):
         name = "_".join(words[:length])
         told = " ".join(words[length:]) or None
-        keys = [key for key in product.attributes if key == name or key.rpartition("_")[0] == name]
+        plain = {key: re.sub("_+", "_", key) for key in product.attributes}
+        keys = [key for key, read in plain.items() if name in (read, read.rpartition("_")[0])]
         named: dict[str, object] = {key: product.attributes[key] for key in keys}
         if not named and (own := _held(name, product)) is not None:
             named = {name: own}

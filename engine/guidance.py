@@ -177,6 +177,8 @@ def guide(
     constraints, allowed = _constraints(limits, columns, config.constraint_weight, numbers.named_limit_share, behind)
     scopes = _scopes(routed, category, numbers.likely_type)
     out = _excluded(exclusions, understood.excluded, scopes, numbers) if exclusions and understood.excluded else []
+    refused = {word for phrase in understood.excluded for word in phrase.words}
+    out += exclusions.contrary(word for word in understood.words if word not in refused) if exclusions else ()
     if constraints is None and (out or asked is not None):
         constraints = np.zeros(len(columns), np.float32)
     for having in out:

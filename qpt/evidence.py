@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from engine.analysis.analyzer import STOP_WORDS, Analyzer
 from engine.columns import PATH_SEPARATOR
 from engine.seams import Encoder
+from engine.understanding.words import WITHOUT, contrary
 from qpt.softmax import Matrix
 from qpt.title_types import head, name_parts
 
@@ -117,6 +118,16 @@ class NameEvidence:
         for stem in stems & self._having.keys():
             out[3, self._having[stem]] += self._idf[stem] / total
         self._write_head(head(query, ANALYZER), words, out[4])
+
+    def denied(self, query: str) -> Places:
+        """The types, int64, whose names say that they have what the query wants them without, or the other way round:
+        "wireless earphones" are none of the wired ones. A query that says both denies neither.
+        """
+        stems = set(_stems(query))
+        without = [stem for stem in stems if stem.endswith(WITHOUT)]
+        denied = {name for name in self._having for stem in without if contrary(stem, name)}
+        denied |= {name for stem in stems if contrary(name := stem + WITHOUT, stem)}
+        return np.array(sorted({place for name in denied - stems for place in self._having.get(name, ())}), np.int64)
 
     def _write_head(self, stem: str, words: QueryWords, out: Matrix) -> None:
         """Of the names and labelled queries that have the query's head noun, each type's share."""
@@ -235,6 +246,10 @@ class Evidence:
                 first = width + place * len(ITEM_FEATURES)
                 items.write(placed[row], self._alike, out[row, first : first + len(ITEM_FEATURES)])
         return out
+
+    def denied(self, query: str, locale: str) -> Places:
+        """The types that the query's words rule out, int64, by their names in its locale."""
+        return self.names.get(locale, self.names[""]).denied(query)
 
 
 def fit_basis(vectors: Matrix) -> Matrix:

@@ -78,13 +78,20 @@ class LinearHead:
         return self.card.encoder
 
     def probabilities(self, queries: Sequence[str], vectors: Embeddings, locales: Sequence[str]) -> Matrix:
-        """Float32 (n, types). Raises ConfigError where the numbers of queries, vectors and locales differ."""
+        """Float32 (n, types); 0 for types that a query's words rule out, unless they rule out all.
+
+        Raises ConfigError where the numbers of queries, vectors and locales differ.
+        """
         if not len(queries) == len(vectors) == len(locales) or vectors.shape[1:] != (self.card.dim,):
             raise ConfigError(
                 f"there are {len(queries)} queries, vectors of shape {vectors.shape} and {len(locales)} locales; give "
                 f"as many of each, and vectors of {self.card.dim} numbers"
             )
         logits: Matrix = self._weights @ self.evidence.features(queries, vectors, locales)
+        for row, (query, locale) in enumerate(zip(queries, locales, strict=True)):
+            denied = self.evidence.denied(query, locale)
+            if 0 < len(denied) < len(self.types):
+                logits[row, denied] = -np.inf
         return np.exp(log_shares(logits))
 
     def save(self, directory: str | Path) -> None:

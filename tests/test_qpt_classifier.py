@@ -53,6 +53,24 @@ def head(taxonomy: Taxonomy) -> LinearHead:
     return fit_head(examples(), taxonomy, ENCODER)[0]
 
 
+def test_a_type_is_none_that_has_what_the_query_wants_it_without() -> None:
+    paths = [
+        ("Sound", "Wired Earphones"),
+        ("Sound", "True Wireless Earbuds"),
+        ("Garden", "Hoses"),
+        ("Garden", "Parasols"),
+    ]
+    asked = [LabelledQuery(f"{word} {path[1]}", " > ".join(path)) for path in paths for word in WORDS]
+    head, _ = fit_head(asked, from_paths(paths), ENCODER)
+    queries = ["earphones", "wireless earphones", "wired earbuds", "wireless wired earphones", "bless earphones"]
+    likely = head.probabilities(queries, ENCODER.encode_queries(queries), [""] * len(queries))
+    wired, wireless = (head.types.index(" > ".join(path)) for path in paths[:2])
+    np.testing.assert_allclose(likely.sum(axis=1), 1.0, atol=1e-5)
+    assert likely[[0, 3, 4], wired].min() > 0.5
+    assert likely[1, wired] == 0 == likely[2, wireless]
+    assert likely[1].argmax() == wireless
+
+
 def best(head: TypeClassifier, query: str, locale: str = "") -> str:
     likely = head.probabilities([query], ENCODER.encode_queries([query]), [locale])
     assert likely.sum() == pytest.approx(1.0, abs=1e-5)

@@ -16,7 +16,7 @@ from engine.columns import PATH_SEPARATOR, Columns
 from engine.needs.numbers import NUMBERS, NeedNumbers
 from engine.types import Mask, Rows
 from engine.understanding.everyday import COMMON, is_everyday
-from engine.understanding.words import GRAMMAR
+from engine.understanding.words import GRAMMAR, contrary
 
 _Path = tuple[tuple[str, ...], Rows]
 _Named = tuple[str, Rows]
@@ -72,7 +72,7 @@ class Categories:
         words = before_links(asked)
         best: tuple[tuple[str, ...], Mask] | None = None
         for before, word in zip(("", *words), words, strict=False):
-            found = self._called(word) if word else ()
+            found = self._undenied(word, words) if word else ()
             if not found:
                 continue
             _, meant, _ = self._meant(found, word, words)
@@ -135,7 +135,7 @@ class Categories:
         words = before_links(asked)
         while words and not self._called(words[-1]) and tells(words[-1]):
             words.pop()
-        found = self._called(words[-1]) if words and words[-1] else ()
+        found = self._undenied(words[-1], words) if words and words[-1] else ()
         if not found:
             return None
         parent, meant, told = self._meant(found, words[-1], words)
@@ -170,6 +170,15 @@ class Categories:
             if path[-1] == name and len(path) > 1:
                 return self._mask([self._at[path[:-1]]]) if path[:-1] in self._at else None
         return None
+
+    def _undenied(self, word: str, words: Sequence[str]) -> Sequence[_Path]:
+        """The categories called ``word`` that no other word denies: "wireless earphones" are not wired."""
+        others = [other for other in words if other != word]
+        return [
+            (path, rows)
+            for path, rows in self._called(word)
+            if not any(contrary(other, said) for said in _words(path[-1]) for other in others)
+        ]
 
     def _paths_called(self, word: str) -> tuple[tuple[tuple[str, ...], Rows], ...]:
         wanted = _words(word)

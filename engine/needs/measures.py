@@ -36,6 +36,8 @@ _SHOWN_UNITS = {
     "gb": "GB", "tb": "TB", "hz": "Hz", "mah": "mAh", "w": "W", "l": "L", "kg": "kg", "in": "in", "mp": "MP",
     "mm": "mm", "cm": "cm", "mbps": "MB/s", "ms": "ms", "sqft": "sq ft", "rpm": "rpm", "m": "m", "db": "dB",
 }  # fmt: skip
+#: Of attributes that tell of what a thing is packed in, which nobody means by a small or light one.
+_PACKING = frozenset({"package", "packaging", "pallet", "carton", "master", "shipping", "gross"})
 _NOUN = 4  # letters of a word that may name an attribute from the middle of its name
 _LEAST_NAMED = 0.3  # of a type's products that have an attribute which a query names
 _KEPT_NUMBERS, _LEAST_KEPT = 24_000_000, 4  # what a cache of arrays by row may hold, and arrays at least
@@ -72,11 +74,15 @@ class Measures:
         return len(self._columns)
 
     def _fields_of(self, pattern: str) -> list[str]:
-        """Fields whose names have all words of ``pattern``, those with the fewest others first; or the field itself."""
+        """Fields whose names have all words of ``pattern``, those with the fewest others first, none that is of what a
+        thing is packed in; or the field itself.
+        """
         if pattern in _CORE or pattern in self._names:
             return [pattern]
         wanted = set(pattern.split())
-        found = [name for name, words in self._names.items() if wanted <= set(words)]
+        found = [
+            name for name, words in self._names.items() if wanted <= set(words) and not _PACKING & set(words) - wanted
+        ]
         return sorted(found, key=lambda name: (len(self._names[name]), name))
 
     def names_attribute(self, word: str) -> bool:
@@ -202,7 +208,7 @@ class Measures:
         number = self._number(field, row)
         if number is None:
             return ""
-        unit = _words(field)[-1] if field.startswith("attributes.") else ""
+        unit = _unit(_words(field)) if field.startswith("attributes.") else ""
         shown_unit = _SHOWN_UNITS.get(unit, unit if unit in UNITS and name != unit else "")
         return f"{name} {number:.10g}{f' {shown_unit}' if shown_unit else ''}"
 
@@ -306,4 +312,11 @@ def _words(field: str) -> list[str]:
 
 def _shown_name(field: str) -> str:
     words = _words(field)
-    return " ".join(words[:-1] if len(words) > 1 and (words[-1] in UNITS or words[-1] in _SHOWN_UNITS) else words)
+    return " ".join(words[:-1] if _unit(words) else words)
+
+
+def _unit(words: Sequence[str]) -> str:
+    """The last word of an attribute's name if it is a unit; empty for others, and where two are ("watt hours")."""
+    if len(words) < 2 or (words[-1] not in UNITS and words[-1] not in _SHOWN_UNITS) or words[-2] in UNITS:
+        return ""
+    return words[-1]

@@ -9,12 +9,15 @@ from functools import lru_cache
 import numpy as np
 
 from engine.columns import Columns
+from engine.kinds.titles import stem
 from engine.needs.categories import singular
 from engine.needs.learnt import Learnt, learn
 from engine.needs.lexicon import Lexicon, Want
 from engine.needs.measures import Measures, packed, room, unpacked
 from engine.needs.numbers import NeedNumbers
+from engine.product import Product
 from engine.types import Mask, Rows, Scores
+from engine.understanding.words import tokens
 
 _MET = 0.6  # the fit of a want from which a product meets it, and is told to
 _FACTS = 2  # told of a product
@@ -41,9 +44,12 @@ class Uses:
 
     def __init__(
         self, lexicon: Lexicon, columns: Columns, measures: Measures, found: Callable[[str, int], Rows],
-        numbers: NeedNumbers,
+        numbers: NeedNumbers, products: Callable[[Rows], Sequence[Product]],
     ) -> None:  # fmt: skip
-        """``found`` gives the rows of products that have words of a text, at most so many."""
+        """``found`` gives the rows of products that have words of a text, at most so many; ``products`` those of some
+        rows.
+        """
+        self._products = products
         self._lexicon, self._columns, self._measures, self._numbers = lexicon, columns, measures, numbers
         self._found = found
         self._met = lru_cache(maxsize=room(len(columns), 64))(self._fitted)
@@ -60,11 +66,18 @@ class Uses:
     def fact(self, name: str, parts: Sequence[Part], row: int) -> str:
         """The facts that count most, of the wants that a product meets; without wants, that it names the use."""
         if not parts:
-            return next((f"says {word}" for word in self._single_words(name) if row in self._with_word(word)), "")
+            said = (word for word in self._single_words(name) if row in self._with_word(word))
+            return next((f"says {word}" for word in said if self._says(row, word)), "")
         met = [(want.weight, want, field) for want, field, fit in parts if fit[row] >= _MET]
         met.sort(key=lambda found: -found[0])
         facts = [self._measures.fact(field, row, text=bool(want.has), values=want.values) for _, want, field in met]
         return "; ".join(list(dict.fromkeys(filter(None, facts)))[:_FACTS])
+
+    def _says(self, row: int, word: str) -> bool:
+        """Whether a product's text has the word itself: a "light room" may be found for "lightroom"."""
+        [product] = self._products(np.array([row]))
+        text = " ".join([product.title, *product.bullets, product.description, *map(str, product.attributes.values())])
+        return stem(word) in {stem(token.text) for token in tokens(text)}
 
     def _fitted(self, name: str, types: tuple[str, ...], packed_rows: bytes) -> Met | None:
         rows = unpacked(packed_rows, len(self._columns))

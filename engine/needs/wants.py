@@ -70,7 +70,7 @@ class Needs:
         self.measures = Measures(columns, lexicon.scale, numbers)
         self._scopes, self.categories = scopes, scopes.categories
         self._matcher = Matcher(lexicon)
-        self.uses = Uses(lexicon, columns, self.measures, found, numbers)
+        self.uses = Uses(lexicon, columns, self.measures, found, numbers, products)
 
     def over(
         self, columns: Columns, found: Callable[[str, int], Rows], products: Callable[[Rows], Sequence[Product]],
@@ -85,7 +85,7 @@ class Needs:
             other.measures = self.measures.over(columns)
         else:
             other.measures = Measures(columns, self.lexicon.scale, self.numbers)
-        other.uses = Uses(self.lexicon, columns, other.measures, found, self.numbers)
+        other.uses = Uses(self.lexicon, columns, other.measures, found, self.numbers, products)
         return other
 
     @property

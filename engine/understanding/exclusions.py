@@ -19,6 +19,7 @@ import Stemmer
 from engine.columns import PATH_SEPARATOR, Columns
 from engine.types import Mask, Rows
 from engine.understanding.negation import Excluded
+from engine.understanding.words import WITHOUT, contrary
 
 _MOST_VALUES = 200  # of a field whose values are kinds of things and not names
 _FLAG_VALUES = 2
@@ -56,6 +57,16 @@ class ToldByFields:
                 yield mask
         if fields is None and kinds:
             yield from self._begun(phrase.words)
+
+    def contrary(self, words: Iterable[str]) -> Iterator[Mask]:
+        """The rows that have the contrary of one of ``words`` and not itself: for "wireless earphones" wired ones."""
+        for word in words:
+            bare = word.removesuffix(WITHOUT)
+            other = bare if bare != word else _stem(word) + WITHOUT
+            if contrary(word, other):
+                having, own = (self.having((said,), kinds=True, names=True) for said in (other, word))
+                if having is not None and own is not None:
+                    yield having & ~own
 
     def denied(self, phrase: Excluded) -> Mask | None:
         """The rows that a field says are without what a phrase excludes, bool (n_products,): of a flag, that it is not

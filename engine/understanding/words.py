@@ -21,6 +21,9 @@ GRAMMAR = STOP_WORDS | {unit for unit in UNITS if unit.isalpha()} | {
     "than", "thousand", "under", "until", "up", "upto", "without", "within", "one", "two", "three", "four", "five",
     "six", "seven", "eight", "nine", "ten", "versus", "vs",
 }  # fmt: skip
+#: What ends a word for a thing without another.
+WITHOUT = "less"
+_LEAST_BARE = 4  # letters before it: "unless" and "bless" say nothing of a thing
 #: Groups of three digits, or as in India of two and then three.
 _THOUSANDS = re.compile(r"\d{1,3}(?:,\d{2,3})*,\d{3}(?:\.\d+)?")
 _TOKEN = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
@@ -36,6 +39,16 @@ def surface_words(text: str) -> list[str]:
         elif not words or words[-1] != NUMBER:
             words.append(NUMBER)
     return words
+
+
+def contrary(word: str, other: str) -> bool:
+    """Whether one word is of things without what the other has: "wireless" and "wired", which may be stems."""
+    return _is_without(word, other) or _is_without(other, word)
+
+
+def _is_without(word: str, other: str) -> bool:
+    bare = word.removesuffix(WITHOUT)
+    return bare != word and len(bare) >= _LEAST_BARE and other.startswith(bare) and not other.startswith(bare + WITHOUT)
 
 
 def number_value(text: str) -> float:
