@@ -26,6 +26,7 @@ import numpy as np
 import typer
 
 from benchmarks.answers_attacks import altered, read_attacks
+from benchmarks.answers_confidence import brier_score, expected_calibration_error
 from benchmarks.answers_evidence import is_right, reciprocal_rank, systems
 from benchmarks.answers_made import MadeQuestion, Outcome, asked, baselines, made_questions
 from benchmarks.answers_searches import false_alarms
@@ -184,6 +185,7 @@ def _sample(data: Path | None, test: Path | None, n: int, split: str, fuzz: int)
     return {
         "questions": f"{len(questions)} of {test or f'the split {split}'}",
         "reader": _kinds(outcomes),
+        "confidence": {"brier": brier_score(outcomes), "calibration_error": expected_calibration_error(outcomes)},
         "baselines": {name: _kinds(found) for name, found in baselines(engine, products, questions).items()},
         "evidence": {
             "spans": sum(len(answer.evidence) for answer in answers),

@@ -35,6 +35,8 @@ def test_what_the_evidence_holds_is_kept():
     answer = rewritten(FACT, "How much RAM does it have?", lambda _: "The Comet 7 has 8 GB of RAM [1].", POLICY)
     assert answer.text == "The Comet 7 has 8 GB of RAM."
     assert (answer.evidence, answer.kind, answer.confidence) == (FACT.evidence, FACT.kind, FACT.confidence)
+    answer = rewritten(FACT, "How much RAM does it have?", lambda _: "The Comet 7 has 8 GB RAM. It is great.", POLICY)
+    assert answer.text == "The Comet 7 has 8 GB RAM.", "where nothing is cited, a span that holds all is found"
     answer = rewritten(NO, "Does it have a headphone jack?", lambda _: "The phone has no headphone jack [1].", POLICY)
     assert answer.text == "No. The phone has no headphone jack."
 
@@ -43,7 +45,10 @@ def test_what_the_evidence_holds_is_kept():
     "written",
     [
         "The Comet 7 has 16 GB of RAM [1].",  # another figure
-        "The Comet 7 has 8 GB of RAM.",  # nothing cited
+        "The Comet 7 has 8 GB of fast RAM.",  # nothing cited, and more than is said
+        "The Comet 7 has 8 GB of RAM",  # nothing cited, and cut
+        "The Comet 7 has 8 W of RAM [1].",  # another unit
+        "The Comet 7 has 8 MP RAM.",
         "The Comet 7 has 8 GB of RAM [7].",  # nothing there
         "The Comet 7 has 8 GB of RAM [2].",  # another fact
         "It has a headphone jack [2].",  # denied there

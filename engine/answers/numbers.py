@@ -52,4 +52,5 @@ class AnswerNumbers(Fitted, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return 0.5 + 0.5 * math.tanh(logit / 2)
 
 
-NUMBERS = AnswerNumbers.read(Path(__file__).with_name("answers.toml"))
+FILE = Path(__file__).with_name("answers.toml")
+NUMBERS = AnswerNumbers.read(FILE)

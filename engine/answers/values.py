@@ -22,8 +22,9 @@ class ValueTexts:
 
     def __init__(self, texts: Iterable[str], usable: Callable[[str], bool]) -> None:
         self._texts = [" ".join(text.split()) for text in texts]
-        self._folded = fold(_BREAK.join(self._texts)).lower()
-        self._starts = [0, *accumulate(len(text) + len(_BREAK) for text in self._folded.split(_BREAK))]
+        folded = [text.lower() if text.isascii() else fold(text).lower() for text in self._texts]
+        self._folded = _BREAK.join(folded)
+        self._starts = [0, *accumulate(len(text) + len(_BREAK) for text in folded)]
         self._usable = usable
         self.having = lru_cache(maxsize=4_096)(self._having)
 
