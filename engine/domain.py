@@ -304,7 +304,10 @@ def _plane(inside: Vectors, shares: Numbers, outside: Vectors, ridge: float) -> 
     weights = np.concatenate([shares / shares.sum(), np.full(len(outside), 1 / len(outside))]) / 2
     penalty = ridge * np.eye(rows.shape[1])
     penalty[-1, -1] = 1e-9  # the offset is free
-    return np.linalg.solve(rows.T @ (rows * weights[:, None]) + penalty, rows.T @ (weights * wanted))
+    # By eigenvectors: OpenBLAS's solver needs more stack than a Java VM leaves the thread that started it.
+    values, vectors = np.linalg.eigh(rows.T @ (rows * weights[:, None]) + penalty)
+    plane: Numbers = vectors @ ((vectors.T @ (rows.T @ (weights * wanted))) / values)
+    return plane
 
 
 def _crossed(

@@ -24,7 +24,8 @@ from engine.understanding.exclusions import ToldByFields
 from engine.understanding.negation import Excluded, has_excluded
 from engine.understanding.understand import Understood
 
-_STRICT = frozenset({"price", "rating"})  # what shoppers mean to the letter; of colours and sizes shops say too little
+# What shoppers mean to the letter where the words are sure; of colours and sizes shops say too little.
+_STRICT = frozenset({"price", "rating", "household"})
 
 
 class GuidanceNumbers(Fitted, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -258,7 +259,7 @@ def _limits(constraints: Iterable[Constraint], columns: Columns) -> Iterator[tup
     for constraint in constraints:
         fits = columns.mask([constraint.filter]) if constraint.filter is not None else None
         if fits is not None and not fits.all():
-            yield constraint, fits
+            yield constraint, ~fits if constraint.denied else fits
 
 
 def _constraints(
@@ -270,7 +271,7 @@ def _constraints(
     for constraint, fits in limits:
         added = np.zeros(len(columns), np.float32) if added is None else added
         added[fits] += weight * (named_share if constraint.kind in ("color", "brand") else 1.0)
-        if constraint.sure and (constraint.kind in _STRICT or _one_sided(constraint)):
+        if constraint.sure and (constraint.kind in _STRICT or _is_literal(constraint)):
             says = columns.mask([Exists(constraint.field)])
             assert says is not None
             added[says & ~fits] -= behind
@@ -278,11 +279,11 @@ def _constraints(
     return added, allowed if allowed is not None and allowed.any() else None
 
 
-def _one_sided(constraint: Constraint) -> bool:
-    """Whether a measure is "more than" or "at most" something, which is meant to the letter, as a size alone is not."""
+def _is_literal(constraint: Constraint) -> bool:
+    """Whether a measure is "more than", "at most" or "not" something: meant to the letter, as a size alone is not."""
     limit = constraint.filter
-    one = isinstance(limit, Range) and (limit.at_least is None) != (limit.at_most is None)
-    return constraint.kind == "measure" and one
+    one_sided = isinstance(limit, Range) and (limit.at_least is None) != (limit.at_most is None)
+    return constraint.kind == "measure" and (one_sided or constraint.denied)
 
 
 def _text(product: Product) -> str:

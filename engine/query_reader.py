@@ -277,10 +277,10 @@ class QueryReader:
         return request.lacking or len(asking) > 1
 
     def _is_use(self, understood: Understood) -> bool:
-        """Whether most of a query's words are a phrase of the lexicon for what things are for: "movie night at home"."""
+        """Whether most of a query's words are a phrase for what things are for: "movie night at home"."""
         saying = sum(word not in GRAMMAR for word in understood.words)
         uses = [reading.word for reading in self.needs.read(understood) if reading.is_use] if self.needs else []
-        return any(2 <= use.end - use.start and 2 * (use.end - use.start) >= saying for use in uses)
+        return any(use.end - use.start >= 2 and 2 * (use.end - use.start) >= saying for use in uses)
 
     def _names_thing(self, understood: Understood) -> bool:
         """Whether the noun of a query is in products' own names: an "oven" for baking is."""

@@ -44,7 +44,7 @@ def ran(result: SearchResult) -> dict[str, str]:
 
 
 class TestTypes:
-    MIXED = "thing for acme red case tv fridge case"  # finds cases first, but many others before the last of them
+    MIXED = "thing with acme red case tv fridge case"  # finds cases first, but many others before the last of them
 
     @pytest.mark.parametrize(("word", "kind"), [("phone", 0), ("fridge", 1), ("tv", 2), ("case", 3)])
     def test_a_filter_puts_products_of_the_type_first_and_hides_nothing(self, load, word: str, kind: int) -> None:

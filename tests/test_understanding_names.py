@@ -39,7 +39,7 @@ def named(query: str, *steps: str) -> list[str]:
         ("4k tv", []),
         ("tv under 60k", []),
         ("5g phone", []),
-        ("s 23", []),
+        ("s 23", ["s23"]),
         # what is beside the code says nothing
         ("s23 under 60k", ["s23"]),
         ("case for s23", ["s23"]),
@@ -49,6 +49,10 @@ def named(query: str, *steps: str) -> list[str]:
         ("qn55q60bafxza tv", []),  # a code that is whole by itself
         # what is excluded is not asked for, nor does it bring what stands around it together
         ("phone without s23 ultra", []),
+        ("s 23 ultra", ["s23 ultra"]),
+        ("galaxy a 14", ["galaxy a14"]),
+        ("buy a 14 inch laptop", []),
+        ("a 14 pro", []),
         ("galaxy s23 without tab s9", ["galaxy s23"]),
         ("s23 without charger, ultra case", ["s23"]),
         ("", []),

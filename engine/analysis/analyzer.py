@@ -3,7 +3,8 @@
 One scan splits text into atoms: maximal runs of letters or of digits, each with its place. What the terms are then
 depends on how atoms touch:
 
-- a number and a unit, touching or a space or hyphen apart, are one measure (``55in``) beside the bare number;
+- a number and a unit, touching or a space or hyphen apart, are one measure (``55in``) beside the bare number; so is
+  ``3 in 1``, without one;
 - letters and digits that touch are a code part (``d206l``), and parts joined by ``-``, ``/``, ``.`` or ``_`` are also
   one code (``mltd206l``);
 - a short word or code beside a number or code is also the two joined (``s 23`` → ``s23``): spaces do not matter;
@@ -37,9 +38,15 @@ STOP_WORDS = frozenset({
 })
 # fmt: on
 
-# Lower-case words that stand before or after a number without belonging to it.
+# Lower-case words that stand before or after a number, or a code ("4k tv"), without belonging to it.
 _NEVER_JOINED = (STOP_WORDS - {"a", "i"}) | {
     "x",
+    "4k",
+    "8k",
+    "tv",
+    "pc",
+    "ac",
+    "hd",
     "no",
     "up",
     "per",
@@ -189,10 +196,11 @@ class Analyzer:
         gap = text[atom.end : unit.start]
         name = UNITS.get(unit.raw.lower())
         after = atoms[at + 2] if at + 2 < len(atoms) else None
+        if unit.raw.lower() == "in" and after and after.number and text[unit.end : after.start] == gap in (" ", "-"):
+            out.append(Term(f"{number}in{canonical_number(after.raw)}"[:_MAX_TERM], "measure"))
+            return at + 3  # "3-in-1" is no length
         if name is None or gap not in ("", " ", "-") or (after and after.start == unit.end):
             return 0
-        if unit.raw.lower() == "in" and after and after.number and text[unit.end : after.start] == " " and gap == " ":
-            return 0  # "3 in 1" is no length
         if gap == " " and unit.raw.lower() == "a":
             return 0
         out += [Term(number + name, "measure"), Term(number, "number")]

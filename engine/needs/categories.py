@@ -6,7 +6,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from itertools import dropwhile, takewhile
+from itertools import dropwhile
 
 import numpy as np
 
@@ -237,7 +237,14 @@ def before_links(asked: Sequence[str]) -> list[str]:
     first = next((at for at, word in enumerate(words) if word), 0)
     if first and words[first] in _LEADING:
         words = list(dropwhile(STOP_WORDS.__contains__, words[first + 1 :]))
-    return list(takewhile(lambda word: word not in LINKS, words))
+    around = zip(("", *words), words, (*words[1:], ""), strict=False)
+    links = (at for at, (before, word, after) in enumerate(around) if word in LINKS and not _counts(before, after))
+    return words[: next(links, len(words))]
+
+
+def _counts(before: str, after: str) -> bool:
+    """Whether a word between these is the "in" of "2 in 1 laptop"."""
+    return before.isdigit() and after.isdigit()
 
 
 def _depth(path: tuple[tuple[str, ...], Rows]) -> tuple[int, tuple[str, ...]]:

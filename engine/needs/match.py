@@ -90,12 +90,23 @@ def free_words(
     understood: Understood, read: Sequence[tuple[int, int]] = (), known: frozenset[str] = frozenset()
 ) -> list[str]:
     """The query's words, empty where they say something else already: a limit, an exclusion, a model's name that has
-    none of the words ``known``, or what was ``read`` from one place to another.
+    none of the words ``known``, or what was ``read`` from one place to another. What shops write as one word is one, in
+    the place of its last: "ear phones".
     """
     taken = [*read, *((name.start, name.end) for name in understood.names if known.isdisjoint(name.words))]
     taken += [(excluded.start, excluded.end) for excluded in understood.excluded]
     taken += [(limit.start, limit.end) for limit in understood.constraints if not _asks_as_well(limit)]
-    return [
+    words = [
         "" if any(start < token.end and token.start < end for start, end in taken) else token.text
         for token in tokens(understood.corrected)
     ]
+    for found in understood.synonyms:
+        parts = words[found.start : found.end]
+        glued = singular("".join(parts))
+        if (
+            len(parts) > 1
+            and all(parts)
+            and any(len(to) == 1 and singular(to[0]) == glued for to in found.replacements)
+        ):
+            words[found.start : found.end] = [*[""] * (len(parts) - 1), glued]
+    return words

@@ -30,6 +30,7 @@ _BASIC_COLORS = frozenset({
     "cyan",
 })  # fmt: skip
 _DENYING = frozenset({"not", "no", "without", "except", "excluding", "but"})
+_DENIAL = re.compile(r"\b(?:not|no|without|except|excluding|other\s+than)\s+(?:an?\s+|the\s+)?$", re.IGNORECASE)
 _SAME = {"grey": "gray", "gray": "grey", "golden": "gold"}
 
 
@@ -38,7 +39,8 @@ class Constraint:
     """``text``, which is ``query[start:end]``, asks for ``filter``.
 
     ``filter`` is None where the catalog cannot answer; ``reason`` says so. ``sure`` says that the words can only mean
-    that, so that a caller may filter; otherwise it should only prefer.
+    that, so that a caller may filter; otherwise it should only prefer. ``denied`` asks for what does not fit the
+    filter: "not 3 star".
     """
 
     kind: Kind
@@ -49,6 +51,7 @@ class Constraint:
     text: str
     reason: str
     sure: bool
+    denied: bool = False
 
 
 def parse(query: str, facts: CatalogFacts, taken: Iterable[Span] = ()) -> tuple[Constraint, ...]:
@@ -128,9 +131,12 @@ def _measure(query: str, q: Quantity, facts: CatalogFacts) -> Constraint | None:
     bounds = shown(found.field.field, found.low, found.high, found.field.unit)
     if q.beyond:
         bounds = bounds.replace("≥", ">").replace("≤", "<")
+    denial = None if q.side else _DENIAL.search(query[: q.start])
+    start = denial.start() if denial else q.start
+    reason = f"not {bounds}" if denial else bounds if found.count else f"no product has {bounds}"
     return Constraint(
-        "measure", found.field.field, found.field.filter(found.low, found.high), q.start, q.end, query[q.start : q.end],
-        bounds if found.count else f"no product has {bounds}", found.sure,
+        "measure", found.field.field, found.field.filter(found.low, found.high), start, q.end, query[start : q.end],
+        reason, found.sure, denied=denial is not None,
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 
+from engine.analysis.units import UNITS
 from engine.understanding.words import GRAMMAR, Token
 
 # What begins with a number is a measure or a property.
@@ -49,7 +50,7 @@ class ModelName:
 
 def find_names(query: str, found: Sequence[Token]) -> tuple[ModelName, ...]:
     """The names in ``query``, in its order. ``found`` are its words, empty where one is not asked for."""
-    words = list(_with_plus(query, found))
+    words = list(_with_plus(query, _glued(query, found)))
     names: list[ModelName] = []
     for place, word in enumerate(words):
         if not _is_code(word):
@@ -58,6 +59,25 @@ def find_names(query: str, found: Sequence[Token]) -> tuple[ModelName, ...]:
         pairs = [sorted((word, other), key=lambda part: part.start) for other in beside] or [[word]]
         names += [ModelName(tuple(part.text for part in parts), parts[0].start, parts[-1].end) for parts in pairs]
     return tuple(names[:_MAX_NAMES])
+
+
+def _glued(query: str, found: Sequence[Token]) -> list[Token]:
+    """The words, a letter and a number a space apart as one: "s 23 ultra". Not of a measure, nor where "a" is none of a
+    name, as in "a 14 inch laptop".
+    """
+    out: list[Token] = []
+    for at, token in enumerate(found):
+        before = out[-1] if out else None
+        after = found[at + 1].text if at + 1 < len(found) else ""
+        if (
+            before is not None and len(before.text) == 1 and before.text.isalpha() and after not in UNITS
+            and 2 <= len(token.text) <= 3 and token.text.isdigit() and query[before.end : token.start] == " "
+            and (before.text != "a" or (len(out) > 1 and _is_word(out[-2])))
+        ):  # fmt: skip
+            out[-1] = Token(before.text + token.text, before.start, token.end)
+        else:
+            out.append(token)
+    return out
 
 
 def _with_plus(query: str, found: Sequence[Token]) -> Iterator[Token]:
