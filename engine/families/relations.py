@@ -23,10 +23,10 @@ class Relation:
     """``kind`` of relation to what ``about`` names, the words of ``query[start:end]``; ``text`` is all of it as
     written.
 
-    ``otherwise`` are the words after a "but", or before a "than": what shall be otherwise. ``elsewhere`` is the name
-    of an entry for another maker's thing, and ``foreign`` the words that are it; both empty for what a catalog may
-    have. ``rest`` are all other words. ``weak`` says that the words may mean something else, ``bare`` that only a
-    "but" tells of the relation. ``spans`` are the places in the query that are read by this.
+    ``otherwise`` are the words after a "but", before a "than", or comparatives: what shall be otherwise. ``elsewhere``
+    is the name of an entry for another maker's thing, and ``foreign`` the words that are it; both empty for what a
+    catalog may have. ``rest`` are all other words. ``weak`` says that the words may mean something else, ``bare`` that
+    only a "but" tells of the relation. ``spans`` are the places in the query that are read by this.
     """
 
     kind: Kind
@@ -48,8 +48,9 @@ class Relation:
 class RelationReader:
     """Thread-safe."""
 
-    def __init__(self, words: FamilyWords) -> None:
-        self._but = words.but.words
+    def __init__(self, words: FamilyWords, comparatives: frozenset[str] = frozenset()) -> None:
+        """``comparatives`` are words that say what shall be otherwise wherever they stand, as "cheaper"."""
+        self._but, self._comparatives = words.but.words, comparatives
         self._phrases: list[tuple[tuple[str, ...], Kind, bool]] = []
         self._weak = {_words(text) for phrases in words.relation.values() for text in phrases.weak}
         for kind, phrases in words.relation.items():
@@ -116,6 +117,9 @@ class RelationReader:
         last = found.index(about[-1]) + 1
         if last < len(found) and words[last] in self._but:
             otherwise = tuple(found[last + 1 : last + 4])
+        elif kind == "like":  # "s24 alternative cheaper"
+            read = (*found[slice(*phrase)], *about)
+            otherwise = tuple(token for token in found if token.text in self._comparatives and token not in read)
         parts = (*found[slice(*phrase)], *about, *otherwise)
         start, end = min(part.start for part in parts), max(part.end for part in parts)
         words_of = (

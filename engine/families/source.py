@@ -37,6 +37,8 @@ _TENS = re.compile(r"\d+x$")  # ends the name of a series whose numbers are of o
 #: Which rows are otherwise than the named, how far by their places, what tells it of a row, and in words.
 _Limit = tuple[Mask, Scores, partial[str], str]
 
+_COMPARATIVE = "er"  # what such words end in
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FamilyReading:
@@ -77,7 +79,8 @@ class FamilySource:
         """``products`` gives those of some rows."""
         self._columns, self._needs, self._words, self._numbers = columns, needs, words, numbers
         self._naming = Naming(families, columns, words)
-        self._reader = RelationReader(words)
+        gradable = (word for entry in needs.lexicon.gradable.values() for word in entry.words)
+        self._reader = RelationReader(words, frozenset(word for word in gradable if word.endswith(_COMPARATIVE)))
         self._categories = needs.categories
         self._likeness = Likeness(needs.measures, products, numbers.price_share)
         brands = columns.values("brand") if "brand" in columns.fields else ()
