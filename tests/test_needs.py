@@ -323,6 +323,9 @@ def test_words_that_were_read_lead_to_the_thing(query: list[str], thing: list[st
 
 
 def test_a_for_yields_to_a_longer_phrase_and_the_beginning_of_a_categorys_name_is_no_need(sample: engine.SearchEngine):
+    assert not Matcher(LEXICON).find(["pen", "for", "a", "phone"])
+    assert [(word.name, word.end) for word in Matcher(LEXICON).find(["tv", "for", "my", "kids"])] == [("kids", 4)]
+    assert [word.name for word in Matcher(LEXICON).find(["watch", "for", "her"])] == ["gift"]
     assert [word.name for word in Matcher(LEXICON).find(["monitor", "for", "photo", "editing"])] == ["video editing"]
     route = sample.search("top load washer", 3).route
     assert route is not None

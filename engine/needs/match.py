@@ -82,7 +82,8 @@ def _asks_as_well(limit: Constraint) -> bool:
 
 def _key(words: Sequence[str]) -> tuple[str, ...]:
     """The same for singular and plural, of "family" and of "movie" as well, and whosever what comes after "for" is."""
-    told = (word for before, word in zip(("", *words), words, strict=False) if before != _FOR or word not in _WHOSE)
+    last = len(words) - 1  # "for her" is for her
+    told = (word for at, word in enumerate(words) if not (0 < at < last and words[at - 1] == _FOR and word in _WHOSE))
     return tuple(f"{one[:-2]}y" if len(one) > 4 and one.endswith("ie") else one for one in map(singular, told))
 
 
