@@ -50,7 +50,8 @@ def _prepare(config: RerankerConfig, directory: Path) -> Data:
 
 def test_a_configuration_round_trips_through_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipes = sorted((Path(__file__).parent.parent / "training" / "recipes").glob("*.toml"))
-    shipped = [path for path in recipes if path.stem != "curate"]  # which trains nothing
+    others = {"curate", "listwise-prompts"}  # which train nothing
+    shipped = [path for path in recipes if path.stem not in others]
     assert shipped
     monkeypatch.setenv("AISLE_DATA", "/some/where")
     for path in shipped:
