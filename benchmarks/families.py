@@ -79,13 +79,13 @@ FAMILIES = (
 )  # fmt: skip
 
 #: Numeric settings that no family has. What more depth costs (time) and a lower floor costs (wrong answers where
-#: nothing is right), the figures that are chosen by do not see. ``threads`` belongs to the machine, and ``merge_share`` to
-#: updates. What is far enough behind, what a phrase can mean to exclude, and of what a measure is, few judged queries
-#: tell.
+#: nothing is right), the figures that are chosen by do not see. ``threads`` belongs to the machine, ``merge_share`` to
+#: updates. What is far enough behind, what a phrase can mean to exclude, and of what a measure is, few queries tell.
 NOT_TUNED = frozenset({
     "field_weights.title", "depth", "log_days", "min_similarity", "rewrite_below", "rewrite_weight", "threads",
     "guidance.other_penalty", "guidance.behind", "guidance.far_behind", "guidance.likely_type",
-    "guidance.least_excluded", "guidance.most_excluded", "guidance.denied_gain", "guidance.stating_share", "merge_share",
+    "guidance.least_excluded", "guidance.most_excluded", "guidance.denied_gain", "guidance.stating_share",
+    "merge_share",
 })  # fmt: skip
 
 
