@@ -259,8 +259,8 @@ class QueryReader:
 
     def _may_be_foreign(self, request: Request, understood: Understood) -> bool:
         """Whether a query may be about nothing here: not a single word that products have, and not by an adapter's
-        vector, for which near means something else; nor what wants something of a thing that is sold here, or is
-        mostly an occasion that things are for.
+        vector, for which near means something else; nor what wants something of a thing that is sold here, or
+        only says what things are for.
         """
         wants = bool(request.guidance.wants)
         if request.adapted.encoder is not None or (
@@ -277,10 +277,12 @@ class QueryReader:
         return request.lacking or len(asking) > 1
 
     def _is_use(self, understood: Understood) -> bool:
-        """Whether most of a query's words are a phrase for what things are for: "movie night at home"."""
-        saying = sum(word not in GRAMMAR for word in understood.words)
+        """Whether a query is a phrase for what things are for, and what anybody says beside: "movie night at home"."""
         uses = [reading.word for reading in self.needs.read(understood) if reading.is_use] if self.needs else []
-        return any(use.end - use.start >= 2 and 2 * (use.end - use.start) >= saying for use in uses)
+        said = {place for use in uses for place in range(use.start, use.end)}
+        others = [word for place, word in enumerate(understood.words) if place not in said]
+        phrase = any(use.end - use.start > 1 for use in uses)
+        return phrase and all(word in GRAMMAR or is_everyday(word) for word in others)
 
     def _names_thing(self, understood: Understood) -> bool:
         """Whether the noun of a query is in products' own names: an "oven" for baking is."""
