@@ -172,3 +172,13 @@ def test_confidences_are_fitted_to_what_was_right(sample_products: list[Product]
     assert numbers.silent_confidence == pytest.approx(99 / 102, abs=1e-3)
     assert numbers.confidence(1.0, 1.0, True, 0) < 0.8, "six in ten were right"
     assert expected_calibration_error(said) == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(
+    "question", ["galaxy s24 does it have nfc?", "¿El Galaxy S24 tiene NFC?", "¿Tiene NFC el S24?"]
+)
+def test_with_nothing_at_hand_it_is_the_named(sample: engine.SearchEngine, question: str):
+    answer = sample.ask(question)
+    assert (answer.kind, answer.code) == ("yes_no", "answered")
+    assert all("S24" in product.title for product in answer.products)
+    assert sample.ask("does it have nfc?").code == "which_product"

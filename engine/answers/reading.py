@@ -91,9 +91,11 @@ def read_question(text: str, names: NameFinder, *, pointed: bool = False, at_han
     intent = _intent(text, plain, mentions, asked, polar, about_it, at_hand is not None)
     if polar and intent == "attribute":
         # "Does it have a CPU of the Snapdragon 7c Gen 2": beside what it is about, what is named is what is asked for.
+        # With nothing at hand it is the named: "S24, does it have NFC".
         known = [mention for mention in mentions if mention.known]
         known = [mention for mention in known if mention.exact] or known
-        subject = max(known, key=lambda mention: mention.end - mention.start) if known and not about_it else None
+        is_named = not about_it or (at_hand is None and not pointed)
+        subject = max(known, key=lambda mention: mention.end - mention.start) if known and is_named else None
         mentions = tuple(mention for mention in mentions if mention is subject or not mention.known)
         asked, carriers = _asked(text, [word for word in words if word.start >= asking], mentions)
     return Question(text, intent, polar, mentions, asked, carriers, (), about_it)
