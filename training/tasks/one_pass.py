@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -11,20 +10,17 @@ import msgspec
 import numpy as np
 import torch
 
-from engine.errors import ModelError
 from training.data.pairs import Batch, Pairs
-from training.data.ranking import NDCG, RankingData
+from training.data.ranking import RankingData
 from training.data.settings import RankingConfig, RankingModel
 from training.losses import loss_named
 from training.methods.saved import save_adapter
-from training.metrics import Scores, platt
+from training.metrics import Scores
 from training.models.one_pass import IdList, OnePass
 from training.report import BEST, Best, Notes, Quality, Recipe
 from training.settings import Progress, at_least
-from training.tasks.reranker import RerankerTraining, by_group
-
-_LEAST_SCALE = 1e-3  # of a model that is served: 0 would make all scores the same, less turn the order round
-_log = logging.getLogger(__name__)
+from training.tasks.reranker import RerankerTraining
+from training.tasks.scoring import CALIBRATED, LEAST_SCALE, ScoringTask, require_better_than_chance
 
 
 class OnePassModel(RankingModel, frozen=True, kw_only=True):
@@ -56,10 +52,10 @@ class OnePassConfig(RankingConfig, frozen=True, kw_only=True):
         return OnePassTask(self, run, data, test, progress)
 
 
-class OnePassTask:
+class OnePassTask(ScoringTask):
     """An example is a product in its list; a batch has whole lists, in another order each time they come."""
 
-    score = f"{NDCG}, judged pool of dev"
+    _encoder: OnePass
 
     def __init__(self, config: OnePassConfig, run: Path, data: Path, test: bool, progress: Progress) -> None:
         self._config = config
@@ -67,38 +63,20 @@ class OnePassTask:
         self._data = RankingData(config, run, data, self._encoder.encode, test, progress)
         self._loss = loss_named(config.training.loss)
 
-    @property
-    def module(self) -> torch.nn.Module:
-        module: torch.nn.Module = self._encoder.module
-        return module
-
-    def batches(self, epoch: int) -> list[Batch]:
-        return self._data.batches(epoch)
-
-    def loss(self, batch: Batch) -> tuple[torch.Tensor, int]:
-        pairs = self._data.train
-        logits = self._encoder.logits(lists_of(pairs, batch))
-        labels = torch.from_numpy(np.concatenate([pairs.labels[group][part] for group, part in batch]))
-        sizes = [len(part) for _, part in batch]
-        real = torch.ones_like(logits, dtype=torch.bool)
-        return self._loss(
-            by_group(logits, sizes), by_group(labels.to(logits.device), sizes), by_group(real, sizes)
-        ), len(labels)
+    def logits(self, batch: Batch) -> torch.Tensor:
+        return self._encoder.logits(lists_of(self._data.train, batch))
 
     def judge(self) -> Quality:
         """nDCG@10. Served is Platt's calibration on dev."""
         logits = self._data.scores(scorer(self._encoder))
-        scale, offset = platt(list(logits.values()), [self._data.dev[name].all_labels for name in logits])
-        if scale <= 0:
-            _log.warning("no better than chance on dev; Platt's scale is %.3g", scale)
-        return msgspec.structs.replace(self._data.quality(logits), served={"scale": scale, "offset": offset})
+        return msgspec.structs.replace(self._data.quality(logits), served=self.calibration(logits))
 
     def recipe(self, quality: Quality) -> Recipe:
         model = self._config.model
         return Recipe(
             task="one-pass", name=self._config.name, query_tokens=model.query_tokens,
             product_tokens=model.product_tokens, list_size=model.list_size,
-            scale=max(quality.served["scale"], _LEAST_SCALE), offset=quality.served["offset"],
+            scale=max(quality.served["scale"], LEAST_SCALE), offset=quality.served["offset"],
             source=self._encoder.base.origin, license=self._config.license, model=model.as_saved(),
         )  # fmt: skip
 
@@ -107,8 +85,7 @@ class OnePassTask:
         layers = f"layers {', '.join(map(str, model.layers))}" if model.layers else "all layers"
         method = f"{layers}; {self._encoder.adapted.method.describe(model)}; lists of at most {model.list_size}"
         recipe = [f"Loss {training.loss}, in batches of {training.pairs_per_batch} products, lists whole."]
-        calibrated = "Probabilities are calibrated on the same pairs, each dev set counting the same (Platt 1999)."
-        return self._data.notes(self._encoder.base.origin, method, recipe, [calibrated])
+        return self._data.notes(self._encoder.base.origin, method, recipe, [CALIBRATED])
 
     def save(self, directory: Path, recipe: Recipe) -> None:
         self._encoder.save(directory)
@@ -116,8 +93,7 @@ class OnePassTask:
 
     def finish(self, run: Path, best: Best) -> float | None:
         """nDCG@10 on the queries held out for a test, or None. Raises ModelError on a model no better than chance."""
-        if best.quality.served["scale"] <= 0:
-            raise ModelError(f"the best model of {run} is no better than chance; train anew, in another --out, longer")
+        require_better_than_chance(run, best)
         model, training = self._config.model, self._config.training
         return self._data.judge_test(scorer(OnePass.open(run / BEST, model.list_size, training.bf16)))
 

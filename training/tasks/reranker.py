@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -12,26 +11,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.stats import permutation_test
-from torch.nn.utils.rnn import pad_sequence
 
-from engine.errors import ConfigError, ModelError
+from engine.errors import ConfigError
 from training.data.pairs import Batch, Pairs
 from training.data.ranking import NDCG, RankingData
 from training.data.settings import RankingConfig, RankingModel, RankingTraining
 from training.export import write_json
 from training.losses import loss_named
 from training.methods.saved import save_adapter
-from training.metrics import Scores, platt
+from training.metrics import Scores
 from training.models.cross_encoder import CrossEncoder
 from training.models.prune import prune
 from training.report import BEST, Best, Notes, Quality, Recipe
 from training.run import Outcome, train
 from training.settings import Progress, at_least
+from training.tasks.scoring import CALIBRATED, LEAST_SCALE, ScoringTask, require_better_than_chance
 
 _LOOKED_AT = 40  # batches, to see what matters in a model that is pruned
-_LEAST_SCALE = 1e-3  # of a model that is served: 0 would make all scores the same, less turn the order round
 _PERMUTATIONS = 10_000
-_log = logging.getLogger(__name__)
 
 
 class RerankerModel(RankingModel, frozen=True, kw_only=True):
@@ -79,10 +76,10 @@ class RerankerConfig(RankingConfig, frozen=True, kw_only=True):
         return RerankerTask(self, run, data, test, progress)
 
 
-class RerankerTask:
+class RerankerTask(ScoringTask):
     """An example is a query with a product and a label; a batch has whole query groups, as its losses compare them."""
 
-    score = f"{NDCG}, judged pool of dev"
+    _encoder: CrossEncoder
 
     def __init__(self, config: RerankerConfig, run: Path, data: Path, test: bool, progress: Progress) -> None:
         self._config, model = config, config.model
@@ -96,24 +93,8 @@ class RerankerTask:
             batches = self._data.batches("pruning")[:_LOOKED_AT]
             prune(self.module, (self.loss(batch)[0] for batch in batches), model.heads, model.neurons)
 
-    @property
-    def module(self) -> torch.nn.Module:
-        module: torch.nn.Module = self._encoder.module
-        return module
-
-    def batches(self, epoch: int) -> list[Batch]:
-        return self._data.batches(epoch)
-
-    def loss(self, batch: Batch) -> tuple[torch.Tensor, int]:
-        pairs = self._data.train
-        texts = pairs.texts(batch)
-        logits = self._encoder.logits(texts)
-        labels = torch.from_numpy(np.concatenate([pairs.labels[group][part] for group, part in batch]))
-        sizes = [len(part) for _, part in batch]
-        real = torch.ones_like(logits, dtype=torch.bool)
-        return self._loss(
-            by_group(logits, sizes), by_group(labels.to(logits.device), sizes), by_group(real, sizes)
-        ), len(texts)
+    def logits(self, batch: Batch) -> torch.Tensor:
+        return self._encoder.logits(self._data.train.texts(batch))
 
     def judge(self) -> Quality:
         """nDCG@10, and on sets with ratings the error on their scale. Served is Platt's calibration on dev."""
@@ -121,11 +102,7 @@ class RerankerTask:
         quality = self._data.quality(logits)
         for name, error in self._rating_errors(logits).items():
             quality.dev[name]["RMSE"] = error
-        dev = self._data.dev
-        scale, offset = platt(list(logits.values()), [dev[name].all_labels for name in logits])
-        if scale <= 0:
-            _log.warning("no better than chance on dev; Platt's scale is %.3g", scale)
-        return msgspec.structs.replace(quality, served={"scale": scale, "offset": offset})
+        return msgspec.structs.replace(quality, served=self.calibration(logits))
 
     def _rating_errors(self, logits: Mapping[str, Scores]) -> dict[str, float]:
         out = {}
@@ -139,7 +116,7 @@ class RerankerTask:
         model = self._config.model
         return Recipe(
             task="reranker", name=self._config.name, query_tokens=model.query_tokens,
-            product_tokens=model.product_tokens, scale=max(quality.served["scale"], _LEAST_SCALE),
+            product_tokens=model.product_tokens, scale=max(quality.served["scale"], LEAST_SCALE),
             offset=quality.served["offset"], source=self._encoder.base.origin, license=self._config.license,
             model=model.as_saved(),
         )  # fmt: skip
@@ -152,8 +129,7 @@ class RerankerTask:
         what += [f"activation {model.activation}"] if model.activation else []
         method = "; ".join([", ".join(what), self._encoder.adapted.method.describe(model)])
         recipe = [f"Loss {training.loss}, in batches of {training.pairs_per_batch} pairs."]
-        calibrated = "Probabilities are calibrated on the same pairs, each dev set counting the same (Platt 1999)."
-        return self._data.notes(self._encoder.base.origin, method, recipe, [calibrated])
+        return self._data.notes(self._encoder.base.origin, method, recipe, [CALIBRATED])
 
     def save(self, directory: Path, recipe: Recipe) -> None:
         self._encoder.save(directory)
@@ -161,14 +137,7 @@ class RerankerTask:
 
     def finish(self, run: Path, best: Best) -> float | None:
         """nDCG@10 on the queries held out for a test, or None. Raises ModelError on a model no better than chance."""
-        scale = best.quality.served["scale"]
-        if scale <= 0:
-            raise ModelError(
-                f"the best model of {run}, of step {best.evaluation.step}, is no better than chance: on dev its scores "
-                f"do not rise with the labels (Platt's scale is {scale:.3g}). All of the run is kept, but do not serve "
-                "it. See that labels of sources and dev sets mean the same, and train anew, in another --out, for "
-                "longer or with another training.learning_rate"
-            )
+        require_better_than_chance(run, best)
         return self._data.judge_test(lambda pairs, progress: self._best(run)(pairs, progress))
 
     def _best(self, run: Path) -> Callable[[Pairs, Callable[[int, int], None]], Scores]:
@@ -177,11 +146,6 @@ class RerankerTask:
 
 def scorer(encoder: CrossEncoder) -> Callable[[Pairs, Callable[[int, int], None]], Scores]:
     return lambda pairs, progress: encoder.score(pairs.texts(pairs.everything()), progress)
-
-
-def by_group(values: torch.Tensor, sizes: list[int]) -> torch.Tensor:
-    """(n,) to (groups, longest), filled up with zeros."""
-    return pad_sequence(list(torch.split(values, sizes)), batch_first=True)
 
 
 # Losses compared with each other: the same data, the same seed, the same number of steps, judged on dev
