@@ -101,31 +101,17 @@ def build_index(
         store = ProductStore(version)
         SpellingModel.build(store).save(version / SPELLING)
         suggestions_note = build_suggestions(version / SUGGESTIONS, store, index.queries)
-        (version / FAMILIES).mkdir()
-        families_note = ProductFamilies.build(version / FAMILIES, store)
-        variants_note = build_variants(version / FAMILIES, store)
-        with tempfile.NamedTemporaryFile(dir=version, suffix=".tmp") as file:
-            # On disk: the vectors of a million products are 1.5 GB, of which an index needs a slice at a time.
-            vectors = np.memmap(file, np.float32, "w+", shape=(len(store), encoder.dim if encoder else 1))
-            dense = _build_dense(version, store, encoder, vectors, config, progress, scale)
-            if encoder is not None and index.language == "english":
-                _learn_domain(version, store, encoder, dense)
-            route_note = _build_route(version, store, encoder, vectors, router, progress)
+        dense, route_note = _build_meaning(version, store, encoder, router, index, config, progress, scale)
         rerank_note = _build_rerank(version, store, reranker, progress)
         notes = {
             **dense.notes,
             RERANK: rerank_note,
             ROUTE: route_note,
-            FAMILIES: families_note,
-            "variants": variants_note,
+            **_build_names(version, store, encoder),
             "suggest": suggestions_note,
         }
         if documents is not None:
             notes[DOCUMENTS] = _build_documents(version, store, documents, encoder)
-        columns = Columns.open(version)
-        save(version / FAMILIES, learn(columns, ProductFamilies.open(version / FAMILIES), _embed(encoder)))
-        if kinds := learn_kinds(store, columns):
-            kinds.save(version / FAMILIES)
         analysis, fields = fingerprints(analyzer)
         built["manifest"] = Manifest(
             format_version=FORMAT_VERSION,
@@ -142,6 +128,34 @@ def build_index(
             files={},
         )
     return directory
+
+
+def _build_meaning(
+    version: Path, store: ProductStore, encoder: Encoder | None, router: RouterModel | None, index: IndexConfig,
+    config: EngineConfig, progress: Progress, scale: float | None,
+) -> tuple[_Dense, str]:  # fmt: skip
+    """Writes all that vectors are for: their index, what tells queries about nothing here, and routes, with a note."""
+    with tempfile.NamedTemporaryFile(dir=version, suffix=".tmp") as file:
+        # On disk: the vectors of a million products are 1.5 GB, of which an index needs a slice at a time.
+        vectors = np.memmap(file, np.float32, "w+", shape=(len(store), encoder.dim if encoder else 1))
+        dense = _build_dense(version, store, encoder, vectors, config, progress, scale)
+        if encoder is not None and index.language == "english":
+            _learn_domain(version, store, encoder, dense)
+        return dense, _build_route(version, store, encoder, vectors, router, progress)
+
+
+def _build_names(version: Path, store: ProductStore, encoder: Encoder | None) -> dict[str, str]:
+    """Writes what products are called: series and generations, variants, other people's words for types, and kinds
+    where there are no categories.
+    """
+    folder = version / FAMILIES
+    folder.mkdir()
+    notes = {FAMILIES: ProductFamilies.build(folder, store), "variants": build_variants(folder, store)}
+    columns = Columns.open(version)
+    save(folder, learn(columns, ProductFamilies.open(folder), _embed(encoder)))
+    if kinds := learn_kinds(store, columns):
+        kinds.save(folder)
+    return notes
 
 
 def _learn_domain(version: Path, store: ProductStore, encoder: Encoder, dense: _Dense) -> None:

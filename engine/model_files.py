@@ -118,22 +118,25 @@ class ModelFiles(Generic[C]):
         takes = f"{' and '.join(_INPUTS)} in int64{matrices}"
         return self.graph(ADAPTABLE if adapters else MODEL, expected, takes, gives, fits)
 
+    def opened(self, name: str, threads: int = 1) -> ort.InferenceSession:
+        """The graph in the file ``name``, whatever it takes. Raises ModelError where onnxruntime cannot run it."""
+        options = ort.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.log_severity_level = 4
+        model = self.checked(name)
+        try:
+            # From bytes: a model loaded so cannot name other files to be read.
+            return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise ModelError(f"{self.directory / name} is not a model onnxruntime can run: {error}") from error
+
     def graph(
         self, name: str, inputs: Mapping[str, str], takes: str, gives: str, fits: Callable[[Any], bool]
     ) -> ort.InferenceSession:  # fmt: skip
         """The graph in the file ``name`` on one thread. It must take ``inputs``, types by name, and give one output
         that ``fits``. ``takes`` and ``gives`` describe both.
         """
-        path = self.directory / name
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 4
-        model = self.checked(name)
-        try:
-            # From bytes: a model loaded so cannot name other files to be read.
-            session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            raise ModelError(f"{path} is not a model onnxruntime can run: {error}") from error
+        path, session = self.directory / name, self.opened(name)
         taken, outputs = {i.name: i.type for i in session.get_inputs()}, session.get_outputs()
         if taken != inputs or len(outputs) != 1 or not fits(outputs[0]):
             raise ModelError(

@@ -63,7 +63,7 @@ class ToldByFields:
         for word in words:
             bare = word.removesuffix(WITHOUT)
             other = bare if bare != word else _stem(word) + WITHOUT
-            if contrary(word, other):
+            if contrary(word, other) and self.knows(other):
                 having, own = (self.having((said,), kinds=True, names=True) for said in (other, word))
                 if having is not None and own is not None:
                     yield having & ~own

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import msgspec
 import numpy as np
-import onnxruntime as ort
 from msgspec import Meta
 from numpy.typing import NDArray
 
@@ -123,17 +122,9 @@ class OnnxDecoder:
 
 
 def _session(files: ModelFiles[DecoderCard], threads: int) -> Any:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = max(threads, 1), 1
-    options.log_severity_level = 4
-    path = files.directory / MODEL
-    model = files.checked(MODEL)
-    try:
-        # From bytes: a model loaded so cannot name other files to be read.
-        session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise ModelError(f"{path} is not a model onnxruntime can run: {error}") from error
+    session = files.opened(MODEL, max(threads, 1))
     found = tuple(one.name for one in session.get_inputs()), tuple(one.name for one in session.get_outputs())
     if found != (INPUTS, OUTPUTS):
+        path = files.directory / MODEL
         raise ModelError(f"{path} takes {found[0]} and gives {found[1]}; a decoder takes {INPUTS} and gives {OUTPUTS}")
     return session
