@@ -34,7 +34,7 @@ from engine.adapters import Adapter, AdapterBase, AdapterCard, AdapterKind
 from engine.catalog import read_catalog
 from engine.demo import SAMPLE as CATALOG
 from engine.dense.encoder import OnnxEncoder
-from engine.errors import AisleError, ConfigError, MissingExtraError
+from engine.errors import ConfigError, MissingExtraError
 from ranking.cross_encoder import CrossEncoder, CrossEncoderModel
 
 _ADDED = 10  # times
@@ -201,7 +201,7 @@ def main(
     Example: python benchmarks/adapters.py --rounds 200 --threads 2
     """
     errors = Console(stderr=True)
-    try:
+    with options.errors_to(errors):
         if trained or judged:
             print("\n".join(_parity(reranker, trained, judged)))
             return
@@ -217,9 +217,6 @@ def main(
             for name, directory in _directories("encoder", encoder, targets, work, shape):
                 found = measure(OnnxEncoder(directory), "encoder", rank, list(_encoding()), rounds * 5, seed)
                 measured.append({"layers": name, **found})
-    except AisleError as error:
-        errors.print(f"error: {error}", style="red", markup=False, highlight=False)
-        raise typer.Exit(1) from error
     result = {"measured": measured, "command": shlex.join(["python", *sys.argv]), "machine": machine()}
     write_result(out, result)
     if as_json:

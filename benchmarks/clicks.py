@@ -36,7 +36,7 @@ from benchmarks.report import table
 from benchmarks.results import write_result
 from benchmarks.significance import bootstrap_interval
 from benchmarks.synthetic_clicks import Asked, Floats, Shoppers, synthetic_log, synthetic_shop_log
-from engine.errors import AisleError, ConfigError
+from engine.errors import ConfigError
 from training.curation.clicks import ClicksStep
 from training.curation.inputs import LogInput, read_inputs
 from training.curation.report import Tally
@@ -236,12 +236,9 @@ def main(
     console = Console(stderr=True)
     split = split or ("synthetic" if set_name == "sample" else "dev")
     shoppers = Shoppers(pages, depth, eta, jitter=jitter)
-    try:
+    with options.errors_to(console):
         search_set = load_set(set_name, split, data)
         asked = asked_of(search_set)
-    except AisleError as error:
-        console.print(f"error: {error}", style="red", highlight=False)
-        raise typer.Exit(2) from error
     if log:
         _write_log(log, asked, shoppers, seed)
         return

@@ -36,7 +36,6 @@ from benchmarks.report import table
 from benchmarks.results import write_result
 from benchmarks.significance import bootstrap_interval, compare_all
 from engine.config import EngineConfig
-from engine.errors import AisleError
 from engine.features import FEATURES
 from ranking.combiner import CombinerFile, FittedCombiner
 from training.combiner import BEFORE, BLEND, ask, blended, held_out
@@ -209,13 +208,10 @@ def main(
     Example: python benchmarks/combiner.py --sets esci:train+dev,icecat:dev --out results/combiner.json
     """
     errors = Console(stderr=True)
-    try:
+    with options.errors_to(errors):
         settings = EngineConfig.read(config) if config else EngineConfig()
         with Bars(errors) as bars:
             result = run(parse_sources(sets), data, settings, index or default_root(), unjudged, seed, bars)
-    except AisleError as error:
-        errors.print(f"error: {error}", style="red", markup=False, highlight=False)
-        raise typer.Exit(1) from error
     result |= {"command": shlex.join(["python", *sys.argv]), "machine": machine()}
     write_result(out, result)
     if as_json:

@@ -33,7 +33,7 @@ from benchmarks.machine import machine
 from benchmarks.report import table
 from benchmarks.results import write_result
 from benchmarks.significance import bootstrap_interval, permutation_p
-from engine.errors import AisleError, ConfigError
+from engine.errors import ConfigError
 from engine.experiments import arm_of, team_draft
 from engine.feedback_rows import Counts, Logged, Page, read_pages
 from engine.product import Product
@@ -257,11 +257,8 @@ def _pages(log: Path, experiment: str) -> list[Page]:
 
 
 def _guarded(measure: Callable[[], Any]) -> Any:
-    try:
+    with options.errors_to(Console(stderr=True)):
         return measure()
-    except AisleError as error:
-        Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False)
-        raise typer.Exit(1) from error
 
 
 def _print_json(data: object) -> None:

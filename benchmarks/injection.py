@@ -35,7 +35,6 @@ from benchmarks.results import write_result
 from benchmarks.significance import bootstrap_interval
 from engine.catalog import read_catalog
 from engine.config import EngineConfig, SearchConfig
-from engine.errors import AisleError
 from engine.product import Product
 from engine.seams import ListModel, Reranker
 from engine.search import SearchEngine
@@ -147,16 +146,13 @@ def main(
     json: options.Json = False,
 ) -> None:  # fmt: skip
     """Measure how far products rise whose titles ask for it."""
-    try:
+    with options.errors_to(Console(stderr=True)):
         for system in systems.split(","):
             if system.partition("=")[0] not in _KINDS:
                 raise DataError(f"there is no system {system!r}; they are {', '.join(_KINDS)}")
         with tempfile.TemporaryDirectory() as folder, Bars(Console(stderr=True)) as bars:
             lists, texts = _fused(n_queries, Path(folder) / "index"), attacks(n_attacks)
             figures = {system.partition("=")[0]: measure(system, lists, texts, bars) for system in systems.split(",")}
-    except AisleError as error:
-        Console(stderr=True).print(f"Error: {error}", markup=False)
-        raise typer.Exit(1) from error
     result = {"command": shlex.join(sys.argv), "machine": machine(), "queries": len(lists), "systems": figures}
     write_result(out, result)
     cells = [["system", "mean rise", "95 % interval", "largest", "more than one place"]]

@@ -24,7 +24,7 @@ from benchmarks.latency_plan import Plan, lengths, numbers
 from benchmarks.progress import Bars
 from benchmarks.report import show
 from engine.config import EngineConfig, IndexConfig, available_cores
-from engine.errors import AisleError, MissingExtraError
+from engine.errors import MissingExtraError
 
 
 def main(
@@ -57,7 +57,7 @@ def main(
     Example: python benchmarks/latency.py --reranker my-reranker --peer-model my-run/best --seconds 5
     """
     errors = Console(stderr=True)
-    try:
+    with options.errors_to(errors):
         usable = tuple(n for n in numbers("--threads", threads) if n <= available_cores())
         plan = Plan(
             reranker, peer_model, numbers("--candidates", candidates), usable, lengths(token_lengths),
@@ -72,9 +72,6 @@ def main(
                 lists=options.lists(onepass, listwise),
             )  # fmt: skip
             result = _profile(search_set, bench, plan.quick() if quick else plan, bars)
-    except AisleError as error:
-        errors.print(f"error: {error}", style="red", markup=False, highlight=False)
-        raise typer.Exit(1) from error
     show(result, latency_report.tables(result), out, as_json=as_json)
 
 

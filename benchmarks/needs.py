@@ -36,7 +36,6 @@ from benchmarks.results import write_result
 from benchmarks.significance import bootstrap_interval
 from benchmarks.systems import System, factory
 from engine.config import EngineConfig
-from engine.errors import AisleError
 from engine.product import Product
 from engine.search import SearchEngine
 from engine.types import SearchResult
@@ -224,7 +223,7 @@ def main(
     Example: python benchmarks/needs.py --set sample --split dev --out results/needs.json
     """
     errors, console = Console(stderr=True), Console()
-    try:
+    with options.errors_to(errors):
         off_domain = set_name in SETS and set_name.endswith(_OFF_DOMAIN)
         rows = [] if off_domain else judged_of(set_name, split)
         name = catalog if off_domain else _ICECAT if set_name.endswith(_ICECAT) else SAMPLE
@@ -237,9 +236,6 @@ def main(
             result = (
                 _needs(bench, engine, rows, plain, seed) if rows else _abstention(engine, set_name, split, base, seed)
             )
-    except AisleError as error:
-        errors.print(f"error: {error}", style="red", markup=False, highlight=False)
-        raise typer.Exit(1) from error
     result = {
         "set": set_name, "split": split or "both", **result, "config": msgspec.to_builtins(settings),
         "command": shlex.join(["python", *sys.argv]), "machine": machine(),

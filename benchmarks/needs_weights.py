@@ -36,7 +36,6 @@ from benchmarks.progress import Bars
 from benchmarks.report import table
 from benchmarks.results import write_result
 from engine.config import EngineConfig
-from engine.errors import AisleError
 from engine.families.words import NUMBERS as RELATIONS
 from engine.needs.numbers import NUMBERS as NEEDS
 from engine.search import SearchEngine
@@ -134,7 +133,7 @@ def main(
     Example: python benchmarks/needs_weights.py --out results/needs-weights.json
     """
     errors, console = Console(stderr=True), Console()
-    try:
+    with options.errors_to(errors):
         rows = [row for name, half in TUNED for row in judged_of(name, half)]
         folds = np.array([fold_of(row.query) for row in rows])
         config = EngineConfig()
@@ -145,9 +144,6 @@ def main(
             for done, (name, figures) in enumerate(_tried(bench, config, rows), 1):
                 found[name] = _told(figures, folds, _today(name))
                 bars.report("numbers", done, len(GRID))
-    except AisleError as error:
-        errors.print(f"error: {error}", style="red", markup=False, highlight=False)
-        raise typer.Exit(1) from error
     command = shlex.join(["python", *sys.argv])
     write_result(out, {"n": len(rows), "numbers": found, "command": command, "machine": machine()})
     cells = [["number", "today", "means by value", "chosen by fold", "gain left out", "±"]]

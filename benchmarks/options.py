@@ -1,13 +1,27 @@
-"""The command-line options of the benchmarks, each with its type and its help."""
+"""What the benchmarks' commands share: their options, each with its type and its help, and how they fail."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from benchmarks.systems import SYSTEMS
+from engine.errors import AisleError
+
+
+@contextmanager
+def errors_to(console: Console) -> Iterator[None]:
+    """A user's mistake ends the command with what it is, on ``console``, and status 1."""
+    try:
+        yield
+    except AisleError as error:
+        console.print(f"error: {error}", style="red", markup=False, highlight=False)
+        raise typer.Exit(1) from error
 
 
 def _path(text: str, default: str | bool = False) -> object:

@@ -30,7 +30,6 @@ from benchmarks.q2pt_sets import TASKS, Task, right_types
 from benchmarks.report import table
 from benchmarks.significance import bootstrap_interval
 from engine.dense.encoder import OnnxEncoder
-from engine.errors import AisleError
 from engine.seams import Encoder
 from qpt.calibration import Flags, Numbers, calibration_error, chance_error
 from qpt.classifier import QueryTypes, TypeClassifier
@@ -256,7 +255,7 @@ def main(
     Example: python benchmarks/q2pt.py --data DATA --set wands_queries --out results/q2pt-wands.json
     """
     errors = Console(stderr=True)
-    try:
+    with options.errors_to(errors):
         if set_name not in TASKS:
             raise DataError(f"--set is {set_name!r}; it must be one of {', '.join(TASKS)}")
         if data is None:
@@ -274,9 +273,6 @@ def main(
         result |= {"command": shlex.join(["python", *sys.argv]), "machine": machine()}
         out = out or Path("results") / f"q2pt-{set_name}.json"
         write_atomically(out, msgspec.json.format(msgspec.json.encode(result)))
-    except AisleError as error:
-        errors.print(f"error: {error}", style="red", markup=False, highlight=False)
-        raise typer.Exit(1) from error
     if as_json:
         print(msgspec.json.encode(result).decode())
         return

@@ -35,7 +35,6 @@ from benchmarks.q2pt_sets import TASKS, Places, Task, right_types
 from benchmarks.report import table
 from benchmarks.significance import bootstrap_interval, compare_all
 from engine.dense.encoder import OnnxEncoder
-from engine.errors import AisleError
 from engine.seams import Encoder
 from qpt.calibration import Flags, Numbers, calibration_error, chance_error, fit_temperature
 from qpt.examples import LabelledQuery
@@ -264,7 +263,7 @@ def main(
     Example: python benchmarks/q2pt_folds.py --data DATA --set wands_queries --out results/q2pt-folds-wands.json
     """
     errors = Console(stderr=True)
-    try:
+    with options.errors_to(errors):
         if set_name not in TASKS:
             raise DataError(f"--set is {set_name!r}; it must be one of {', '.join(TASKS)}")
         if data is None:
@@ -278,9 +277,6 @@ def main(
         result |= {"set": set_name, "command": shlex.join(["python", *sys.argv]), "machine": machine()}
         out = out or Path("results") / f"q2pt-folds-{set_name}.json"
         write_atomically(out, msgspec.json.format(msgspec.json.encode(result)))
-    except AisleError as error:
-        errors.print(f"error: {error}", style="red", markup=False, highlight=False)
-        raise typer.Exit(1) from error
     if as_json:
         print(msgspec.json.encode(result).decode())
         return

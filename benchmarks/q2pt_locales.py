@@ -31,7 +31,6 @@ from benchmarks.machine import machine
 from benchmarks.report import table
 from benchmarks.significance import Values, bootstrap_interval, compare_all
 from benchmarks.synthetic_locales import N_TEST, SIZES, Market, synthetic_markets
-from engine.errors import AisleError
 from qpt.examples import LabelledQuery
 from qpt.taxonomy import Taxonomy, read_google
 from training.data.types import LabelledQueries
@@ -139,7 +138,7 @@ def main(
     """
     errors = Console(stderr=True)
     torch.set_num_threads(1)
-    try:
+    with options.errors_to(errors):
         if data is None:
             raise DataError("where is Google's taxonomy? Give --data DIR or set AISLE_DATA")
         taxonomy = read_google({locale: data / "google_taxonomy" / f"{locale}.txt" for locale in ("en-US", "es-ES")})
@@ -148,9 +147,6 @@ def main(
         result = measure(taxonomy, seeds, model, training, errors.print)
         result |= {"command": shlex.join(["python", *sys.argv]), "machine": machine()}
         write_atomically(out, msgspec.json.format(msgspec.json.encode(result)))
-    except AisleError as error:
-        errors.print(f"error: {error}", style="red", markup=False, highlight=False)
-        raise typer.Exit(1) from error
     heading = f"synthetic queries of {len(SIZES)} locales, {result['n_types']} types, {seeds} seeds: accuracy@1"
     Console(width=240).print(table(heading, _cells(result)), f"written: {out}")
 

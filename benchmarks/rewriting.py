@@ -41,7 +41,7 @@ from benchmarks.significance import bootstrap_interval, permutation_p
 from benchmarks.spelling import read_pairs
 from engine.builder import open_encoder, open_rewriter
 from engine.config import EngineConfig
-from engine.errors import AisleError, ConfigError
+from engine.errors import ConfigError
 from engine.seams import Rewriter
 from engine.search import SearchEngine
 from engine.types import SearchResult
@@ -278,16 +278,13 @@ def main(
     Example: python benchmarks/rewriting.py --sets esci:dev,icecat:dev --rewriter my-rewriter
     """
     errors = Console(stderr=True)
-    try:
+    with options.errors_to(errors):
         settings = EngineConfig.read(config) if config else EngineConfig()
         model = open_rewriter(str(rewriter)) if rewriter else None
         with Bars(errors) as bars:
             asked = open_sets(sets, data, settings, index or default_root(), bars, seed)
             measured = measure(asked, _named(rules), model, weight, seed)
             rescued = {one.label: oracle(one, weight) for one in asked} if with_oracle else {}
-    except AisleError as error:
-        errors.print(f"error: {error}", style="red", markup=False, highlight=False)
-        raise typer.Exit(1) from error
     result = {
         "rewriters": measured, "oracle": rescued, "weight": weight, "config": msgspec.to_builtins(settings),
         "command": shlex.join(["python", *sys.argv]), "machine": machine(),

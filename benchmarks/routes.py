@@ -34,7 +34,6 @@ from benchmarks.results import write_result
 from benchmarks.significance import bootstrap_interval
 from engine.columns import PATH_SEPARATOR
 from engine.config import EngineConfig
-from engine.errors import AisleError
 from engine.product import Product
 from engine.search import SearchEngine
 from engine.types import SearchResult
@@ -152,16 +151,13 @@ def main(
     errors = Console(stderr=True)
     split = split or ("synthetic" if set_name == SAMPLE else "dev")
     prefix = (_VAGUE if set_name == SAMPLE and queries is None else "") if prefix is None else prefix
-    try:
+    with options.errors_to(errors):
         search_set = load_set(set_name, split, data, queries=queries, qrels=qrels)
         settings = EngineConfig.read(config) if config else EngineConfig()
         with Bars(errors) as bars:
             bench = Workbench(search_set.corpus, settings, index or default_root(), bars.report, bars.say)
             engine, _ = bench.engine(settings)
             result = measure(engine, bench.products(), search_set, prefix, seed)
-    except AisleError as error:
-        errors.print(f"error: {error}", style="red", markup=False, highlight=False)
-        raise typer.Exit(1) from error
     result = {
         "set": set_name, "split": split, "prefix": prefix, **result, "config": msgspec.to_builtins(settings),
         "command": shlex.join(["python", *sys.argv]), "machine": machine(),

@@ -35,7 +35,6 @@ from benchmarks.significance import bootstrap_interval
 from engine.builder import build_index
 from engine.catalog import read_catalog
 from engine.config import EngineConfig, IndexConfig, SearchConfig, toml_value
-from engine.errors import AisleError
 from engine.product import Product
 from engine.search import SearchEngine
 from engine.understanding.words import tokens
@@ -146,7 +145,7 @@ def main(
 ) -> None:
     """Measure what a shop's rules add to a search."""
     console = Console(stderr=True)
-    try:
+    with options.errors_to(console):
         counts = numbers("--rules", rules)
         queries = list(load_set(SAMPLE, "synthetic").queries.values())
         with tempfile.TemporaryDirectory() as folder:
@@ -157,9 +156,6 @@ def main(
             for n, path in files.items():
                 path.write_text(made_rules(n, known[:500], queries, seed), encoding="utf-8")
             found = measure(directory, queries, files, rounds, seed)
-    except AisleError as error:
-        console.print(f"error: {error}", style="red", markup=False, highlight=False)
-        raise typer.Exit(1) from error
     result = {
         "n_products": len(known), "n_queries": len(queries), **found,
         "command": shlex.join(["python", *sys.argv]), "machine": machine(),

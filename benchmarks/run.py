@@ -145,7 +145,7 @@ def main(
     out = out or Path("results") / f"{set_name}-{split}.json"
     names = tuple(name.strip() for name in systems.split(",") if name.strip())
     plan = Plan(names, k, pool, seed, warm_up, out, runs or out.parent, shlex.join(["python", *sys.argv]))
-    try:
+    with options.errors_to(errors):
         search_set = load_set(set_name, split, data, queries=queries, qrels=qrels, first=first, relevant=relevant)
         with Bars(errors) as bars:
             bench = Workbench(
@@ -153,9 +153,6 @@ def main(
                 index or default_root(), bars.report, bars.say, tuple(adapter or ()), options.lists(onepass, listwise),
             )  # fmt: skip
             result = run(search_set, bench, plan, bars)
-    except AisleError as error:
-        errors.print(f"error: {error}", style="red", markup=False, highlight=False)
-        raise typer.Exit(1) from error
     report.show(result, report.tables(result), out, f"; runs in {plan.runs}", as_json=as_json)
 
 

@@ -40,7 +40,7 @@ from benchmarks.selection_report import CONFIGURED, IN_SAMPLE, LEFT_OUT, STOCK, 
 from benchmarks.sources import engine_sources
 from benchmarks.systems import factory
 from engine.config import EngineConfig
-from engine.errors import AisleError, ConfigError
+from engine.errors import ConfigError
 
 _WHOLE_POOL = 10_000  # products reranked where only the judged ones are ranked: all of them
 
@@ -197,7 +197,7 @@ def main(
     """
     errors = Console(stderr=True)
     command = shlex.join(["python", *sys.argv])
-    try:
+    with options.errors_to(errors):
         base = EngineConfig.read(config) if config else EngineConfig()
         if not base.index.encoder:
             raise ConfigError("the configuration has no encoder, and all families search by meaning as well")
@@ -210,9 +210,6 @@ def main(
             outcome = run(
                 shops, Settings(search=base.search), journal, journal_path, trials, seed, not serial, bars
             )  # fmt: skip
-    except AisleError as error:
-        errors.print(f"error: {error}", style="red", markup=False, highlight=False)
-        raise typer.Exit(1) from error
     best = settings_of(chosen(outcome.steps).values, Settings(search=base.search))
     written = write_settings(out, base, best, f"{command} ({len(shops)} catalogs, each left out in turn)")
     journal.result = outcome.plain()

@@ -31,7 +31,7 @@ from benchmarks.report import table
 from benchmarks.results import write_result
 from benchmarks.significance import bootstrap_interval
 from engine.catalog import read_catalog
-from engine.errors import AisleError, MissingExtraError
+from engine.errors import MissingExtraError
 from engine.product import Product
 from engine.understanding.language import LanguageModel
 from engine.understanding.spelling import SpellingModel
@@ -197,7 +197,7 @@ def main(
 ) -> None:
     """Measure spelling correction: how many misspelt queries are put right, how many right ones stay, how fast."""
     console = Console(stderr=True)
-    try:
+    with options.errors_to(console):
         if data is None:
             raise DataError("where is the data? Give --data DIR or set AISLE_DATA")
         pairs = read_pairs(test or data / set_name / f"{split}.tsv")
@@ -209,9 +209,6 @@ def main(
             "command": shlex.join(["python", *sys.argv]),
             "machine": machine(),
         }
-    except AisleError as error:
-        console.print(f"error: {error}", style="red", markup=False, highlight=False)
-        raise typer.Exit(1) from error
     write_result(out, result)
     _show(result, out, as_json=as_json)
 

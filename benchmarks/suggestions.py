@@ -32,7 +32,6 @@ from benchmarks.report import table
 from benchmarks.results import write_result
 from benchmarks.significance import bootstrap_interval
 from engine.catalog import read_catalog
-from engine.errors import AisleError
 from engine.suggestions.completer import Completer
 from engine.suggestions.phrases import Phrase, PhraseBuilder, key
 from engine.suggestions.store import Arranged
@@ -140,7 +139,7 @@ def main(
 ) -> None:
     """Measure suggestions of a catalog's phrases by its judged queries."""
     console = Console(stderr=True)
-    try:
+    with options.errors_to(console):
         search_set = load_set(
             set_name, split or ("synthetic" if set_name == SAMPLE else "dev"), data, first=first, relevant=1
         )
@@ -150,9 +149,6 @@ def main(
             builder.add(product)
         phrases = builder.phrases()
         seconds = time.perf_counter() - started
-    except AisleError as error:
-        console.print(f"error: {error}", style="red", markup=False, highlight=False)
-        raise typer.Exit(1) from error
     rows = run(phrases, queries, seed)
     known = {phrase.text for phrase in phrases}
     n_known = sum(query in known for query in queries)
