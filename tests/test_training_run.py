@@ -167,7 +167,7 @@ def test_early_stopping_and_a_time_limit_end_a_run(base: Path, data: Path, tmp_p
     stopped = train(settings(base, data, training={"epochs": 50, "patience": 2}), tmp_path / "patience")
     assert stopped.steps == stopped.best.evaluation.step + 2 * 6  # an epoch, and an evaluation, every six
     assert stopped.steps < 50 * 6
-    limited = train(settings(base, data, training={"epochs": 50, "max_minutes": 1e-4}), tmp_path / "minutes")
+    limited = train(settings(base, data, training={"epochs": 50, "max_minutes": 1e-9}), tmp_path / "minutes")
     assert limited.steps == 1
 
 
